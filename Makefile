@@ -1,0 +1,57 @@
+# `make` lists the targets. Everything they need is installed on the way.
+PYTHON ?= python3
+BIN := .venv/bin
+NPM := npm --loglevel=error --no-update-notifier
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test test-all check format deploy key clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/.installed node_modules/.installed python_modules/.requirements-worker.txt ## Install what the other targets need
+
+.venv/.installed: requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+node_modules/.installed: package.json package-lock.json
+	$(NPM) ci
+	@touch $@
+
+python_modules/.requirements-worker.txt: requirements-worker.txt .venv/.installed
+	$(BIN)/python local/vendor.py
+	@touch $@
+
+demo: setup ## Run the gateway with an echo provider and a trace inbox, offline
+	@PYTHONPATH=src $(BIN)/python -m local demo
+
+dev: setup ## Run the gateway alone, against real providers and a real Langfuse
+	@PYTHONPATH=src $(BIN)/python -m local dev
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest
+
+test-all: setup ## Run the tests, the long ones too
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m ''
+
+check: setup ## Lint and check the types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	pyright --warnings
+
+format: setup ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+deploy: setup ## Deploy to Cloudflare
+	wrangler deploy
+
+key: setup ## Make a gateway key: make key NAME=alice
+	@PYTHONPATH=src $(BIN)/python -m local key $(NAME)
+
+clean: ## Remove everything that was installed or built
+	rm -rf .venv node_modules python_modules .wrangler .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,120 @@
+"""`python -m local demo | dev | key`: what `make demo`, `make dev` and `make key` run."""
+
+import argparse
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from local import echo
+from local.inbox import Inbox
+from local.runtime import NotInstalled, Runtime, environment, wrangler_config
+from local.server import Server
+from providers import BASE_URLS
+
+GATEWAY_PORT, INBOX_PORT = 8787, 8788
+BANNER = """
+  gateway  {gateway}      point an OpenAI or Anthropic SDK here
+  inbox    {inbox}      open this page: it shows each trace as it comes in
+
+Try it from a second terminal; the answers come from a built-in echo provider, not from a model.
+
+{curl_lines}
+
+Ctrl-C stops everything.
+"""
+HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
+OPENAI = {"model": "gpt-4o-mini", **HELLO}
+ANTHROPIC = {"model": "claude-opus-4-6", "max_tokens": 99, **HELLO}
+
+
+def curl_lines(gateway: str) -> list[str]:
+    """The commands that show the gateway at work: OpenAI and Anthropic, whole and streamed."""
+    return [
+        f"curl{' -N' * stream} {gateway}{path} \\\n  -H 'content-type: application/json' \\\n"
+        f"  -d '{json.dumps({**body, 'stream': True} if stream else body)}'"
+        for path, body in (("/v1/chat/completions", OPENAI), ("/v1/messages", ANTHROPIC))
+        for stream in (False, True)
+    ]
+
+
+def demo(port: int, inbox_port: int) -> None:
+    """Run the gateway, an echo provider and a Langfuse inbox on loopback until interrupted."""
+    keys = {"LANGFUSE_PUBLIC_KEY": "pk-lf-demo-inbox", "LANGFUSE_SECRET_KEY": "sk-lf-demo-inbox"}
+    with ExitStack() as stack:
+        provider = stack.enter_context(Server(echo.app()))
+        page = stack.enter_context(Server(Inbox().app(), port=free(inbox_port)))
+        env = {
+            **wrangler_config()["vars"],
+            **keys,
+            "LANGFUSE_BASE_URL": page.url,
+            "PROVIDERS": everything_at(f"{provider.url}/v1"),
+        }
+        gateway = stack.enter_context(Runtime(env, port=free(port), on_log=print))
+        lines = "\n\n".join(curl_lines(gateway.url))
+        print(BANNER.format(gateway=gateway.url, inbox=page.url, curl_lines=lines), flush=True)
+        gateway.wait()
+
+
+def dev(port: int) -> None:
+    """Run the gateway alone with the variables of wrangler.toml and .dev.vars."""
+    env = environment()
+    with Runtime(
+        env, allow=("public", "private", "local"), port=free(port), on_log=print
+    ) as gateway:
+        tracing = "on" if "LANGFUSE_SECRET_KEY" in env else "off: set the keys in .dev.vars"
+        print(f"\n  gateway  {gateway.url}\n  tracing  {tracing}\n", flush=True)
+        gateway.wait()
+
+
+def key(name: str) -> None:
+    """Print a new gateway key and the line for `GATEWAY_API_KEYS` that lets it in."""
+    value = f"gw_{secrets.token_urlsafe(32)}"
+    digest = hashlib.sha256(value.encode()).hexdigest()
+    print(f"The key, for {name} alone:\n\n  {value}\n")
+    print("Its entry in the secret GATEWAY_API_KEYS (`wrangler secret put GATEWAY_API_KEYS`):\n")
+    print(f"  {json.dumps({name: digest})}")
+
+
+def everything_at(base_url: str) -> str:
+    """A value of `PROVIDERS` that sends every provider's calls to one base URL."""
+    return json.dumps({slug: {"base_url": base_url} for slug in BASE_URLS})
+
+
+def free(port: int) -> int:
+    """The port if nobody listens on it, else 0, which stands for any free one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m local")
+    commands = parser.add_subparsers(dest="command", required=True)
+    port: dict[str, Any] = {"type": int, "default": int(os.environ.get("PORT", GATEWAY_PORT))}
+    demo_command = commands.add_parser("demo")
+    demo_command.add_argument("--port", **port)
+    demo_command.add_argument("--inbox-port", type=int, default=INBOX_PORT)
+    commands.add_parser("dev").add_argument("--port", **port)
+    commands.add_parser("key").add_argument("name", nargs="?", default="me")
+    arguments = vars(parser.parse_args())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        {"demo": demo, "dev": dev, "key": key}[arguments.pop("command")](**arguments)
+    except KeyboardInterrupt:
+        print("\nStopped.")
+    except (NotInstalled, RuntimeError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

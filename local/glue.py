@@ -1,0 +1,66 @@
+"""The Python side of the local host: search path, import of the Worker, and the call.
+
+Runs inside Pyodide. It stands in for what Cloudflare's runtime does around a Worker's class:
+one instance per request, the arguments and the result carried over by the SDK's own converters.
+"""
+
+import functools
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyodide.ffi
+
+ROOT = "/session/metadata"
+SEALED: list[tuple[Any, tuple[str, ...]]] = [
+    (time, ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")),
+    (random, ("random", "randint", "randrange", "getrandbits", "choice", "uniform", "randbytes")),
+    (os, ("urandom",)),
+    (pyodide.ffi, ("to_js", "create_proxy", "create_once_callable")),
+]
+worker: Any = None
+importing = False
+
+
+def prepare() -> None:
+    """Put the bundle on the search path and load the SDK, which the snapshot rules do not bind."""
+    sys.path[:0] = [ROOT, f"{ROOT}/python_modules"]
+    import workers  # noqa: F401
+
+
+def seal() -> None:
+    """Guard what a snapshot cannot keep. The guards stay, open: a module keeps what it imported."""
+    for module, names in SEALED:
+        for name in names:
+            setattr(module, name, _guarded(f"{module.__name__}.{name}", getattr(module, name)))
+
+
+def _guarded(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if importing:
+            raise RuntimeError(f"{what} at import: a deployed Worker is a snapshot taken after it")
+        return function(*args, **kwargs)
+
+    return guarded
+
+
+def import_worker() -> None:
+    """Import `entry`, with everything refused that a deployed Worker may not do at import."""
+    global worker, importing
+    seal()
+    importing = True
+    import entry
+
+    importing = False
+    worker = entry.Default
+
+
+async def handle(request: Any, env: Any, ctx: Any) -> Any:
+    """Answer one request: JavaScript Request, env and context in, JavaScript Response out."""
+    from workers import python_from_rpc, python_to_rpc
+
+    return python_to_rpc(await worker(ctx, env).fetch(python_from_rpc(request)))

@@ -1,0 +1,300 @@
+"""OTLP/HTTP traces in JSON, as Langfuse reads them: an export goes in, store records come out.
+
+Pure. An export with one malformed span is refused whole, as the server does. Encoding:
+https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding (ids in hex, 64-bit integers as
+decimal strings); attributes: https://langfuse.com/integrations/native/opentelemetry.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from local.inbox_ingestion import (
+    CREATED,
+    CREATED_SINCE_3,
+    ENVIRONMENT,
+    LEVELS,
+    is_time,
+    usage_details,
+)
+from local.inbox_store import Part, Store
+
+# In lower case; any other spelling silently makes a plain span.
+TYPES = {name.lower(): name for name in (*CREATED.values(), *CREATED_SINCE_3.values())}
+
+_DECIMAL = re.compile(r"-?[0-9]{1,20}")
+_NANOSECONDS = re.compile(r"[0-9]{1,20}")
+
+
+class Malformed(Exception):
+    """An export that is refused whole; the text says which part is wrong."""
+
+
+def keep(export: Any, store: Store) -> int:
+    """Puts every span of an `ExportTraceServiceRequest` into the store; out: how many.
+
+    Raises Malformed before anything was kept.
+    """
+    spans = list(_spans(export))
+    for span, resource, scope in spans:
+        _keep_span(span, resource, scope, store)
+    return len(spans)
+
+
+Attributes = dict[str, Any]
+
+
+def _spans(export: Any) -> Iterator[tuple[dict[str, Any], Attributes, dict[str, Any]]]:
+    """Each span, checked, its attributes turned into a dict, with its resource's and its scope."""
+    for i, group in enumerate(_list(export, "resourceSpans", "")):
+        where = f"resourceSpans[{i}]"
+        resource = _attributes(_object(group, "resource", where), f"{where}.resource")
+        for j, scoped in enumerate(_list(group, "scopeSpans", where)):
+            inner = f"{where}.scopeSpans[{j}]"
+            scope = _object(scoped, "scope", inner)
+            for k, span in enumerate(_list(scoped, "spans", inner)):
+                place = f"{inner}.spans[{k}]"
+                _check_span(span, place)
+                yield span | {"attributes": _attributes(span, place)}, resource, scope
+
+
+def _list(parent: Any, name: str, where: str) -> list[Any]:
+    if not isinstance(parent, dict):
+        raise Malformed(f"{where or 'the export'}: expected an object")
+    value = parent.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Malformed(f"{where}.{name}: expected a list")
+    return value
+
+
+def _object(parent: Any, name: str, where: str) -> dict[str, Any]:
+    if not isinstance(parent, dict):
+        raise Malformed(f"{where}: expected an object")
+    value = parent.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Malformed(f"{where}.{name}: expected an object")
+    return value
+
+
+def _check_span(span: Any, where: str) -> None:
+    if not isinstance(span, dict):
+        raise Malformed(f"{where}: expected an object")
+    for name, digits in (("traceId", 32), ("spanId", 16), ("parentSpanId", 16)):
+        value = span.get(name)
+        if name == "parentSpanId" and value in (None, ""):
+            continue
+        if not _is_hex(value, digits):
+            raise Malformed(f"{where}.{name}: expected {digits} hex digits, not all of them 0")
+    for name in ("startTimeUnixNano", "endTimeUnixNano"):
+        value = span.get(name)
+        if not isinstance(value, str) or not _NANOSECONDS.fullmatch(value):
+            raise Malformed(f"{where}.{name}: expected nanoseconds as a decimal string")
+    if not isinstance(span.get("name"), str):
+        raise Malformed(f"{where}.name: expected a string")
+    _object(span, "status", where)
+
+
+def _is_hex(value: Any, digits: int) -> bool:
+    return (
+        isinstance(value, str)
+        and re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", value) is not None
+        and value.strip("0") != ""
+    )
+
+
+def _attributes(parent: dict[str, Any], where: str) -> Attributes:
+    result = {}
+    for index, item in enumerate(_list(parent, "attributes", where)):
+        place = f"{where}.attributes[{index}]"
+        if not isinstance(item, dict) or not isinstance(item.get("key"), str):
+            raise Malformed(f"{place}: expected a key and a value")
+        result[item["key"]] = _value(item.get("value"), f"{place} ({item['key']})")
+    return result
+
+
+def _value(value: Any, where: str) -> Any:
+    """An `AnyValue` as Python has it; an empty one is None."""
+    if not isinstance(value, dict) or len(value) > 1:
+        raise Malformed(f"{where}: expected an object with one kind of value")
+    for kind, inner in value.items():
+        if kind in ("stringValue", "bytesValue") and isinstance(inner, str):
+            return inner
+        if kind == "boolValue" and isinstance(inner, bool):
+            return inner
+        if kind == "intValue" and _is_int64(inner):
+            return int(inner)
+        if kind == "doubleValue" and isinstance(inner, int | float) and not isinstance(inner, bool):
+            return float(inner)
+        if kind == "arrayValue":
+            return [_value(item, where) for item in _list(inner, "values", where)]
+        if kind == "kvlistValue" and isinstance(inner, dict):
+            return _attributes({"attributes": inner.get("values")}, where)
+        raise Malformed(f"{where}: {kind} does not hold what it names")
+    return None
+
+
+def _is_int64(value: Any) -> bool:
+    if isinstance(value, str):
+        return _DECIMAL.fullmatch(value) is not None
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _keep_span(
+    span: dict[str, Any], resource: Attributes, scope: dict[str, Any], store: Store
+) -> None:
+    attributes: Attributes = span["attributes"]
+    trace_id, span_id = span["traceId"].lower(), span["spanId"].lower()
+    start = int(span["startTimeUnixNano"])
+    trace = _trace_fields(attributes, resource)
+    fields = {
+        "trace_id": trace_id,
+        "parent_id": (span.get("parentSpanId") or "").lower() or None,
+        "name": span["name"],
+        "start_time": _iso(start),
+        "end_time": _iso(int(span["endTimeUnixNano"])),
+        "version": trace.get("version"),
+        "environment": trace.get("environment"),
+        "trace_name": trace.get("name"),
+        "user_id": trace.get("user_id"),
+        "session_id": trace.get("session_id"),
+        "tags": trace.get("tags"),
+        "release": trace.get("release"),
+        **_observation_fields(attributes, span.get("status") or {}),
+    }
+    unknown = {name: value for name, value in attributes.items() if not _is_known(name)}
+    fields["metadata"] |= {
+        name: value
+        for name, value in {
+            "attributes": unknown,
+            "resourceAttributes": resource,
+            "scope": scope,
+        }.items()
+        if value
+    }
+    raw = span | {"resource": resource, "scope": scope}
+    order = (False, start / 1e9)
+    store.replace_observation(span_id, Part(span_id, order, fields, raw, "otlp"))
+    store.add_trace(trace_id, Part(span_id, order, trace, raw, "otlp"))
+
+
+def _iso(nanoseconds: int) -> str:
+    """The time in the milliseconds that Langfuse keeps."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    date = datetime.fromtimestamp(seconds, UTC)
+    return f"{date:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
+
+
+_TRACE_METADATA = "langfuse.trace.metadata."
+_METADATA = "langfuse.observation.metadata."
+
+
+def _trace_fields(attributes: Attributes, resource: Attributes) -> dict[str, Any]:
+    """What the span says of its trace, without what it leaves out."""
+    environment = attributes.get("langfuse.environment", resource.get("langfuse.environment"))
+    known = isinstance(environment, str) and ENVIRONMENT.fullmatch(environment)
+    tags = attributes.get("langfuse.trace.tags")
+    fields = {
+        "name": attributes.get("langfuse.trace.name"),
+        "user_id": attributes.get("user.id", attributes.get("langfuse.user.id")),
+        "session_id": attributes.get("session.id", attributes.get("langfuse.session.id")),
+        "tags": _json(tags) if isinstance(tags, str) else tags,
+        "public": attributes.get("langfuse.trace.public"),
+        "metadata": _under(_TRACE_METADATA, attributes),
+        "input": _json(attributes.get("langfuse.trace.input")),
+        "output": _json(attributes.get("langfuse.trace.output")),
+        "release": attributes.get("langfuse.release", resource.get("langfuse.release")),
+        "version": attributes.get("langfuse.version", resource.get("langfuse.version")),
+        "environment": environment if known else None,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, {})}
+
+
+def _observation_fields(attributes: Attributes, status: dict[str, Any]) -> dict[str, Any]:
+    def own(name: str) -> Any:
+        return attributes.get(f"langfuse.observation.{name}")
+
+    model = (
+        own("model.name")
+        or attributes.get("gen_ai.response.model")
+        or attributes.get("gen_ai.request.model")
+    )
+    kind = own("type")
+    level = own("level")
+    failed = status.get("code") in (2, "STATUS_CODE_ERROR")
+    version = own("prompt.version")
+    started = own("completion_start_time")
+    return {
+        # Without a type a model makes a generation.
+        "type": TYPES.get(str(kind), "SPAN") if kind or not model else "GENERATION",
+        "completion_start_time": started if is_time(started) else None,
+        "model": model,
+        "model_parameters": _json_object(own("model.parameters")),
+        "input": _json(own("input")),
+        "output": _json(own("output")),
+        "usage": _usage(attributes),
+        "cost": _json_object(own("cost_details")),
+        "level": level if level in LEVELS else ("ERROR" if failed else "DEFAULT"),
+        "status_message": own("status_message") or status.get("message"),
+        "metadata": _under(_METADATA, attributes),
+        "prompt_name": own("prompt.name"),
+        "prompt_version": int(version) if str(version).isdigit() else None,
+    }
+
+
+def _usage(attributes: Attributes) -> dict[str, int]:
+    """The stated details; without them the GenAI counts, of which cached input is a part."""
+    details = _json_object(attributes.get("langfuse.observation.usage_details"))
+    if not details:
+        counts = {
+            ours: attributes[f"gen_ai.usage.{theirs}"]
+            for theirs, ours in (
+                ("input_tokens", "input"),
+                ("output_tokens", "output"),
+                ("cache_read.input_tokens", "input_cached_tokens"),
+                ("cache_creation.input_tokens", "input_cache_creation"),
+            )
+            if isinstance(attributes.get(f"gen_ai.usage.{theirs}"), int)
+        }
+        cached = counts.get("input_cached_tokens", 0) + counts.get("input_cache_creation", 0)
+        details = counts | ({"input": counts["input"] - cached} if "input" in counts else {})
+    if not details or not all(isinstance(count, int) for count in details.values()):
+        return {}
+    return usage_details(details)
+
+
+def _under(prefix: str, attributes: Attributes) -> dict[str, Any]:
+    """The attributes that begin with the prefix, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): _structure(value)
+        for name, value in attributes.items()
+        if name.startswith(prefix)
+    }
+
+
+def _structure(value: Any) -> Any:
+    """An object or a list that was sent as JSON, as the page shows it; other values as they are."""
+    return _json(value) if isinstance(value, str) and value[:1] in ("{", "[") else value
+
+
+def _json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _json_object(value: Any) -> dict[str, Any]:
+    parsed = _json(value)
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _is_known(name: str) -> bool:
+    return name.startswith("langfuse.") or name in ("user.id", "session.id")

@@ -1,0 +1,229 @@
+"""The real workerd on this machine, running what `wrangler deploy` ships.
+
+`Runtime` serves `src/` and `python_modules/` on loopback. Compatibility date and flags come from
+`wrangler.toml`; variables and secrets from there and from `.dev.vars`, as `wrangler dev` reads them
+(https://developers.cloudflare.com/workers/local-development/environment-variables/).
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import tomllib
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).resolve().parent.parent
+NODE_MODULES = ROOT / "node_modules"
+PYODIDE_FILES = {
+    "pyodide.mjs": "esModule",
+    "pyodide.asm.mjs": "esModule",
+    "pyodide.asm.wasm": "wasm",
+    "python_stdlib.zip": "data",
+}
+# Pyodide would take workerd for Node where a `process` global is there, which is the default.
+HOST_FLAGS = ["no_nodejs_compat"]
+
+
+class NotInstalled(RuntimeError):
+    """A part of the local runtime is missing; the message says which command installs it."""
+
+
+def wrangler_config() -> dict[str, Any]:
+    """`wrangler.toml` as a dict."""
+    return tomllib.loads((ROOT / "wrangler.toml").read_text())
+
+
+def environment() -> dict[str, Any]:
+    """The Worker's variables and secrets: `[vars]` of `wrangler.toml`, then `.dev.vars` over it."""
+    secrets = {k: v for k, v in dotenv_values(ROOT / ".dev.vars").items() if v}
+    return {**wrangler_config().get("vars", {}), **secrets}
+
+
+def bundle() -> dict[str, str]:
+    """Path to source of every Python module that is deployed, as the Worker sees them."""
+    files = {p.relative_to(ROOT / "src"): p for p in sorted((ROOT / "src").rglob("*.py"))}
+    files |= {p.relative_to(ROOT): p for p in sorted((ROOT / "python_modules").rglob("*.py"))}
+    return {path.as_posix(): file.read_text() for path, file in files.items()}
+
+
+def require_installed() -> None:
+    """Raise `NotInstalled` unless the Node side and the vendored SDK are there."""
+    if not (NODE_MODULES / ".bin" / "workerd").exists() or not (NODE_MODULES / "pyodide").is_dir():
+        raise NotInstalled("workerd and pyodide are not installed: run `make setup`")
+    if not (ROOT / "python_modules" / "workers").is_dir():
+        raise NotInstalled("python_modules/ is empty: run `make setup`")
+
+
+class Runtime:
+    """A running workerd with the Worker in it.
+
+    `env` is the Worker's environment: strings become text bindings, anything else JSON ones.
+    `allow` names the networks that its `fetch` may reach (workerd's words: `local` is loopback,
+    `private` and `public` the rest). `port` 0 takes a free one. Each log line goes to `on_log` and
+    into `logs`. `modules` are the Python modules, by default those that are deployed. Use it as a
+    context manager, or call `close`.
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, Any],
+        *,
+        allow: Iterable[str] = ("local",),
+        port: int = 0,
+        on_log: Callable[[str], None] | None = None,
+        modules: Mapping[str, str] | None = None,
+    ) -> None:
+        require_installed()
+        self.logs: list[str] = []
+        self._logged = threading.Condition()
+        self._on_log = on_log
+        self._folder = tempfile.TemporaryDirectory(prefix="gateway-")
+        texts = {f"WORKER_{name}": value for name, value in env.items() if isinstance(value, str)}
+        self._write_config(env, allow, port, bundle() if modules is None else modules)
+        control, control_end = os.pipe()
+        self._process = subprocess.Popen(
+            [
+                *(NODE_MODULES / ".bin" / "workerd", "serve", "--experimental"),
+                *(f"--control-fd={control_end}", Path(self._folder.name) / "config.capnp"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **texts},
+            pass_fds=[control_end],
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        os.close(control_end)
+        self._reader = threading.Thread(target=self._read_logs, daemon=True)
+        self._reader.start()
+        with os.fdopen(control) as messages:
+            message = messages.readline()
+        if not message:
+            self.close()
+            raise RuntimeError("workerd did not start:\n" + "\n".join(self.logs))
+        self.url = f"http://127.0.0.1:{json.loads(message)['port']}"
+        self._boot()
+
+    @property
+    def pid(self) -> int:
+        """The process id of workerd."""
+        return self._process.pid
+
+    def wait_for_logs(self, enough: Callable[[list[str]], bool], timeout: float = 10) -> None:
+        """Return when the log's lines are `enough`; raises TimeoutError."""
+        with self._logged:
+            if not self._logged.wait_for(lambda: enough(self.logs), timeout):
+                raise TimeoutError(f"not in the log after {timeout} s:\n" + "\n".join(self.logs))
+
+    def wait(self) -> None:
+        """Return when workerd has ended."""
+        self._process.wait()
+
+    def close(self) -> None:
+        """Stop workerd and remove its files."""
+        self._process.terminate()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        self._folder.cleanup()
+
+    def __enter__(self) -> "Runtime":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _boot(self) -> None:
+        # The first request boots Python; what fails there should fail here.
+        try:
+            urllib.request.urlopen(f"{self.url}/health", timeout=60).read()
+        except OSError as error:
+            self.close()
+            raise RuntimeError("The Worker did not start:\n" + "\n".join(self.logs)) from error
+
+    def _read_logs(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._logged:
+                self.logs.append(line.rstrip("\n"))
+                self._logged.notify_all()
+            if self._on_log:
+                self._on_log(self.logs[-1])
+
+    def _write_config(
+        self, env: Mapping[str, Any], allow: Iterable[str], port: int, modules: Mapping[str, str]
+    ) -> None:
+        folder = Path(self._folder.name)
+        for name in PYODIDE_FILES:
+            (folder / name).symlink_to(NODE_MODULES / "pyodide" / name)
+        for name in ("host.mjs", "glue.py"):
+            (folder / name).symlink_to(ROOT / "local" / name)
+        (folder / "bundle.json").write_text(json.dumps(modules))
+        files = {
+            "host.mjs": "esModule",
+            **PYODIDE_FILES,
+            "bundle.json": "json",
+            "glue.py": "text",
+        }
+        bindings = [f"(name = {_quote(name)}, {_binding(name, env[name])})" for name in env]
+        wrangler = wrangler_config()
+        flags = [f for f in wrangler["compatibility_flags"] if not f.startswith("python_")]
+        (folder / "config.capnp").write_text(
+            CONFIG.format(
+                modules=", ".join(
+                    f"(name = {_quote(name)}, {kind} = embed {_quote(name)})"
+                    for name, kind in files.items()
+                ),
+                date=_quote(wrangler["compatibility_date"]),
+                flags=", ".join(map(_quote, flags + HOST_FLAGS)),
+                bindings=", ".join(['(name = "UNSAFE_EVAL", unsafeEval = void)', *bindings]),
+                allow=", ".join(map(_quote, allow)),
+                port=port,
+            )
+        )
+
+
+CONFIG = """\
+using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    (name = "worker", worker = (
+      modules = [{modules}],
+      compatibilityDate = {date},
+      compatibilityFlags = [{flags}],
+      bindings = [{bindings}],
+      globalOutbound = "network",
+    )),
+    (name = "network", network = (allow = [{allow}], tlsOptions = (trustBrowserCas = true))),
+  ],
+  sockets = [(name = "http", address = "127.0.0.1:{port}", service = "worker", http = ())],
+);
+"""
+
+
+def _binding(name: str, value: Any) -> str:
+    # A text comes from workerd's own environment, so that no secret is written to a file.
+    if isinstance(value, str):
+        return f"fromEnvironment = {_quote('WORKER_' + name)}"
+    return f"json = {_quote(json.dumps(value))}"
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text)

@@ -1,0 +1,220 @@
+"""Every variable and secret that the Worker reads: its name, its default and its check.
+
+A malformed value never breaks the Worker: what guards keys fails closed (`problem`), what only
+concerns tracing switches off the part that it configures and is reported once (`warnings`).
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+VERSION = "0.1.0"
+
+TRACED_ENDPOINTS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/messages",
+    "/v1/embeddings",
+    "/v1/responses",
+)
+MEGABYTE = 1024 * 1024
+
+SECRETS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "GATEWAY_API_KEYS")
+VARIABLES = (
+    "LANGFUSE_BASE_URL",
+    "LANGFUSE_HOST",
+    "LANGFUSE_ALLOW_HTTP",
+    "LANGFUSE_TRACING_ENABLED",
+    "LANGFUSE_TRACING_ENVIRONMENT",
+    "LANGFUSE_RELEASE",
+    "LANGFUSE_TIMEOUT",
+    "TRACED_ENDPOINTS",
+    "MAX_REQUEST_BYTES",
+    "MAX_CAPTURE_BYTES",
+    "DEFAULT_PROVIDER",
+    "PROVIDERS",
+)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A Langfuse project: where observations go, and with which credentials."""
+
+    base_url: str
+    public_key: str
+    secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The Worker's configuration, checked.
+
+    `destination` is None where tracing is off. `gateway_keys` maps a caller's name to the SHA-256
+    of its key in hex, and is None where no gateway key is asked for. `provider_urls` maps a slug to
+    a base URL that replaces or extends the table in `providers`. `problem` is set where the Worker
+    must refuse to serve, and says why.
+    """
+
+    destination: Destination | None = None
+    timeout: float = 5.0
+    environment: str | None = None
+    release: str | None = None
+    traced_endpoints: frozenset[str] = frozenset(TRACED_ENDPOINTS)
+    max_request_bytes: int = 32 * MEGABYTE
+    max_capture_bytes: int = 4 * MEGABYTE
+    default_provider: str = "openai"
+    provider_urls: Mapping[str, str] = field(default_factory=dict)
+    gateway_keys: Mapping[str, str] | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    problem: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def load(env: Mapping[str, Any]) -> Settings:
+    """Check the Worker's environment.
+
+    `env` holds the values of `SECRETS` and `VARIABLES` that are set; text as Cloudflare gives it,
+    or a value that wrangler's JSON bindings already parsed. Never raises.
+    """
+    reader = _Reader(env)
+    return Settings(
+        timeout=reader.get("LANGFUSE_TIMEOUT", _seconds, Settings.timeout),
+        environment=reader.get("LANGFUSE_TRACING_ENVIRONMENT", _environment, None),
+        release=reader.get("LANGFUSE_RELEASE", _text, None),
+        traced_endpoints=reader.get("TRACED_ENDPOINTS", _paths, Settings.traced_endpoints),
+        max_request_bytes=reader.get("MAX_REQUEST_BYTES", _size, Settings.max_request_bytes),
+        max_capture_bytes=reader.get("MAX_CAPTURE_BYTES", _size, Settings.max_capture_bytes),
+        default_provider=reader.get("DEFAULT_PROVIDER", _text, Settings.default_provider),
+        provider_urls=reader.get("PROVIDERS", _provider_urls, {}, guards=True),
+        gateway_keys=reader.get("GATEWAY_API_KEYS", _gateway_keys, None, guards=True),
+        destination=_destination(reader),
+        secrets=tuple(str(env[name]) for name in SECRETS if env.get(name)),
+        problem="; ".join(reader.problems) or None,
+        warnings=tuple(reader.warnings),
+    )
+
+
+class _Reader:
+    """Reads values by name and collects what is wrong with them."""
+
+    def __init__(self, env: Mapping[str, Any]) -> None:
+        self.env = env
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def get(
+        self, name: str, parse: Callable[[Any], Any], default: Any, *, guards: bool = False
+    ) -> Any:
+        value = self.env.get(name)
+        if value is None or value == "":
+            return default
+        try:
+            return parse(value)
+        except ValueError as error:
+            # The message is ours; the value may be a secret and is never part of it.
+            (self.problems if guards else self.warnings).append(f"{name} {error}")
+            return default
+
+
+def _destination(reader: _Reader) -> Destination | None:
+    public_key = reader.get("LANGFUSE_PUBLIC_KEY", _text, None)
+    secret_key = reader.get("LANGFUSE_SECRET_KEY", _text, None)
+    if not reader.get("LANGFUSE_TRACING_ENABLED", _flag, True):
+        return None
+    if not public_key or not secret_key:
+        if public_key or secret_key:
+            reader.warnings.append("LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY go together")
+        return None
+    allow_http = reader.get("LANGFUSE_ALLOW_HTTP", _flag, False)
+    name = "LANGFUSE_BASE_URL" if reader.env.get("LANGFUSE_BASE_URL") else "LANGFUSE_HOST"
+    base_url = reader.get(name, lambda value: _base_url(value, allow_http=allow_http), None) or (
+        None if reader.env.get(name) else "https://cloud.langfuse.com"
+    )
+    return Destination(base_url, public_key, secret_key) if base_url else None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a text")
+    return value.strip()
+
+
+def _flag(value: Any) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if str(value).strip().lower() not in words:
+        raise ValueError("must be true or false")
+    return words[str(value).strip().lower()]
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value) if isinstance(value, int | float | str) else 0.0
+    if not 0 < seconds <= 30:
+        raise ValueError("must be a number of seconds over 0 and up to 30")
+    return seconds
+
+
+def _size(value: Any) -> int:
+    size = int(value) if isinstance(value, int | str) else 0
+    if size <= 0:
+        raise ValueError("must be a number of bytes over 0")
+    return size
+
+
+def _environment(value: Any) -> str:
+    text = _text(value)
+    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-_")
+    if len(text) > 40 or not set(text) <= allowed or text.startswith("langfuse"):
+        raise ValueError("must be at most 40 of a-z, 0-9, - and _, and not start with langfuse")
+    return text
+
+
+def _paths(value: Any) -> frozenset[str]:
+    paths = value if isinstance(value, list) else [part.strip() for part in str(value).split(",")]
+    if not all(isinstance(path, str) and path.startswith("/v1/") for path in paths):
+        raise ValueError("must be a comma-separated list of paths that start with /v1/")
+    return frozenset(paths)
+
+
+def _base_url(value: Any, *, allow_http: bool = False) -> str:
+    text = _text(value).rstrip("/")
+    url = urlsplit(text)
+    host = url.hostname
+    if not host or url.username or url.password or url.query or url.fragment:
+        raise ValueError("must be a URL with a host, and without credentials, query or fragment")
+    loopback = host in ("localhost", "127.0.0.1", "::1")
+    if url.scheme != "https" and not (url.scheme == "http" and (loopback or allow_http)):
+        raise ValueError("must be an https URL")
+    return text
+
+
+def _json_object(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError("is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object")
+    return value
+
+
+def _provider_urls(value: Any) -> dict[str, str]:
+    urls = {}
+    for slug, entry in _json_object(value).items():
+        if not isinstance(entry, dict) or set(entry) != {"base_url"}:
+            raise ValueError('must map each provider to {"base_url": "https://…"}')
+        urls[slug] = _base_url(entry["base_url"])
+    return urls
+
+
+def _gateway_keys(value: Any) -> dict[str, str]:
+    keys = _json_object(value)
+    digits = set("0123456789abcdef")
+    for digest in keys.values():
+        if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= digits:
+            raise ValueError("must map each caller's name to the SHA-256 of its key in hex")
+    if not keys:
+        raise ValueError("must name at least one caller")
+    return keys

@@ -1,0 +1,47 @@
+"""Observations on their way to Langfuse."""
+
+import base64
+from collections.abc import Mapping
+from typing import Protocol
+
+import ingestion
+from config import VERSION, Destination, Settings
+from logs import log
+from tracing import Observation
+from vocabulary import NetworkError, Received
+
+
+class Post(Protocol):
+    """The platform's HTTP POST: the whole answer within `timeout` seconds, or `NetworkError`."""
+
+    async def __call__(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> Received: ...
+
+
+async def deliver(observation: Observation, settings: Settings, post: Post) -> None:
+    """Send an observation to the deployment's Langfuse; one log line where that fails."""
+    destination = settings.destination
+    if destination is None:
+        return
+    url = destination.base_url + ingestion.PATH
+    batch = ingestion.batch(observation)
+    try:
+        answer = await post(url, _headers(destination), batch, settings.timeout)
+        delivery = ingestion.read_answer(answer)
+    except NetworkError as error:
+        delivery = ingestion.Delivery(False, f"Langfuse could not be reached: {error}")
+    if not delivery.delivered:
+        log("trace_not_delivered", reason=delivery.reason, trace_id=observation.trace_id)
+
+
+def _headers(destination: Destination) -> dict[str, str]:
+    pair = f"{destination.public_key}:{destination.secret_key}"
+    return {
+        "authorization": f"Basic {base64.b64encode(pair.encode()).decode()}",
+        "content-type": "application/json",
+        "x-langfuse-public-key": destination.public_key,
+        # Never a Langfuse SDK's name: the server behaves by it.
+        "x-langfuse-sdk-name": "langfuse-ai-gateway",
+        "x-langfuse-sdk-version": VERSION,
+    }

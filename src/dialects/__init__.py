@@ -1,0 +1,122 @@
+"""Wire formats of model endpoints, each read into the same two things.
+
+A dialect is a module with `NAME`, `OBSERVATION_TYPE` and four functions: `read_request` (a
+request to a `Prompt`), `fold` (the events of a stream to the whole reply that the same endpoint
+would have given), `ended` (whether a folded reply came to its end) and `read_reply` (a whole
+reply to a `Completion`). A streamed and a whole reply so take the same way from `fold` on.
+"""
+
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+import sse
+from dialects import chat, completions, embeddings, media, messages, other, responses
+from dialects.shapes import Completion, Parameter, Prompt
+
+__all__ = ["Completion", "Dialect", "Parameter", "Prompt", "for_path", "read_reply", "read_request"]
+
+
+class Dialect(Protocol):
+    """What the module of a dialect has."""
+
+    NAME: str
+    OBSERVATION_TYPE: str
+
+    def read_request(self, body: Any) -> Prompt: ...
+    def fold(self, events: list[Any]) -> dict[str, Any]: ...
+    def ended(self, reply: dict[str, Any]) -> bool: ...
+    def read_reply(self, reply: Any) -> Completion: ...
+
+
+_BY_PATH: dict[str, Any] = {
+    "/v1/chat/completions": chat,
+    "/v1/completions": completions,
+    "/v1/messages": messages,
+    "/v1/embeddings": embeddings,
+    "/v1/responses": responses,
+}
+
+# How much is kept of a body that is not what it should be.
+_TEXT_LENGTH = 10_000
+
+
+def for_path(path: str) -> Dialect:
+    """The dialect of an endpoint; for one that is not known, the generic one."""
+    return _BY_PATH.get(path.rstrip("/"), other)
+
+
+def read_request(path: str, body: bytes) -> Prompt:
+    """The `Prompt` in the body of a request. Never raises."""
+    try:
+        value = sse.value_of(sse.text_of(body))
+        dialect = for_path(path) if isinstance(value, dict) else other
+        return _presentable(dialect.read_request(value))
+    except Exception as error:  # a request that can't be read is still a call to be traced
+        return Prompt(input=_start_of(body), notes=(_note("request", error),))
+
+
+def read_reply(path: str, body: bytes, content_type: str, complete: bool) -> Completion:
+    """The `Completion` in the captured body of a reply, streamed or whole. Never raises.
+
+    `complete` is False if the body is only the start of the reply: the provider broke off, the
+    client left, or there was more of it than is captured.
+    """
+    if not body.strip():
+        return Completion(finished=complete, notes=("reply: empty",))
+    try:
+        read = _read_stream if _is_stream(body, content_type) else _read_whole
+        return _presentable(read(for_path(path), body))
+    except Exception as error:  # the bare text is better than nothing
+        text = _start_of(body)
+        return Completion(output=text, finished=complete, notes=(_note("reply", error),))
+
+
+def _read_stream(dialect: Dialect, body: bytes) -> Completion:
+    events = sse.payloads(body)
+    if not events.payloads and not events.done:
+        raise ValueError("a stream without an event")
+    notes = events.notes
+    if set(map(type, events.payloads)) - {dict}:
+        notes += ("stream: some events are not objects",)
+    try:
+        reply = dialect.fold(events.payloads)
+        completion = dialect.read_reply(reply)
+        finished = events.done or dialect.ended(reply)
+    except Exception as error:
+        completion, finished, notes = Completion(), events.done, (*notes, _note("fold", error))
+    if completion.output is None and completion.model is None and not completion.error:
+        completion = replace(completion, output=events.payloads)
+        notes += (f"stream: no answer of the form {dialect.NAME}, its events are kept",)
+    return replace(completion, finished=finished, notes=notes + completion.notes)
+
+
+def _read_whole(dialect: Dialect, body: bytes) -> Completion:
+    reply = sse.value_of(sse.text_of(body))
+    if isinstance(reply, list) and len(reply) == 1:
+        reply = reply[0]  # Gemini wraps its errors
+    return (dialect if isinstance(reply, dict) else other).read_reply(reply)
+
+
+def _is_stream(body: bytes, content_type: str) -> bool:
+    """By its first bytes, since some providers send a stream as JSON, and an error the other way;
+    by its content type where those tell nothing."""
+    start = body[:100].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
+        return True
+    return content_type.lower().startswith("text/event-stream") and start[:1] not in (b"{", b"[")
+
+
+_Read = TypeVar("_Read", Prompt, Completion)
+
+
+def _presentable(read: _Read) -> _Read:
+    """A `Prompt` or `Completion` with all of its fields fit to be shown."""
+    return replace(read, **{name: media.presentable(value) for name, value in vars(read).items()})
+
+
+def _start_of(body: bytes) -> str | None:
+    return sse.text_of(body[: 4 * _TEXT_LENGTH])[:_TEXT_LENGTH] or None
+
+
+def _note(what: str, error: Exception) -> str:
+    return f"{what}: {type(error).__name__}: {error}"[:200]

@@ -1,0 +1,86 @@
+"""How the pieces of a stream grow into a whole, for all dialects."""
+
+from typing import Any
+
+from dialects.values import mapping
+
+# These name something. They come whole, some providers repeat them in every piece; every other
+# string in a piece continues the one before it.
+_NAMES = frozenset({"role", "type", "id", "call_id", "name", "format", "status", "model"})
+
+
+class Pieces(list[str]):
+    """A string that is still growing. Adding to a str would copy all of it for every piece."""
+
+
+def grow(whole: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Add one delta to a whole: strings are continued, objects grow by member, items of a list by
+    their `index`, anything else is replaced. Call `settle` at the end."""
+    for name, value in delta.items():
+        known = whole.get(name)
+        if value is None:
+            continue
+        if isinstance(value, str):
+            if name in _NAMES:
+                if value:
+                    whole[name] = value
+            elif type(known) is Pieces:
+                known.append(value)
+            elif isinstance(known, list):
+                _grow_text(known, value)
+            else:
+                whole[name] = Pieces([known, value] if isinstance(known, str) else [value])
+        elif isinstance(value, dict):
+            if not isinstance(known, dict):
+                known = whole[name] = {}
+            grow(known, value)
+        elif isinstance(value, list):
+            if type(known) is not list:
+                text = "".join(known) if type(known) is Pieces else known
+                known = whole[name] = [{"type": "text", "text": text}] if text else []
+            for item in value:
+                _grow_item(known, item)
+        else:
+            whole[name] = value
+
+
+def _grow_text(parts: list[Any], piece: str) -> None:
+    """Text after parts, as Mistral's thinking models send it, is a text part."""
+    if not (parts and isinstance(parts[-1], dict) and parts[-1].get("type") == "text"):
+        parts.append({"type": "text"})
+    grow(parts[-1], {"text": piece})
+
+
+def _grow_item(items: list[Any], delta: Any) -> None:
+    if isinstance(delta, dict):
+        known = _same_item(items, delta)
+        if known is None:
+            items.append(known := {})
+        grow(known, delta)
+    else:
+        items.append(delta)
+
+
+def _same_item(items: list[Any], delta: dict[str, Any]) -> dict[str, Any] | None:
+    """The item that a delta continues: the last one of its index. A tool call may come without an
+    index, which continues the last call; and calls that come whole may all have the index 0
+    (Gemini), so that a name with a new id starts another one."""
+    call = mapping(delta.get("function") or delta.get("custom"))
+    if "index" not in delta and not call:
+        return None
+    for item in reversed(items):
+        if isinstance(item, dict) and item.get("index") == delta.get("index"):
+            another = delta.get("id") and item.get("id") and delta["id"] != item["id"]
+            return None if another and (call.get("name") or "index" not in delta) else item
+    return None
+
+
+def settle(value: Any) -> Any:
+    """The grown value with its strings joined."""
+    if type(value) is Pieces:
+        return "".join(value)
+    if isinstance(value, dict):
+        return {name: settle(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [settle(item) for item in value]
+    return value

@@ -1,0 +1,36 @@
+"""OpenAI embeddings. https://platform.openai.com/docs/api-reference/embeddings"""
+
+from typing import Any
+
+from dialects import chat, other
+from dialects.shapes import Completion, Prompt, read_completion, read_prompt
+from dialects.values import objects, present
+
+NAME = "embedding"
+OBSERVATION_TYPE = "embedding"
+
+# There are no streams of embeddings.
+fold = other.fold
+ended = other.ended
+
+
+def read_request(body: Any) -> Prompt:
+    """An embedding request: its input, which may be a string, a list of them, or tokens."""
+    return read_prompt(body, main="input")
+
+
+def read_reply(reply: Any) -> Completion:
+    """How many vectors came and of which size, never the vectors."""
+    about = {**chat.ABOUT, "metadata": lambda reply: present({"response_id": reply.get("id")})}
+    return read_completion(reply, output=_output, **about)
+
+
+def _output(reply: dict[str, Any]) -> dict[str, int]:
+    vectors = [item["embedding"] for item in objects(reply["data"]) if "embedding" in item]
+    return {"dimensions": _dimensions(vectors[0]) if vectors else 0, "count": len(vectors)}
+
+
+def _dimensions(vector: Any) -> int:
+    if isinstance(vector, str):  # base64 of 32-bit floats
+        return (len(vector) * 3 // 4 - vector[-2:].count("=")) // 4
+    return len(vector)

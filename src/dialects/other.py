@@ -1,0 +1,51 @@
+"""Any endpoint without a dialect of its own: the JSON as it is."""
+
+from typing import Any
+
+from dialects import usage
+from dialects.shapes import Completion, Prompt, read_completion
+from dialects.tools import without_credentials
+from dialects.values import mapping, text
+
+NAME = "other"
+OBSERVATION_TYPE = "generation"
+
+_STREAM = "stream of events"
+
+
+def read_request(body: Any) -> Prompt:
+    """A request as it is."""
+    if not isinstance(body, dict):
+        return Prompt(input=body)
+    return Prompt(
+        model=text(body.get("model")),
+        input=without_credentials(body),
+        stream=body.get("stream") is True,
+    )
+
+
+def fold(events: list[Any]) -> dict[str, Any]:
+    """A stream as the list of its events. An error, and the last usage, are put beside them."""
+    reply: dict[str, Any] = {"object": _STREAM, "events": events}
+    for event in events:
+        for name in ("model", "usage", "error"):
+            if isinstance(event, dict) and event.get(name):
+                reply[name] = event[name]
+    return reply
+
+
+def ended(reply: dict[str, Any]) -> bool:
+    """Not to be known."""
+    return False
+
+
+def read_reply(reply: Any) -> Completion:
+    """A reply as it is, or the events of a stream."""
+    folded = mapping(reply).get("object") == _STREAM
+    return read_completion(
+        reply,
+        output=lambda _: reply["events"] if folded else reply,
+        metadata=lambda _: {},
+        usage=lambda reply: usage.openai(reply.get("usage")),
+        cost=lambda reply: usage.cost(reply.get("usage")),
+    )

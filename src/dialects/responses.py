@@ -1,0 +1,201 @@
+"""OpenAI's Responses API, shown in the message shape of chat, which Langfuse renders.
+
+https://platform.openai.com/docs/api-reference/responses and .../responses-streaming
+"""
+
+from typing import Any
+
+from dialects import chat
+from dialects.deltas import grow, settle
+from dialects.shapes import Completion, Prompt, flat, read_completion, read_prompt
+from dialects.tools import function_tool, tool_call
+from dialects.values import mapping, objects, present
+
+NAME = "responses"
+OBSERVATION_TYPE = "generation"
+
+# Where the pieces of each event go: a list of the item, with the type of its parts, and a member.
+_PARTS = {
+    "response.output_text.delta": ("content", "output_text", "text"),
+    "response.refusal.delta": ("content", "refusal", "refusal"),
+    "response.reasoning_text.delta": ("content", "reasoning_text", "text"),
+    "response.reasoning_summary_text.delta": ("summary", "summary_text", "text"),
+}
+_MEMBERS = {
+    "response.function_call_arguments.delta": "arguments",
+    "response.mcp_call_arguments.delta": "arguments",
+    "response.custom_tool_call_input.delta": "input",
+    "response.code_interpreter_call_code.delta": "code",
+}
+
+
+def read_request(body: Any) -> Prompt:
+    """A Responses request: instructions and input items as messages, and the tools."""
+    return read_prompt(
+        body,
+        main="messages",
+        beside=("tools", "tool_choice", "prompt"),
+        translate=_translate,
+    )
+
+
+def fold(events: list[Any]) -> dict[str, Any]:
+    """The events of a stream as one response: the one in its last event, and of a stream that was
+    cut before it, or whose last event leaves the output out, the items as far as they came."""
+    reply: dict[str, Any] = {"output": []}
+    items: dict[int, dict[str, Any]] = {}
+    for event in events:
+        if not isinstance(event, dict):
+            continue
+        kind = event.get("type")
+        if isinstance(event.get("response"), dict):
+            reply |= event["response"]
+        elif kind == "error":
+            reply["error"] = event.get("error") or {**event, "type": event.get("code")}
+        elif isinstance(event.get("output_index"), int):
+            _grow_items(items, event)
+    if items and not reply.get("output"):
+        reply["output"] = [settle(items[index]) for index in sorted(items) if items[index]]
+    return reply
+
+
+def _grow_items(items: dict[int, dict[str, Any]], event: dict[str, Any]) -> None:
+    kind, index, delta = event.get("type"), event["output_index"], event.get("delta")
+    item = items.setdefault(index, {})
+    if kind in _PARTS:
+        where, part_type, member = _PARTS[kind]
+        part = event.get("summary_index" if where == "summary" else "content_index")
+        grow(item, {where: [{"index": part, "type": part_type, member: delta}]})
+    elif kind in _MEMBERS:
+        grow(item, {_MEMBERS[kind]: delta})
+    elif kind == "response.output_text.annotation.added":
+        noted = {"index": event.get("content_index"), "annotations": [event.get("annotation")]}
+        grow(item, {"content": [noted]})
+    elif isinstance(event.get("item"), dict):  # added, then done
+        items[index] = dict(event["item"])
+
+
+def ended(reply: dict[str, Any]) -> bool:
+    """Whether a folded response came to its end."""
+    return reply.get("status") in ("completed", "incomplete", "failed", "cancelled")
+
+
+def read_reply(reply: Any) -> Completion:
+    """A response as one assistant message, or as a list where there is more than that."""
+    return read_completion(reply, output=_output, **{**chat.ABOUT, "metadata": _metadata})
+
+
+def _translate(body: dict[str, Any]) -> dict[str, Any]:
+    shown = {**body, **flat("reasoning", body.get("reasoning"))}
+    instructions, given = shown.pop("instructions", None), shown.pop("input", None)
+    messages = [{"role": "system", "content": instructions}] if instructions else []
+    if isinstance(given, list):
+        messages += _messages(given)
+    elif given is not None:
+        messages.append({"role": "user", "content": given})
+    shown["messages"] = messages or None
+    if isinstance(body.get("tools"), list):
+        shown["tools"] = [function_tool(tool, schema="parameters") for tool in body["tools"]]
+    text = mapping(shown.pop("text", None))
+    shown |= {name: text[name] for name in text if name != "format"}
+    return shown | present({"response_format": text.get("format")})
+
+
+def _messages(items: list[Any]) -> list[Any]:
+    """Items as messages: what the assistant thought, said and called in a row is one message, in
+    this order; an item of a kind that isn't known stays as it is."""
+    messages: list[Any] = []
+    current: dict[str, Any] | None = None
+    for item in items:
+        kind = mapping(item).get("type")
+        if kind in ("function_call_output", "custom_tool_call_output"):
+            answer = {"tool_call_id": item.get("call_id"), "content": item.get("output")}
+            messages.append({"role": "tool", **answer})
+            current = None
+            continue
+        said = _said(mapping(item))
+        if said is None:
+            messages.append(item)
+            current = None
+        elif said["role"] != "assistant":
+            messages.append(said)
+            current = None
+        elif current is None or not _continues(current, said):
+            messages.append(said)
+            current = said
+        else:
+            calls = current.get("tool_calls", []) + said.get("tool_calls", [])
+            thoughts = current.get("thinking", []) + said.get("thinking", [])
+            content = current["content"] or said["content"]
+            current |= {**said, "content": content}
+            current |= present({"thinking": thoughts, "tool_calls": calls})
+    return messages
+
+
+def _continues(current: dict[str, Any], said: dict[str, Any]) -> bool:
+    if "tool_calls" in said:
+        return True
+    if "thinking" in said:
+        return current.keys() <= {"role", "content", "thinking"} and not current["content"]
+    return "tool_calls" not in current and not current["content"] and "refusal" not in current
+
+
+def _said(item: dict[str, Any]) -> dict[str, Any] | None:
+    """One item as a message, None if it is of another kind."""
+    kind = item.get("type")
+    assistant: dict[str, Any] = {"role": "assistant", "content": None}
+    if kind in ("function_call", "custom_tool_call"):
+        arguments = item.get("arguments" if kind == "function_call" else "input")
+        return {
+            **assistant,
+            "tool_calls": [tool_call(item.get("call_id"), item.get("name"), arguments)],
+        }
+    if kind == "reasoning":
+        parts = objects(item.get("summary")) or objects(item.get("content"))
+        thoughts = [{"type": "thinking", "content": p["text"]} for p in parts if p.get("text")]
+        return {**assistant, **present({"thinking": thoughts})}
+    if "role" in item and kind in (None, "message"):
+        return {"role": item["role"], **_content(item.get("content"))}
+    return None
+
+
+def _content(parts: Any) -> dict[str, Any]:
+    """The content of a message, its refusal and its annotations beside it."""
+    if not isinstance(parts, list):
+        return {"content": parts}
+    content: list[Any] = []
+    refusals: list[str] = []
+    annotations: list[Any] = []
+    for part in parts:
+        kind = mapping(part).get("type")
+        if kind in ("input_text", "output_text"):
+            content += [{"type": "text", "text": part["text"]}] if part.get("text") else []
+            annotations += part.get("annotations") or []
+        elif kind == "refusal":
+            refusals.append(str(part.get("refusal")))
+        else:
+            content.append(part)
+    if len(content) == 1 and mapping(content[0]).keys() == {"type", "text"}:
+        content = content[0]["text"]
+    return {
+        "content": content or None,
+        **present({"refusal": "".join(refusals), "annotations": annotations}),
+    }
+
+
+def _output(reply: dict[str, Any]) -> Any:
+    if not isinstance(reply["output"], list):
+        raise TypeError("output is not a list")
+    messages = _messages(reply["output"])
+    return messages[0] if len(messages) == 1 else messages or None
+
+
+def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
+    incomplete = mapping(reply.get("incomplete_details")).get("reason")
+    return present(
+        {
+            "finish_reason": incomplete or reply.get("status"),
+            "response_id": reply.get("id"),
+            "previous_response_id": reply.get("previous_response_id"),
+        }
+    )

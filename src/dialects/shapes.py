@@ -1,0 +1,199 @@
+"""What a dialect gives (`Prompt`, `Completion`), and how their fields are read.
+
+Tracing fails field by field: each field is read on its own, and one that can't be read is left
+out and named in `notes`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dialects.tools import without_credentials
+from dialects.values import mapping, text, to_json
+
+Parameter = str | int | float | bool | list[str]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a request asked for."""
+
+    model: str | None = None
+    input: Any = None
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    stream: bool = False
+    user: str | None = None
+    session: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a reply gave; its `parameters`, such as the service tier, win over the request's."""
+
+    model: str | None = None
+    output: Any = None
+    usage: dict[str, int] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    error: str | None = None
+    finished: bool = True
+    metadata: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+Reader = Callable[[dict[str, Any]], Any]
+
+# Members that say something about the call and are no model parameters: shown as metadata,
+_METADATA = (
+    "response_format",
+    "previous_response_id",
+    "conversation",
+    "safety_identifier",
+    "prompt_cache_key",
+)
+# or in a field of their own, or not at all (some clients put their key into the body).
+_NO_PARAMETERS = {"model", "stream", "stream_options", "user", "metadata", "api_key", *_METADATA}
+
+# What a provider's own extension holds beyond this length is content, no setting.
+_SETTING_LENGTH = 1000
+
+
+def read_prompt(
+    body: Any,
+    *,
+    main: str,
+    beside: tuple[str, ...] = (),
+    translate: Reader = dict,
+) -> Prompt:
+    """The `Prompt` of a request.
+
+    `main` is the member that is the input; those `beside` it, such as tools, are shown with it as
+    one object where there are any. All others are model parameters, unless they are about the
+    call or too long to be a setting. `translate` gives a dialect's request the members that
+    Langfuse renders well; a request that it fails on is shown as it came, whole.
+    """
+    body = without_credentials(mapping(body))
+    fields = _Fields(body)
+    about = mapping(body.get("metadata"))
+    shown = fields.read(main, translate, default={main: body})
+    content = {name: shown[name] for name in (main, *beside) if shown.get(name) is not None}
+    if not content:
+        fields.notes.append(f"{main}: missing")
+    chosen: dict[str, Parameter] = {}
+    for name, value in shown.items():
+        if value is None or name == main or name in beside or name in _NO_PARAMETERS:
+            continue
+        setting = fields.read(name, lambda _, value=value: parameter(value), default=None)
+        if isinstance(setting, str) and len(setting) > _SETTING_LENGTH:
+            content[name] = value
+        elif setting is not None:
+            chosen[name] = setting
+    return Prompt(
+        model=fields.text("model"),
+        input=content if content.keys() - {main} else content.get(main),
+        parameters=chosen,
+        stream=body.get("stream") is True,
+        user=fields.text("user") or text(about.get("user_id")),
+        session=text(about.get("session_id")),
+        metadata={
+            **{name: about[name] for name in about if name not in ("user_id", "session_id")},
+            **{name: shown[name] for name in _METADATA if shown.get(name) is not None},
+        },
+        notes=tuple(fields.notes),
+    )
+
+
+def read_completion(
+    reply: Any,
+    *,
+    output: Reader,
+    metadata: Reader,
+    usage: Reader = lambda reply: {},
+    cost: Reader = lambda reply: {},
+    parameters: Reader = lambda reply: {},
+) -> Completion:
+    """The `Completion` of a whole reply, each field by its reader.
+
+    A reply whose output can't be read, and that is no error, is shown as it came.
+    """
+    fields = _Fields(mapping(reply))
+    error = fields.read("error", error_message, default=None)
+    shown = fields.read("output", output, default=None if error else reply)
+    if error and shown is None:
+        fields.notes.clear()  # an error without an answer is as it should be
+    return Completion(
+        model=fields.text("model"),
+        output=shown,
+        usage=fields.read("usage", usage, default={}),
+        cost=fields.read("cost", cost, default={}),
+        parameters=fields.read("parameters", parameters, default={}),
+        error=error,
+        metadata=fields.read("metadata", metadata, default={}),
+        notes=tuple(fields.notes),
+    )
+
+
+class _Fields:
+    """The fields of one object, each read on its own."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.body = body
+        self.notes: list[str] = []
+
+    def read(self, name: str, reader: Reader, *, default: Any) -> Any:
+        try:
+            return reader(self.body)
+        except Exception as error:  # whatever is wrong with one field must not cost the others
+            self.notes.append(f"{name}: {type(error).__name__}: {error}"[:200])
+            return default
+
+    def text(self, name: str) -> str | None:
+        value = self.body.get(name)
+        if value is not None and not isinstance(value, str):
+            self.notes.append(f"{name}: not a string")
+        return text(value)
+
+
+def parameter(value: Any) -> Parameter:
+    """A Langfuse model parameter: a string, number, boolean or list of strings as it is, anything
+    else as JSON, since one value of another type refuses the whole observation."""
+    if isinstance(value, list):
+        plain = all(isinstance(item, str) for item in value)
+    else:
+        plain = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if plain else to_json(value)
+
+
+def settings(members: dict[str, Any], *names: str) -> dict[str, Parameter]:
+    """Those of the named members that are there, as model parameters."""
+    return {name: parameter(members[name]) for name in names if members.get(name) is not None}
+
+
+def flat(name: str, value: Any) -> dict[str, Any]:
+    """An object of settings as settings of their own: `thinking.budget_tokens` becomes
+    `thinking_budget_tokens`. The result takes the place of the object."""
+    if not isinstance(value, dict):
+        return {}
+    return {name: None, **{f"{name}_{member}": setting for member, setting in value.items()}}
+
+
+def error_message(reply: dict[str, Any]) -> str | None:
+    """The error in a reply as "type: message", None where there is none.
+
+    https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors,
+    and vLLM's form without a wrapper.
+    """
+    error = reply if reply.get("object") == "error" else reply.get("error")
+    if not error:
+        return None
+    if not isinstance(error, dict):
+        return (error if isinstance(error, str) else to_json(error))[:_ERROR_LENGTH]
+    kind = error.get("type") or error.get("code") or error.get("status")
+    message = error.get("message") or to_json(error)
+    return (f"{kind}: {message}" if kind else str(message))[:_ERROR_LENGTH]
+
+
+_ERROR_LENGTH = 1000

@@ -1,0 +1,275 @@
+"""The platform's side of a request: fetch, streams, timers and waitUntil.
+
+The only file beside `entry` that knows JavaScript. A reply is never copied through Python on its
+way to the client. Two native pumps, each through an `IdentityTransformStream`, carry the two
+branches of its body, since a branch of a `tee` that is read directly stalls the other one; the
+captured branch is drained in a handful of growing reads.
+https://developers.cloudflare.com/workers/runtime-apis/streams/
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Coroutine, Mapping
+from typing import Any
+
+import js
+from pyodide.ffi import JsException, jsnull, to_js
+
+from logs import log
+from vocabulary import (
+    Answer,
+    BodyTooLarge,
+    Call,
+    Capture,
+    Ending,
+    NetworkError,
+    Received,
+    UpstreamCall,
+)
+
+# The first read of a captured branch takes the first chunk, whose time matters; each further one
+# waits for twice as much as the one before, so that a long stream costs few calls into Python.
+FIRST_READ = 8 * 1024
+# What the runtime decodes when a body is read; it passes any other encoding on as it is.
+DECODED = ("gzip", "br")
+
+
+class Edge:
+    """One request's platform: what `gateway.Platform` asks for."""
+
+    def __init__(self, request: Any, ctx: Any) -> None:
+        self.request = request
+        self.ctx = ctx
+        self.abort: Any = None
+        self.call = _call(request)
+
+    def now(self) -> float:
+        return time.time()
+
+    async def read_body(self, limit: int) -> "Body":
+        length = self.call.headers.get("content-length", "")
+        if length.isdigit() and int(length) > limit:
+            raise BodyTooLarge
+        try:
+            if length.isdigit():
+                return Body(await self.request.arrayBuffer())
+            return Body(await self._read_unsized(limit))
+        except JsException as error:
+            raise NetworkError(error.message) from error
+
+    async def _read_unsized(self, limit: int) -> Any:
+        # A body without a length is rare, and only counting it as it comes in bounds it.
+        chunks, size = js.Array.new(), 0
+        if self.request.body is not jsnull:
+            reader = self.request.body.getReader()
+            while not (result := await reader.read()).done:
+                size += result.value.byteLength
+                if size > limit:
+                    await reader.cancel()
+                    raise BodyTooLarge
+                chunks.push(result.value)
+        return await js.Blob.new(chunks).arrayBuffer()
+
+    async def fetch(self, upstream: UpstreamCall, body: "Body | None") -> "Reply":
+        init = {"method": upstream.method, "headers": upstream.headers, "redirect": "manual"}
+        if body:
+            # A request that is traced outlives its client, so the provider has to be told.
+            self.abort = js.AbortController.new()
+            signals = [self.request.signal, self.abort.signal]
+            init["signal"] = js.AbortSignal.any(to_js(signals))
+            init["body"] = body.buffer
+        elif upstream.method not in ("GET", "HEAD"):
+            init["body"] = self.request.body
+        try:
+            return Reply(await js.fetch(upstream.url, _object(init)), self)
+        except JsException as error:
+            raise NetworkError(error.message) from error
+
+    def client_left(self) -> bool:
+        return self.request.signal.aborted
+
+    def run_after(self, name: str, job: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            try:
+                await job
+            except asyncio.CancelledError:
+                log("job_cancelled", job=name)
+            except Exception as error:  # a job's last resort: nobody else would hear of it
+                log("job_failed", job=name, error=f"{type(error).__name__}: {error}")
+
+        self.ctx.waitUntil(run())
+
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> Received:
+        """POST `body` and read the whole answer, within `timeout` seconds; redirects are answers.
+
+        Raises `NetworkError`.
+        """
+        init = {
+            "method": "POST",
+            "headers": headers,
+            "body": to_js(body),
+            "redirect": "manual",
+            "signal": js.AbortSignal.timeout(int(timeout * 1000)),
+        }
+        try:
+            response = await js.fetch(url, _object(init))
+            return Received(response.status, _headers(response.headers), await response.text())
+        except JsException as error:
+            raise NetworkError(error.message) from error
+
+
+class Body:
+    """A request's body in JavaScript's memory."""
+
+    def __init__(self, buffer: Any) -> None:
+        self.buffer = buffer
+        self.size: int = buffer.byteLength
+
+    def read(self, limit: int) -> bytes:
+        buffer = self.buffer if self.size <= limit else self.buffer.slice(0, limit)
+        return buffer.to_bytes()
+
+
+class Reply:
+    """A provider's response: status and headers are there, its body is on the way."""
+
+    def __init__(self, response: Any, edge: Edge) -> None:
+        self.response = response
+        self.edge = edge
+
+    def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
+        return _response(self.response.body, self.response, headers)
+
+    def relay_captured(
+        self, headers: tuple[tuple[str, str], ...], limit: int
+    ) -> tuple[Any, Awaitable[Capture]]:
+        if self.response.body is jsnull:
+            return self.relay(headers), _Recorder(self).without_body()
+        to_client, to_trace = self.response.body.tee()
+        encoding = self.response.headers.get("content-encoding")
+        length = self.response.headers.get("content-length")
+        if encoding in DECODED or length is jsnull:
+            client = js.IdentityTransformStream.new()
+        else:
+            client = js.FixedLengthStream.new(int(length))
+        copy = js.IdentityTransformStream.new()
+        sent = to_client.pipeTo(client.writable)
+        copied = to_trace.pipeTo(copy.writable, _object({"preventAbort": True}))
+        response = _response(client.readable, self.response, headers)
+        if encoding in DECODED:
+            response.headers.delete("content-encoding")
+            response.headers.delete("content-length")
+        return response, _Recorder(self).record(sent, copied, copy, limit)
+
+
+class _Recorder:
+    """Follows a reply's two pumps to their end."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.body = bytearray()
+        self.cut = False
+        self.first_byte: float | None = None
+        self.ended = 0.0
+
+    async def without_body(self) -> Capture:
+        return self._capture(Ending.COMPLETE)
+
+    async def record(self, sent: Any, copied: Any, copy: Any, limit: int) -> Capture:
+        not_sent, not_copied, _ = await asyncio.gather(
+            self._follow_client(sent),
+            self._follow_copy(copied, copy.writable),
+            self._drain(copy.readable, limit),
+        )
+        # Once the limit has ended the copy, only the client's branch knows how the reply ended.
+        error = not_sent if self.cut else not_copied
+        if error is None:
+            return self._capture(Ending.COMPLETE)
+        left = error.name == "AbortError" or (self.cut and self.reply.edge.client_left())
+        return self._capture(Ending.CLIENT_LEFT if left else Ending.CUT, error.message)
+
+    async def _follow_client(self, sent: Any) -> JsException | None:
+        try:
+            await sent
+        except JsException as error:
+            # The provider should not go on for nobody. After the provider's own failure this is
+            # without effect.
+            self.reply.edge.abort.abort()
+            return error
+        return None
+
+    async def _follow_copy(self, copied: Any, writable: Any) -> JsException | None:
+        try:
+            await copied
+        except JsException as error:
+            if self.cut:
+                return None
+            # Closing hands the drain what had arrived.
+            await writable.getWriter().close()
+            return error
+        finally:
+            self.ended = time.time()
+        return None
+
+    async def _drain(self, readable: Any, limit: int) -> None:
+        reader = readable.getReader(_object({"mode": "byob"}))
+        size = min(FIRST_READ, limit + 1)
+        result = await reader.read(js.Uint8Array.new(size))
+        if not result.done:
+            self.first_byte = time.time()
+        while not result.done:
+            self.body += result.value.to_bytes()
+            if len(self.body) > limit:
+                self.cut = True
+                del self.body[limit:]
+                await reader.cancel()
+                return
+            size = min(2 * size, limit + 1 - len(self.body))
+            result = await reader.readAtLeast(size, js.Uint8Array.new(size))
+
+    def _capture(self, ending: Ending, reason: str = "") -> Capture:
+        response = self.reply.response
+        content_type = response.headers.get("content-type")
+        return Capture(
+            ending=ending,
+            ended=self.ended or time.time(),
+            status=response.status,
+            content_type="" if content_type is jsnull else content_type,
+            body=bytes(self.body),
+            cut=self.cut,
+            first_byte=self.first_byte,
+            reason=reason,
+        )
+
+
+def to_response(answer: Answer) -> Any:
+    """A JavaScript Response of an answer of the gateway's own."""
+    headers = (*answer.headers, ("content-type", answer.content_type))
+    body = answer.body if answer.body else None
+    return js.Response.new(body, _object({"status": answer.status, "headers": headers}))
+
+
+def _response(body: Any, original: Any, headers: tuple[tuple[str, str], ...]) -> Any:
+    # Made from the original, a response keeps its status and all its headers, repeated ones too.
+    response = js.Response.new(body, original)
+    for name, value in headers:
+        response.headers.set(name, value)
+    return response
+
+
+def _call(request: Any) -> Call:
+    _, _, rest = request.url.partition("://")
+    _, slash, target = rest.partition("/")
+    path, _, query = (slash + target).partition("?")
+    return Call(request.method, path or "/", query, _headers(request.headers))
+
+
+def _headers(headers: Any) -> dict[str, str]:
+    return js.Object.fromEntries(headers).to_py()
+
+
+def _object(value: Mapping[str, Any]) -> Any:
+    # Without the converter a dict arrives in JavaScript as a Map, which fetch does not understand.
+    return to_js(value, dict_converter=js.Object.fromEntries)

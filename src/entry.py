@@ -1,0 +1,40 @@
+"""The Worker: Cloudflare's request in, the gateway's response out."""
+
+from typing import Any
+
+from workers import WorkerEntrypoint
+
+import config
+import gateway
+import logs
+from edge import Edge, to_response
+from vocabulary import Answer
+
+# The environment is the same for an isolate's whole life, so it is checked once.
+_settings: config.Settings | None = None
+
+
+class Default(WorkerEntrypoint):
+    """The Worker's handlers."""
+
+    async def fetch(self, request: Any) -> Any:
+        """Answer one request. The platform's request in, a JavaScript Response out."""
+        edge = Edge(request.js_object, self.ctx)
+        answer = await gateway.handle(edge.call, settings(self.env), edge)
+        return to_response(answer) if isinstance(answer, Answer) else answer
+
+
+def settings(env: Any) -> config.Settings:
+    """The checked settings of this isolate; reports what is wrong with them once."""
+    global _settings
+    if _settings is None:
+        names = (*config.SECRETS, *config.VARIABLES)
+        _settings = config.load({name: getattr(env, name, None) for name in names})
+        logs.conceal(_settings.secrets)
+        if _settings.problem:
+            logs.log("misconfigured", problem=_settings.problem)
+        for warning in _settings.warnings:
+            logs.log("setting_ignored", warning=warning)
+        if _settings.destination is None:
+            logs.log("tracing_off", reason="no Langfuse destination is configured")
+    return _settings

@@ -1,0 +1,32 @@
+"""The gateway's own errors, in the shape of the API that was called.
+
+Client SDKs raise their usual exceptions for them.
+https://platform.openai.com/docs/guides/error-codes · https://docs.claude.com/en/api/errors
+"""
+
+import json
+
+from providers import speaks_anthropic
+from vocabulary import Answer, Refusal
+
+# HTTP status to the error type of OpenAI and of Anthropic.
+_TYPES = {
+    400: ("invalid_request_error", "invalid_request_error"),
+    401: ("authentication_error", "authentication_error"),
+    403: ("permission_error", "permission_error"),
+    404: ("not_found_error", "not_found_error"),
+    405: ("invalid_request_error", "invalid_request_error"),
+    413: ("invalid_request_error", "request_too_large"),
+}
+_SERVER_ERROR = ("gateway_error", "api_error")
+
+
+def answer(refusal: Refusal, path: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    """The response that carries a refusal to the client that called `path`."""
+    openai, anthropic = _TYPES.get(refusal.status, _SERVER_ERROR)
+    if speaks_anthropic(path):
+        body = {"type": "error", "error": {"type": anthropic, "message": refusal.message}}
+    else:
+        error = {"message": refusal.message, "type": openai, "param": None, "code": None}
+        body = {"error": error}
+    return Answer(refusal.status, json.dumps(body), headers=headers)

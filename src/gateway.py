@@ -1,0 +1,211 @@
+"""The story of a request, written against the platform as a set of small promises.
+
+A call is checked, planned and fetched; the provider's reply goes straight back. For a traced
+endpoint a second branch of the reply is captured meanwhile, and after the reply has ended it
+becomes one Langfuse observation. Nothing that the client waits for waits for tracing.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Protocol
+
+import delivery
+import errors
+import keys
+import providers
+import redaction
+import tracing
+from config import VERSION, Settings
+from logs import log
+from vocabulary import (
+    Answer,
+    BodyTooLarge,
+    Call,
+    Capture,
+    Ending,
+    NetworkError,
+    Refusal,
+    UpstreamCall,
+)
+
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+
+class Body(Protocol):
+    """A request's body, held by the platform."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+    def read(self, limit: int) -> bytes:
+        """At most `limit` bytes from its beginning."""
+        ...
+
+
+class Reply(Protocol):
+    """A provider's response, held by the platform."""
+
+    def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
+        """The client's response: the provider's own, with `headers` added."""
+        ...
+
+    def relay_captured(
+        self, headers: tuple[tuple[str, str], ...], limit: int
+    ) -> tuple[Any, Awaitable[Capture]]:
+        """The same, and a capture of at most `limit` bytes of it, which never fails."""
+        ...
+
+
+class Platform(Protocol):
+    """What the gateway asks of the runtime, for one request."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    async def read_body(self, limit: int) -> Body:
+        """The request's body. Raises `BodyTooLarge`."""
+        ...
+
+    async def fetch(self, upstream: UpstreamCall, body: Any) -> Reply:
+        """Call the provider with a body from `read_body`, or with None stream the request's own.
+
+        Raises `NetworkError`.
+        """
+        ...
+
+    def client_left(self) -> bool:
+        """Whether the client is known to have closed the connection."""
+        ...
+
+    def run_after(self, name: str, job: Coroutine[Any, Any, None]) -> None:
+        """Let a job go on after the response; its failure is logged under its name."""
+        ...
+
+    post: delivery.Post
+
+
+async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
+    """Answer a call: with an `Answer` of the gateway's own, or with the platform's response."""
+    if call.method == "OPTIONS":
+        return Answer(204, "", headers=(("allow", METHODS),))
+    if call.path in ("/", "/health"):
+        return _about(call, settings)
+    refusal = _refuse(call, settings)
+    if refusal:
+        return errors.answer(refusal, call.path)
+    upstream = providers.plan(call, settings.default_provider, settings.provider_urls)
+    if isinstance(upstream, Refusal):
+        return errors.answer(upstream, call.path)
+    if call.method != "POST" or call.path not in settings.traced_endpoints:
+        return await _proxy(call, upstream, None, platform)
+    body = await _read_body(settings, platform)
+    if isinstance(body, Refusal):
+        return errors.answer(body, call.path)
+    if settings.destination is None:
+        return await _proxy(call, upstream, body, platform)
+    return await _proxy_traced(call, upstream, body, settings, platform)
+
+
+def _about(call: Call, settings: Settings) -> Answer:
+    if call.method not in ("GET", "HEAD"):
+        refusal = Refusal(405, f"{call.path} answers GET.")
+        return errors.answer(refusal, call.path, (("allow", "GET, HEAD"),))
+    if call.path == "/":
+        text = (
+            f"This is an AI gateway, version {VERSION}. Point an OpenAI or Anthropic SDK at it.\n"
+        )
+        return Answer(200, text, "text/plain; charset=utf-8")
+    tracing_on = settings.destination is not None
+    status = {"status": "misconfigured" if settings.problem else "ok"}
+    return Answer(200, json.dumps({**status, "version": VERSION, "tracing": tracing_on}))
+
+
+def _refuse(call: Call, settings: Settings) -> Refusal | None:
+    if settings.problem:
+        return Refusal(500, f"This gateway is misconfigured: {settings.problem}.")
+    if not call.path.startswith(providers.PREFIX):
+        return Refusal(404, f"There is no {call.path[:128]} here. Paths start with /v1/.")
+    if call.headers.get("upgrade", "").lower() == "websocket":
+        return Refusal(501, "The gateway does not proxy WebSockets. Use HTTP streaming instead.")
+    return keys.refuse(call, settings.gateway_keys)
+
+
+async def _read_body(settings: Settings, platform: Platform) -> Body | Refusal:
+    limit = settings.max_request_bytes
+    try:
+        body = await platform.read_body(limit)
+    except BodyTooLarge:
+        return Refusal(413, f"The request's body is over the gateway's limit of {limit} bytes.")
+    except NetworkError:
+        return Refusal(400, "The request's body broke off.")
+    return body if body.size else Refusal(400, "The request has no body. Send a JSON object.")
+
+
+async def _proxy(call: Call, upstream: UpstreamCall, body: Body | None, platform: Platform) -> Any:
+    """Send a call on and hand its reply back, and look at neither."""
+    try:
+        reply = await platform.fetch(upstream, body)
+    except NetworkError as error:
+        return _unreachable(call, upstream, error)
+    return reply.relay((("x-portkey-provider", upstream.provider),))
+
+
+async def _proxy_traced(
+    call: Call, upstream: UpstreamCall, body: Body, settings: Settings, platform: Platform
+) -> Any:
+    """The same, and let the exchange become an observation once it has ended."""
+    trace_id, observation_id = os.urandom(16).hex(), os.urandom(8).hex()
+    headers = (("x-portkey-provider", upstream.provider), ("x-portkey-trace-id", trace_id))
+    started = platform.now()
+    seen: asyncio.Future[Awaitable[Capture]] = asyncio.Future()
+
+    async def trace() -> None:
+        capture = await (await seen)
+        exchange = tracing.Exchange(
+            call=call,
+            provider=upstream.provider,
+            trace_id=trace_id,
+            observation_id=observation_id,
+            request=body.read(settings.max_capture_bytes),
+            request_size=body.size,
+            started=started,
+            capture=capture,
+        )
+        observation = tracing.observe(exchange, settings)
+        await delivery.deliver(observation, settings, platform.post)
+
+    # Begun before there is a reply, so that a client that leaves while it waits is traced too.
+    platform.run_after("trace", trace())
+    try:
+        reply = await platform.fetch(upstream, body)
+        response, capture = reply.relay_captured(headers, settings.max_capture_bytes)
+    except NetworkError as error:
+        ending = Ending.CLIENT_LEFT if platform.client_left() else Ending.UNREACHABLE
+        seen.set_result(_already(Capture(ending, platform.now(), reason=str(error))))
+        return _unreachable(call, upstream, error, headers)
+    except BaseException:
+        seen.cancel()
+        raise
+    seen.set_result(capture)
+    return response
+
+
+async def _already(capture: Capture) -> Capture:
+    return capture
+
+
+def _unreachable(
+    call: Call,
+    upstream: UpstreamCall,
+    error: NetworkError,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Answer:
+    secrets = redaction.credentials(call.headers, call.query)
+    log("provider_unreachable", secrets, provider=upstream.provider, reason=str(error))
+    refusal = Refusal(502, f"The provider {upstream.provider} could not be reached.")
+    return errors.answer(refusal, call.path, headers)

@@ -1,0 +1,117 @@
+"""Langfuse's ingestion batches: an observation to events, and Langfuse's answer to a `Delivery`.
+
+`POST /api/public/ingestion`, https://api.reference.langfuse.com/#tag/ingestion
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tracing import Observation
+from vocabulary import Received
+
+PATH = "/api/public/ingestion"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of a batch: delivered, or why not."""
+
+    delivered: bool
+    reason: str = ""
+
+
+def batch(observation: Observation) -> bytes:
+    """The body of `POST /api/public/ingestion` for one observation and its trace.
+
+    The same observation always gives the same bytes, ids included, so that a batch that is sent
+    again stores nothing twice. Absent fields are left out: a null would overwrite a stored value.
+    """
+    shared = {"environment": observation.environment, "metadata": observation.metadata}
+    trace = {
+        "id": observation.trace_id,
+        "timestamp": _time(observation.started),
+        "name": observation.name,
+        "userId": observation.user,
+        "sessionId": observation.session,
+        "release": observation.release,
+        **shared,
+    }
+    generation = {
+        "id": observation.id,
+        "traceId": observation.trace_id,
+        "name": observation.name,
+        "startTime": _time(observation.started),
+        "endTime": _time(observation.ended),
+        "completionStartTime": _time(observation.completion_started),
+        "model": observation.model,
+        "modelParameters": observation.parameters,
+        "usage": _inclusive_usage(observation.usage),
+        "usageDetails": observation.usage,
+        "costDetails": observation.cost,
+        "level": observation.level,
+        "statusMessage": observation.status_message,
+        **shared,
+    }
+    events = (
+        _event("trace-create", trace, observation),
+        _event("generation-create", generation, observation),
+    )
+    return f'{{"batch":[{",".join(events)}]}}'.encode("utf-8", "replace")
+
+
+def read_answer(answer: Received) -> Delivery:
+    """What the answer to a batch says became of it."""
+    if 300 <= answer.status < 400:
+        location = answer.headers.get("location", "nowhere")
+        return Delivery(False, f"redirected to {location}: is LANGFUSE_BASE_URL right?")
+    if answer.status in (401, 403):
+        return Delivery(False, f"HTTP {answer.status}: are the Langfuse keys right?")
+    if answer.status not in (200, 201, 207):
+        return Delivery(False, f"HTTP {answer.status}")
+    try:
+        body = json.loads(answer.text)
+        errors = body["errors"]
+        refused = [f"{error.get('status')} {error.get('message')}" for error in errors]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Delivery(False, "the answer is not Langfuse's: is LANGFUSE_BASE_URL right?")
+    return Delivery(not refused, "refused: " + "; ".join(refused) if refused else "")
+
+
+def _event(kind: str, body: Mapping[str, Any], observation: Observation) -> str:
+    present = {name: value for name, value in body.items() if value not in (None, {})}
+    # Input and output are JSON already.
+    content = "".join(
+        f',"{name}":{text}'
+        for name, text in (("input", observation.input), ("output", observation.output))
+        if text is not None
+    )
+    envelope = {
+        "id": f"{observation.id}-{kind}",
+        "type": kind,
+        "timestamp": _time(observation.ended),
+    }
+    return f'{_json(envelope)[:-1]},"body":{_json(present)[:-1]}{content}}}}}'
+
+
+def _inclusive_usage(usage: Mapping[str, int]) -> dict[str, Any] | None:
+    # Langfuse v2 knows only these counts, and only as sums of all parts.
+    if not usage:
+        return None
+    sums = {
+        side: sum(count for name, count in usage.items() if name.startswith(side))
+        for side in ("input", "output")
+    }
+    return {**sums, "total": usage.get("total", sum(sums.values())), "unit": "TOKENS"}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,77 @@
+"""Server-sent events, decoded once from the whole captured text.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+
+A language model's stream is thousands of small JSON events, so the work per event is what costs.
+One regular expression finds the `data:` lines and the C scanner of `json` reads each payload;
+`event:`, `id:` and `retry:` are not looked at, since the dialects name an event's kind inside it.
+
+Joining the payloads into one array to parse it at once is no faster (12 ms against 13 ms for
+5,000 events), and counting the elements afterwards proves nothing: `{"a":[1`, `2]}` and `3,4` are
+three broken payloads, and a valid array of two that becomes one of three with a further `5,6`.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+# A line is found by the newline before it: the engine searches for a literal prefix at C speed,
+# and for "^" in multi-line mode only position by position.
+_DATA = re.compile(r"\ndata:[ \t]*+(.*)")
+_TWO_DATA_LINES = re.compile(r"\ndata:.*+(?:\n(?!data:).++)*+\ndata:")
+
+# json would read NaN and Infinity, which are not JSON, as numbers that can't be written as JSON.
+_DECODER = json.JSONDecoder(parse_constant=str)
+
+
+@dataclass(frozen=True)
+class Events:
+    """A stream's payloads in order, whether `[DONE]` was among them, and what was unreadable."""
+
+    payloads: list[Any]
+    done: bool
+    notes: tuple[str, ...]
+
+
+def payloads(body: bytes) -> Events:
+    """The JSON payloads of a captured event stream, which may be cut anywhere. Never raises."""
+    text = "\n" + text_of(body)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if _TWO_DATA_LINES.search(text):
+        found = ["\n".join(_DATA.findall("\n" + e)).strip() for e in text.split("\n\n")]
+    else:
+        found = _DATA.findall(text)
+
+    read, unreadable, done = [], [], False
+    for position, payload in enumerate(found):
+        try:
+            value, end = _DECODER.raw_decode(payload)
+            read.append(value if end == len(payload) else value_of(payload))
+        except (ValueError, RecursionError):
+            if payload.strip() == "[DONE]":
+                done = True
+            elif payload.strip():
+                unreadable.append(position)
+
+    notes = []
+    if unreadable and unreadable[-1] == len(found) - 1 and not text.endswith("\n\n"):
+        unreadable.pop()
+        notes.append("stream: cut inside its last event")
+    if unreadable:
+        notes.append(f"stream: {len(unreadable)} of {len(found)} events could not be read")
+    return Events(read, done, tuple(notes))
+
+
+def value_of(text: str) -> Any:
+    """The value of one JSON text. Raises ValueError for whatever can't be read."""
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("JSON is nested too deep") from None
+
+
+def text_of(body: bytes) -> str:
+    """The text of a UTF-8 body; bytes that are none, such as half a character, become U+FFFD."""
+    return body.decode("utf-8", "replace").removeprefix("\ufeff")

@@ -1,0 +1,92 @@
+"""The words that the rooms share: what comes in, what goes out, and what is answered instead."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True)
+class Call:
+    """A client's request without its body.
+
+    `path` and `query` are as the client sent them (the query without "?"); `headers` are keyed by
+    lower-case name, repeated ones joined by ", ".
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class UpstreamCall:
+    """What goes to the provider, without its body."""
+
+    provider: str
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer of the gateway's own in place of the provider's; it says what to change."""
+
+    status: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole response of the gateway's own."""
+
+    status: int
+    body: str
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Received:
+    """A whole response to a request of the gateway's own."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+class Ending(StrEnum):
+    """How an exchange with a provider ended."""
+
+    COMPLETE = "complete"
+    UNREACHABLE = "unreachable"
+    CUT = "cut"
+    CLIENT_LEFT = "client_left"
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What was seen of a provider's reply. Times are seconds since the epoch.
+
+    `status` is None where no reply came. `first_byte` is when its first bytes came, None where none
+    did. `cut` is set where `body` is only the beginning, because the capture's limit was reached.
+    `reason` is the platform's message where the ending is not `COMPLETE`.
+    """
+
+    ending: Ending
+    ended: float
+    status: int | None = None
+    content_type: str = ""
+    body: bytes = b""
+    cut: bool = False
+    first_byte: float | None = None
+    reason: str = ""
+
+
+class NetworkError(Exception):
+    """No response came. The message is the platform's reason."""
+
+
+class BodyTooLarge(Exception):
+    """The request's body is over the limit."""

@@ -1,0 +1,129 @@
+import pytest
+
+import config
+from config import load
+
+PUBLIC, SECRET = "pk-lf-1", "sk-lf-1"
+KEYS = {"LANGFUSE_PUBLIC_KEY": PUBLIC, "LANGFUSE_SECRET_KEY": SECRET}
+HASH = "a" * 64
+
+
+def test_nothing_is_set():
+    settings = load({})
+    assert settings == config.Settings()
+    assert settings.destination is None
+    assert "/v1/chat/completions" in settings.traced_endpoints
+
+
+def test_langfuse_keys_turn_tracing_on():
+    settings = load(KEYS)
+    assert settings.destination == config.Destination(
+        "https://cloud.langfuse.com", "pk-lf-1", "sk-lf-1"
+    )
+    assert settings.secrets == (PUBLIC, SECRET)
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "base_url"),
+    [
+        ({"LANGFUSE_BASE_URL": "https://us.cloud.langfuse.com/"}, "https://us.cloud.langfuse.com"),
+        ({"LANGFUSE_HOST": "https://lf.example/base"}, "https://lf.example/base"),
+        (
+            {"LANGFUSE_BASE_URL": "https://a.example", "LANGFUSE_HOST": "https://b.example"},
+            "https://a.example",
+        ),
+        ({"LANGFUSE_BASE_URL": "http://localhost:3000"}, "http://localhost:3000"),
+        ({"LANGFUSE_BASE_URL": "http://127.0.0.1:3000"}, "http://127.0.0.1:3000"),
+        (
+            {"LANGFUSE_BASE_URL": "http://lf.internal", "LANGFUSE_ALLOW_HTTP": "true"},
+            "http://lf.internal",
+        ),
+    ],
+)
+def test_base_urls(changes, base_url):
+    destination = load({**KEYS, **changes}).destination
+    assert destination is not None
+    assert destination.base_url == base_url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://lf.example",
+        "http://127.0.0.1.example",
+        "ftp://lf.example",
+        "lf.example",
+        "https://",
+        "https://user:pass@lf.example",
+        "https://lf.example/?a=1",
+        "https://[half",
+    ],
+)
+def test_a_base_url_that_is_no_good_switches_tracing_off(url):
+    settings = load({**KEYS, "LANGFUSE_BASE_URL": url})
+    assert settings.destination is None
+    assert settings.problem is None
+    assert any(warning.startswith("LANGFUSE_BASE_URL ") for warning in settings.warnings)
+
+
+def test_half_a_key_pair_is_reported():
+    settings = load({"LANGFUSE_PUBLIC_KEY": PUBLIC})
+    assert settings.destination is None
+    assert settings.warnings
+
+
+@pytest.mark.parametrize("value", ["false", "False", "0", False])
+def test_tracing_can_be_switched_off(value):
+    assert load({**KEYS, "LANGFUSE_TRACING_ENABLED": value}).destination is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LANGFUSE_TIMEOUT", "soon"),
+        ("LANGFUSE_TIMEOUT", "0"),
+        ("LANGFUSE_TIMEOUT", "31"),
+        ("LANGFUSE_TIMEOUT", "nan"),
+        ("LANGFUSE_TRACING_ENVIRONMENT", "Production"),
+        ("LANGFUSE_TRACING_ENVIRONMENT", "langfuse-x"),
+        ("LANGFUSE_TRACING_ENVIRONMENT", "x" * 41),
+        ("MAX_CAPTURE_BYTES", "-1"),
+        ("MAX_REQUEST_BYTES", "4MB"),
+        ("TRACED_ENDPOINTS", "chat/completions"),
+        ("LANGFUSE_TRACING_ENABLED", "maybe"),
+        ("DEFAULT_PROVIDER", 7),
+    ],
+)
+def test_a_malformed_value_falls_back_and_is_reported(name, value):
+    settings = load({name: value})
+    assert settings.problem is None
+    assert [warning.split()[0] for warning in settings.warnings] == [name]
+    assert settings == config.Settings(warnings=settings.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_API_KEYS", "not json"),
+        ("GATEWAY_API_KEYS", "[]"),
+        ("GATEWAY_API_KEYS", "{}"),
+        ("GATEWAY_API_KEYS", '{"alice": "gw_key"}'),
+        ("GATEWAY_API_KEYS", '{"alice": 7}'),
+        ("GATEWAY_API_KEYS", "[" * 100_000),
+        ("PROVIDERS", '{"x": "https://a.example"}'),
+        ("PROVIDERS", '{"x": {"base_url": "http://a.example"}}'),
+        ("PROVIDERS", '{"x": {"base_url": "https://u:p@a.example"}}'),
+    ],
+)
+def test_what_guards_keys_and_hosts_fails_closed(name, value):
+    settings = load({name: value})
+    assert settings.problem is not None
+    assert settings.problem.startswith(name)
+    assert "gw_key" not in settings.problem
+
+
+def test_json_values_may_be_parsed_already():
+    settings = load({"GATEWAY_API_KEYS": {"alice": HASH}, "TRACED_ENDPOINTS": ["/v1/x"]})
+    assert settings.gateway_keys == {"alice": HASH}
+    assert settings.traced_endpoints == {"/v1/x"}

@@ -1,0 +1,164 @@
+"""The story of a request against a platform that is a few lines long."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import gateway
+from config import Destination, Settings
+from vocabulary import Answer, BodyTooLarge, Call, Capture, Ending, NetworkError, Received
+
+DESTINATION = Destination("https://langfuse.example", "pk-lf-1", "sk-lf-1234567890")
+TRACED = Settings(destination=DESTINATION)
+CHAT = b'{"model": "m", "messages": []}'
+
+
+@dataclass
+class FakeBody:
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, limit: int) -> bytes:
+        return self.data[:limit]
+
+
+@dataclass
+class FakePlatform:
+    """Answers with `capture`, raises it if it is an error, and keeps what it was asked for."""
+
+    body: bytes = CHAT
+    capture: Capture | Exception = field(
+        default_factory=lambda: Capture(Ending.COMPLETE, 2.0, 200, "application/json", b"{}")
+    )
+    left: bool = False
+    fetched: list[Any] = field(default_factory=list)
+    posted: list[Any] = field(default_factory=list)
+    jobs: list[Any] = field(default_factory=list)
+
+    def now(self) -> float:
+        return 1.0
+
+    async def read_body(self, limit: int) -> FakeBody:
+        if len(self.body) > limit:
+            raise BodyTooLarge
+        return FakeBody(self.body)
+
+    async def fetch(self, upstream, body) -> Any:
+        self.fetched.append((upstream, body))
+        if isinstance(self.capture, Exception):
+            raise self.capture
+        return self
+
+    def relay(self, headers):
+        return ("relayed", dict(headers))
+
+    def relay_captured(self, headers, limit):
+        async def capture():
+            return self.capture
+
+        return ("captured", dict(headers)), capture()
+
+    def client_left(self) -> bool:
+        return self.left
+
+    def run_after(self, name, job) -> None:
+        self.jobs.append((name, asyncio.ensure_future(job)))
+
+    async def post(self, url, headers, body, timeout) -> Received:
+        self.posted.append((url, headers, json.loads(body)))
+        return Received(207, {}, '{"successes": [], "errors": []}')
+
+
+def handle(platform: FakePlatform, settings=TRACED, method="POST", path="/v1/chat/completions"):
+    async def run():
+        answer = await gateway.handle(Call(method, path, "", {}), settings, platform)
+        for _, job in platform.jobs:
+            await job
+        return answer
+
+    return asyncio.run(run())
+
+
+def test_a_traced_call():
+    platform = FakePlatform()
+    kind, headers = handle(platform)
+    assert kind == "captured"
+    assert headers["x-portkey-provider"] == "openai"
+    ((url, _, batch),) = platform.posted
+    assert url == "https://langfuse.example/api/public/ingestion"
+    assert batch["batch"][0]["body"]["id"] == headers["x-portkey-trace-id"]
+    assert [name for name, _ in platform.jobs] == ["trace"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "method", "path"),
+    [
+        (Settings(), "POST", "/v1/chat/completions"),
+        (TRACED, "GET", "/v1/chat/completions"),
+        (TRACED, "POST", "/v1/files"),
+        (TRACED, "POST", "/v1/messages/count_tokens"),
+    ],
+)
+def test_calls_that_leave_no_trace(settings, method, path):
+    platform = FakePlatform()
+    kind, headers = handle(platform, settings, method, path)
+    assert kind == "relayed"
+    assert "x-portkey-trace-id" not in headers
+    assert platform.jobs == platform.posted == []
+
+
+def test_an_untraced_body_is_never_read():
+    platform = FakePlatform(body=b"x" * 10**8)
+    assert handle(platform, path="/v1/files")[0] == "relayed"
+    assert platform.fetched[0][1] is None
+
+
+@pytest.mark.parametrize(("left", "ending"), [(False, "unreachable"), (True, "client_left")])
+def test_a_provider_that_cannot_be_reached_is_traced(left, ending):
+    platform = FakePlatform(capture=NetworkError("connection refused"), left=left)
+    answer = handle(platform)
+    assert isinstance(answer, Answer)
+    assert answer.status == 502
+    generation = platform.posted[0][2]["batch"][1]["body"]
+    assert generation["metadata"]["ending"] == ending
+
+
+def test_a_fault_of_our_own_does_not_leave_the_trace_waiting():
+    platform = FakePlatform(capture=RuntimeError("a bug"))
+    with pytest.raises(RuntimeError):
+        handle(platform)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/chat/completions", b"", 400),
+        ("POST", "/v1/chat/completions", b"x" * (32 * 1024 * 1024 + 1), 413),
+        ("POST", "/nowhere", b"", 404),
+        ("PUT", "/", b"", 405),
+        ("PUT", "/health", b"", 405),
+    ],
+)
+def test_refusals_reach_nobody(method, path, body, status):
+    platform = FakePlatform(body=body)
+    answer = handle(platform, method=method, path=path)
+    assert isinstance(answer, Answer)
+    assert answer.status == status
+    assert json.loads(answer.body)["error"]["message"]
+    assert platform.fetched == platform.jobs == []
+
+
+def test_a_misconfigured_gateway_serves_only_its_health():
+    settings = Settings(problem="GATEWAY_API_KEYS is not valid JSON")
+    platform = FakePlatform()
+    answer = handle(platform, settings)
+    assert answer.status == 500
+    assert "GATEWAY_API_KEYS" in answer.body
+    assert platform.fetched == []
+    assert handle(platform, settings, "GET", "/health").status == 200

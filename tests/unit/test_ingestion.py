@@ -1,0 +1,137 @@
+"""Ingestion batches against the models of Langfuse's own package, and its answers."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from langfuse.api.ingestion.types import IngestionEvent
+from pydantic import TypeAdapter
+
+import ingestion
+from local import inbox_ingestion
+from tracing import Observation
+from vocabulary import Received
+
+FULL = Observation(
+    id="b7ad6b7169203331",
+    trace_id="0af7651916cd43dd8448eb211c80319c",
+    type="generation",
+    name="chat/completions",
+    started=1795436099.196,
+    ended=1795436100.708,
+    completion_started=1795436099.5,
+    model="gpt-4o-mini-2024-07-18",
+    parameters={"temperature": 0.5, "stop": ["a", "b"], "stream": True, "seed": 7},
+    input='[{"role":"user","content":"Grüße ✓"}]',
+    output='{"role":"assistant","content":"Hallo"}',
+    usage={"input": 7, "input_cached_tokens": 3, "output": 2, "total": 12},
+    cost={"total": 0.25},
+    level="ERROR",
+    status_message="HTTP 500: oops",
+    metadata={"provider": "openai", "streamed": True, "latency_ms": 1512},
+    user="ada",
+    session="s1",
+    environment="staging",
+    release="r1",
+)
+EMPTY = replace(
+    FULL,
+    completion_started=None,
+    model=None,
+    parameters={},
+    input=None,
+    output=None,
+    usage={},
+    cost={},
+    level="DEFAULT",
+    status_message=None,
+    metadata={},
+    user=None,
+    session=None,
+    environment=None,
+    release=None,
+)
+
+
+def events(observation: Observation) -> list[dict]:
+    return json.loads(ingestion.batch(observation))["batch"]
+
+
+@pytest.mark.parametrize("observation", [FULL, EMPTY])
+@pytest.mark.parametrize("major", [2, 3])
+def test_langfuse_takes_the_batch(observation, major):
+    adapter = TypeAdapter(IngestionEvent)
+    batch = events(observation)
+    assert [event["type"] for event in batch] == ["trace-create", "generation-create"]
+    for event in batch:
+        adapter.validate_python(event)
+        assert inbox_ingestion.problem(event, major) is None
+
+
+def test_every_field_arrives_where_langfuse_looks_for_it():
+    trace, generation = (event["body"] for event in events(FULL))
+    assert trace == {
+        "id": FULL.trace_id,
+        "timestamp": "2026-11-23T12:14:59.196+00:00",
+        "name": "chat/completions",
+        "userId": "ada",
+        "sessionId": "s1",
+        "release": "r1",
+        "environment": "staging",
+        "metadata": FULL.metadata,
+        "input": [{"role": "user", "content": "Grüße ✓"}],
+        "output": {"role": "assistant", "content": "Hallo"},
+    }
+    assert generation == {
+        "id": FULL.id,
+        "traceId": FULL.trace_id,
+        "name": "chat/completions",
+        "startTime": "2026-11-23T12:14:59.196+00:00",
+        "endTime": "2026-11-23T12:15:00.708+00:00",
+        "completionStartTime": "2026-11-23T12:14:59.500+00:00",
+        "model": "gpt-4o-mini-2024-07-18",
+        "modelParameters": FULL.parameters,
+        "usage": {"input": 10, "output": 2, "total": 12, "unit": "TOKENS"},
+        "usageDetails": FULL.usage,
+        "costDetails": {"total": 0.25},
+        "level": "ERROR",
+        "statusMessage": "HTTP 500: oops",
+        "environment": "staging",
+        "metadata": FULL.metadata,
+        "input": [{"role": "user", "content": "Grüße ✓"}],
+        "output": {"role": "assistant", "content": "Hallo"},
+    }
+
+
+def test_absent_fields_are_left_out():
+    for event in events(EMPTY):
+        assert None not in event["body"].values()
+        assert not {"userId", "model", "usage", "input", "output"} & set(event["body"])
+
+
+def test_the_same_observation_is_the_same_bytes():
+    assert ingestion.batch(FULL) == ingestion.batch(replace(FULL))
+    ids = {event["id"] for event in events(FULL)}
+    assert len(ids) == 2
+    assert ids.isdisjoint(event["id"] for event in events(replace(FULL, id="0" * 16)))
+
+
+def test_half_a_character_does_not_break_the_batch():
+    assert json.loads(ingestion.batch(replace(FULL, output='"\ud83d"', user="\udc00")))
+
+
+def test_answers():
+    def read(status, text="", **headers):
+        return ingestion.read_answer(Received(status, headers, text))
+
+    taken = read(207, '{"successes": [{"id": "a", "status": 201}], "errors": []}')
+    assert taken.delivered
+    refused = read(207, '{"successes": [], "errors": [{"id": "a", "status": 400, "message": "m"}]}')
+    assert not refused.delivered
+    assert "400 m" in refused.reason
+    assert "LANGFUSE_BASE_URL" in read(302, location="https://login.example").reason
+    assert "https://login.example" in read(302, location="https://login.example").reason
+    for status in (401, 403, 404, 413, 500, 503):
+        assert str(status) in read(status, "<html>").reason
+    for text in ("", "<html>", "[]", "null", '{"errors": 7}', '{"errors": [7]}', "[" * 100_000):
+        assert not read(200, text).delivered

@@ -1,0 +1,53 @@
+import hashlib
+
+import pytest
+
+import keys
+from vocabulary import Call
+
+KEY = "gw_0123456789"
+KNOWN = {"bob": "b" * 64, "alice": hashlib.sha256(KEY.encode()).hexdigest()}
+
+
+def call(**headers: str) -> Call:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Call("GET", "/v1/models", "", named)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer   {KEY} "},
+        {"authorization": KEY},
+        {"x_api_key": KEY},
+        {"x_portkey_api_key": KEY, "authorization": "Bearer sk-provider"},
+    ],
+)
+def test_let_in(headers):
+    assert keys.refuse(call(**headers), KNOWN) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer sk-provider"},
+        {"authorization": "Bearer gw_0123456788"},
+        {"authorization": f"Basic {KEY}"},
+        {"x_portkey_api_key": KEY, "authorization": "Bearer gw_wrong"},
+        {"x_portkey_api_key": KNOWN["alice"]},
+        {"x_other": KEY},
+    ],
+)
+def test_kept_out(headers):
+    refusal = keys.refuse(call(**headers), KNOWN)
+    assert refusal is not None
+    assert refusal.status == 401
+
+
+def test_without_keys_everybody_is_let_in_but_a_gateway_key_is_never_passed_on():
+    assert keys.refuse(call(authorization="Bearer sk-provider"), None) is None
+    refusal = keys.refuse(call(authorization=f"Bearer {KEY}"), None)
+    assert refusal is not None
+    assert KEY not in refusal.message

@@ -1,0 +1,285 @@
+"""What goes through the gateway: to the provider, and back to the client, unchanged."""
+
+import gzip
+import json
+import zlib
+
+import httpx
+import pytest
+from aiohttp import web
+
+from .conftest import CHAT, PROVIDER_KEY, SCRIPTED, Provider, Stage, keep
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"])
+def test_other_paths_go_through_untraced(stage: Stage, provider: Provider, method):
+    async def script(request):
+        await keep(provider, request)
+        return web.Response(status=201, body=b"made", headers={"x-provider": "yes"})
+
+    provider.script = script
+    body = b"\x00binary\xff" if method not in ("GET", "HEAD", "DELETE") else None
+    with stage.http() as client:
+        response = client.request(
+            method, "/v1/files/a%20b?purpose=batch&x=%2F", content=body, headers=SCRIPTED
+        )
+    (seen,) = provider.seen
+    assert (seen.method, seen.target) == (method, "/base/files/a%20b?purpose=batch&x=%2F")
+    assert seen.body == (body or b"")
+    assert response.status_code == 201
+    assert response.content == (b"" if method == "HEAD" else b"made")
+    assert response.headers["x-provider"] == "yes"
+    assert response.headers["x-portkey-provider"] == "scripted"
+    assert "x-portkey-trace-id" not in response.headers
+    assert stage.traced_so_far() == []
+
+
+def test_paths_of_real_sdks_that_are_not_traced(stage: Stage):
+    assert any(model.id for model in stage.openai().models.list())
+    tokens = stage.anthropic().messages.count_tokens(
+        model="claude-opus-4-6", messages=[{"role": "user", "content": "Hello there"}]
+    )
+    assert tokens.input_tokens > 0
+    assert stage.traced_so_far() == []
+
+
+def test_an_upload_is_streamed_not_buffered(stage: Stage, provider: Provider):
+    """The client sends the second half only when the provider has the first."""
+
+    async def script(request):
+        first = await request.content.readexactly(5)
+        provider.gate("has the first half").set()
+        rest = await request.content.read()
+        return web.json_response({"got": (first + rest).decode()})
+
+    provider.script = script
+
+    def upload():
+        yield b"first"
+        provider.wait("has the first half")
+        yield b" second"
+
+    with stage.http() as client:
+        response = client.post("/v1/files", content=upload(), headers=SCRIPTED)
+    assert response.json() == {"got": "first second"}
+
+
+def test_the_same_bytes_go_out(stage: Stage, provider: Provider):
+    """Odd spacing, repeated names, unknown members, escapes: nothing is parsed and rewritten."""
+
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response({})
+
+    provider.script = script
+    body = (
+        b'{ "model":"m", "x":1,"x":2 ,"u":"\\u00e9\xc3\xa9", "big":12345678901234567890, "f":1.0}'
+    )
+    with stage.http() as client:
+        client.post("/v1/chat/completions", content=body, headers=SCRIPTED)
+    assert provider.seen[0].body == body
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_large_body_goes_out_whole(stage: Stage, provider: Provider, sized):
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response({})
+
+    provider.script = script
+    text = "x" * 6_000_000
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+    pieces = (body[i : i + 100_000] for i in range(0, len(body), 100_000))
+    with stage.http() as client:
+        client.post("/v1/chat/completions", content=body if sized else pieces, headers=SCRIPTED)
+    assert provider.seen[0].body == body
+    notes = stage.observation()["metadata"]["notes"]
+    assert "request: the first 4194304 bytes are recorded" in notes
+
+
+def test_which_headers_reach_the_provider(stage: Stage, provider: Provider):
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response({})
+
+    provider.script = script
+    forwarded = {
+        "authorization": f"Bearer {PROVIDER_KEY}",
+        "x-api-key": "another-provider-key",
+        "openai-beta": "assistants=v2",
+        "anthropic-beta": "context-1m",
+        "anthropic-version": "2023-06-01",
+        "idempotency-key": "abc",
+        "user-agent": "my-app/1.0",
+        "accept": "application/json",
+        "content-type": "application/json",
+        "x-request-id": "r1",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+    kept_back = {
+        "x-portkey-provider": "scripted",
+        "x-portkey-config": '{"retry": {"attempts": 3}}',
+        "x-portkey-user-id": "ada",
+        "langfuse-user-id": "ada",
+        "cf-connecting-ip": "203.0.113.7",
+        "cf-ray": "1",
+        "x-forwarded-for": "203.0.113.7",
+        "x-real-ip": "203.0.113.7",
+        "true-client-ip": "203.0.113.7",
+        "cookie": "session=1",
+        "origin": "https://app.example",
+        "referer": "https://app.example/page",
+        "baggage": "a=b",
+        "connection": "keep-alive, x-hop",
+        "x-hop": "1",
+        "te": "trailers",
+        "proxy-authorization": "Basic eDp5",
+        "accept-encoding": "zstd, deflate",
+    }
+    with stage.http() as client:
+        client.post("/v1/chat/completions", json=CHAT, headers={**forwarded, **kept_back})
+        client.post("/v1/moderations", json=CHAT, headers={**forwarded, **kept_back})
+    for seen in provider.seen:
+        headers = {name.lower(): value for name, value in seen.headers}
+        assert forwarded.items() <= headers.items()
+        added = set(headers) - set(forwarded)
+        assert added <= {"host", "content-length", "accept-encoding", "cf-worker", "connection"}
+        assert headers["accept-encoding"] == "identity"
+
+
+def test_repeated_reply_headers_all_reach_the_client(stage: Stage, provider: Provider):
+    async def script(request):
+        response = web.Response(status=418, reason="Odd", body=b'{"a": 1}')
+        response.headers.add("set-cookie", "a=1; Path=/")
+        response.headers.add("set-cookie", "b=2; Path=/")
+        response.headers.add("x-ratelimit-remaining", "5")
+        response.headers.add("x-many", "one")
+        response.headers.add("x-many", "two")
+        return response
+
+    provider.script = script
+    for path in ("/v1/chat/completions", "/v1/other"):
+        with stage.http() as client:
+            response = client.post(path, json=CHAT, headers=SCRIPTED)
+        assert (response.status_code, response.reason_phrase) == (418, "Odd")
+        assert response.content == b'{"a": 1}'
+        assert response.headers["content-length"] == "8"
+        assert response.headers.get_list("set-cookie") == ["a=1; Path=/", "b=2; Path=/"]
+        assert response.headers.get_list("x-many", split_commas=True) == ["one", "two"]
+        assert response.headers["x-ratelimit-remaining"] == "5"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirects_are_not_followed(stage: Stage, provider: Provider, path, status):
+    async def script(request):
+        await keep(provider, request)
+        location = {"location": f"{provider.url}/elsewhere"}
+        return web.Response(status=status, headers=location)
+
+    provider.script = script
+    with stage.http() as client:
+        response = client.post(path, json=CHAT, headers=SCRIPTED)
+    assert response.status_code == status
+    assert response.headers["location"] == f"{provider.url}/elsewhere"
+    assert len(provider.seen) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
+@pytest.mark.parametrize("status", [204, 304])
+def test_replies_without_a_body(stage: Stage, provider: Provider, path, status):
+    async def script(request):
+        return web.Response(status=status)
+
+    provider.script = script
+    with stage.http() as client:
+        response = client.post(path, json=CHAT, headers=SCRIPTED)
+    assert (response.status_code, response.content) == (status, b"")
+    if path == "/v1/chat/completions":
+        assert stage.observation()["metadata"]["http_status"] == status
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_encoded_replies_come_out_right(stage: Stage, provider: Provider, path, encoding):
+    reply = {"model": "m-1", "choices": [{"index": 0, "message": {"content": "Grüße" * 1000}}]}
+    plain = json.dumps(reply).encode()
+    encoded = gzip.compress(plain) if encoding == "gzip" else zlib.compress(plain)
+
+    async def script(request):
+        headers = {"content-encoding": encoding, "content-type": "application/json"}
+        return web.Response(body=encoded, headers=headers)
+
+    provider.script = script
+    with stage.http() as client:
+        response = client.post(path, json=CHAT, headers=SCRIPTED)
+    assert response.json() == reply
+    if path == "/v1/chat/completions" and encoding == "gzip":
+        assert stage.observation()["output"]["content"] == "Grüße" * 1000
+
+
+def test_a_large_reply_comes_through_byte_for_byte(stage: Stage, provider: Provider):
+    plain = json.dumps({"choices": [{"message": {"content": "ab" * 4_000_000}}]}).encode()
+
+    async def script(request):
+        return web.Response(body=plain, content_type="application/json")
+
+    provider.script = script
+    with stage.http() as client:
+        response = client.post("/v1/chat/completions", json=CHAT, headers=SCRIPTED)
+    assert response.content == plain
+    notes = stage.observation()["metadata"]["notes"]
+    assert "reply: the first 4194304 bytes are recorded" in notes
+
+
+def test_the_provider_is_the_headers_else_the_paths_else_the_default(stage_with, provider):
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response({})
+
+    provider.script = script
+    stage = stage_with(DEFAULT_PROVIDER="scripted")
+    with stage.http() as client:
+        by_path = client.post("/v1/messages", json={"model": "m", "messages": []})
+        by_default = client.post("/v1/embeddings", json={"model": "m", "input": "x"})
+        by_header = client.post(
+            "/v1/messages", json={"model": "m"}, headers={"x-portkey-provider": "@Scripted"}
+        )
+    providers = [r.headers["x-portkey-provider"] for r in (by_path, by_default, by_header)]
+    assert providers == ["anthropic", "scripted", "scripted"]
+    assert [seen.target for seen in provider.seen] == ["/base/embeddings", "/base/messages"]
+
+
+def test_the_traced_list_is_a_variable(stage_with, provider: Provider):
+    async def script(request):
+        return web.json_response({"results": [{"flagged": False}]})
+
+    provider.script = script
+    stage = stage_with(TRACED_ENDPOINTS="/v1/moderations, /v1/embeddings")
+    with stage.http() as client:
+        client.post("/v1/chat/completions", json=CHAT, headers=SCRIPTED)
+        client.post("/v1/moderations", json={"input": "hm", "model": "m"}, headers=SCRIPTED)
+    observation = stage.observation()
+    assert observation["metadata"]["endpoint"] == "/v1/moderations"
+    assert observation["output"] == {"results": [{"flagged": False}]}
+
+
+def test_reading_a_stored_completion_is_not_a_generation(stage: Stage, provider: Provider):
+    async def script(request):
+        return web.json_response({"object": "list", "data": []})
+
+    provider.script = script
+    with stage.http() as client:
+        assert client.get("/v1/chat/completions", headers=SCRIPTED).json()["data"] == []
+    assert stage.traced_so_far() == []
+
+
+def test_trailing_data_after_a_reply_head_is_http(stage: Stage):
+    """A connection that is used again gets each answer once."""
+    with stage.http() as client:
+        answers = [
+            client.post("/v1/chat/completions", json=CHAT).json()["choices"][0]["message"]
+            for _ in range(5)
+        ]
+    assert {answer["content"] for answer in answers} == {"You said: Hello there"}
+    assert httpx.get(f"{stage.url}/health").status_code == 200

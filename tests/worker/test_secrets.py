@@ -1,0 +1,133 @@
+"""No credential reaches Langfuse or the log, whatever the client sends and the provider says."""
+
+import json
+
+import pytest
+from aiohttp import web
+
+from .conftest import CHAT, PUBLIC_KEY, SECRET_KEY, Provider, Stage, keep
+
+# Each is one of its kind, so that a leak names its source.
+CREDENTIALS = {
+    "authorization": "Bearer sk-authorization-1111111111",
+    "x-api-key": "sk-x-api-key-2222222222",
+    "api-key": 'sk-"api\\key"-3333333333',
+    "x-portkey-virtual-key": "virtual-key-5555555555",
+    "x-portkey-aws-session-token": "aws-session-6666666666",
+    "x-portkey-forward-headers": "forwarded-7777777777",
+    "x-portkey-config": json.dumps(
+        {
+            "provider": "scripted",
+            "api_key": "sk-config-8888888888",
+            "targets": [{"aws_secret_access_key": "sk-nested-9999999999"}],
+        }
+    ),
+    "cookie": "session=cookie-session-aaaaaaaaaa; theme=dark",
+    "proxy-authorization": "Basic proxy-bbbbbbbbbb",
+    "x-custom-secret": "custom-secret-cccccccccc",
+    "x-goog-api-key": "goog-dddddddddd",
+}
+QUERY = "key=query-key-eeeeeeeeee&token=query%2Dtoken%2Dffffffffff&beta=true"
+NEEDLES = [
+    "1111111111 2222222222 3333333333 5555555555 6666666666 7777777777 8888888888 9999999999",
+    "aaaaaaaaaa bbbbbbbbbb cccccccccc dddddddddd eeeeeeeeee ffffffffff",
+]
+EVERYTHING = json.dumps([*CREDENTIALS.values(), QUERY, "query-token-ffffffffff"])
+
+
+def assert_nothing_leaked(stage: Stage) -> None:
+    received = b"".join(r.body for r in stage.inbox.requests).decode()
+    assert received
+    logged = "\n".join(stage.logs)
+    for needle in " ".join(NEEDLES).split():
+        assert needle not in received
+        assert needle not in logged
+    headers = [h for r in stage.inbox.requests for h in r.headers]
+    assert not any(needle in str(headers) for needle in " ".join(NEEDLES).split())
+    assert SECRET_KEY not in received
+    assert SECRET_KEY not in logged
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+@pytest.mark.parametrize("kind", ["error", "error text", "stream error", "stream", "whole"])
+def test_what_a_provider_echoes(stage: Stage, provider: Provider, path, kind):
+    """The provider says every credential back: in an error, in its output, in pieces."""
+
+    async def script(request):
+        await keep(provider, request)
+        error = {"error": {"type": "auth", "message": f"Wrong key in {EVERYTHING}"}}
+        if kind == "error":
+            return web.json_response(error, status=401)
+        if kind == "error text":
+            return web.Response(status=500, text=f"<h1>Wrong key {EVERYTHING}</h1>")
+        if kind == "whole":
+            message = {"role": "assistant", "content": EVERYTHING}
+            return web.json_response({"choices": [{"index": 0, "message": message}]})
+        events: list[object] = [
+            {"choices": [{"index": 0, "delta": {"content": EVERYTHING[i : i + 7]}}]}
+            for i in range(0, len(EVERYTHING), 7)
+        ]
+        if kind == "stream error":
+            events.append(error)
+        text = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+        return web.Response(text=text, content_type="text/event-stream")
+
+    provider.script = script
+    headers = {**CREDENTIALS, "x-portkey-provider": "scripted"}
+    body = {**CHAT, "metadata": {"note": CREDENTIALS["x-api-key"]}, "user": EVERYTHING[:150]}
+    with stage.http() as client:
+        response = client.post(f"{path}?{QUERY}", json=body, headers=headers)
+    assert "2222222222" in response.text or kind.startswith("stream")
+    # What is the provider's business did reach it.
+    assert "sk-authorization-1111111111" in str(provider.seen[0].headers)
+    assert "query-key-eeeeeeeeee" in provider.seen[0].target
+    observation = stage.observation()
+    assert_nothing_leaked(stage)
+    if kind != "stream" or path == "/v1/chat/completions":
+        assert "[redacted]" in json.dumps(observation)
+
+
+def test_a_cut_capture_leaves_no_beginning_of_a_credential(stage_with, provider: Provider):
+    stage = stage_with(MAX_CAPTURE_BYTES="500")
+    key = "sk-authorization-" + "1" * 100
+
+    async def script(request):
+        return web.Response(text="x" * 420 + key * 2, content_type="text/plain")
+
+    provider.script = script
+    headers = {"authorization": f"Bearer {key}", "x-portkey-provider": "scripted"}
+    with stage.http() as client:
+        client.post("/v1/chat/completions", json=CHAT, headers=headers)
+    stage.observation()
+    received = b"".join(r.body for r in stage.inbox.requests)
+    assert b"xxxx" in received
+    assert b"sk-authorization-" not in received
+
+
+def test_unreachable_providers_and_langfuse_in_the_log(stage: Stage):
+    async def fault(request):
+        return web.Response(status=302, headers={"location": f"https://{SECRET_KEY}.example/"})
+
+    stage.inbox.fault = fault
+    headers = {**CREDENTIALS, "x-portkey-provider": "nobody"}
+    with stage.http() as client:
+        client.post(f"/v1/chat/completions?{QUERY}", json=CHAT, headers=headers)
+        client.get(f"/v1/models?{QUERY}", headers=headers)
+    stage.wait_for_logs("trace_not_delivered")
+    stage.wait_for_logs("provider_unreachable", 2)
+    assert_nothing_leaked(stage)
+
+
+def test_langfuse_credentials_go_to_langfuse_alone(stage: Stage, provider: Provider):
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response({})
+
+    provider.script = script
+    with stage.http() as client:
+        headers = {"x-portkey-provider": "scripted"}
+        response = client.post("/v1/chat/completions", json=CHAT, headers=headers)
+        health = client.get("/health")
+    for text in (str(provider.seen), str(response.headers), response.text, health.text):
+        assert SECRET_KEY not in text
+        assert PUBLIC_KEY not in text
