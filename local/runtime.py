@@ -67,8 +67,9 @@ class Runtime:
     `env` is the Worker's environment: strings become text bindings, anything else JSON ones.
     `allow` names the networks that its `fetch` may reach (workerd's words: `local` is loopback,
     `private` and `public` the rest). `port` 0 takes a free one. Each log line goes to `on_log` and
-    into `logs`. `modules` are the Python modules, by default those that are deployed. Use it as a
-    context manager, or call `close`.
+    into `logs`. `modules` are the Python modules, by default those that are deployed;
+    `without_flags` are compatibility flags of `wrangler.toml` to leave out. Use it as a context
+    manager, or call `close`.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Runtime:
         port: int = 0,
         on_log: Callable[[str], None] | None = None,
         modules: Mapping[str, str] | None = None,
+        without_flags: Iterable[str] = (),
     ) -> None:
         require_installed()
         self.logs: list[str] = []
@@ -86,7 +88,9 @@ class Runtime:
         self._on_log = on_log
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-")
         texts = {f"WORKER_{name}": value for name, value in env.items() if isinstance(value, str)}
-        self._write_config(env, allow, port, bundle() if modules is None else modules)
+        self._write_config(
+            env, allow, port, bundle() if modules is None else modules, set(without_flags)
+        )
         control, control_end = os.pipe()
         self._process = subprocess.Popen(
             [
@@ -168,7 +172,12 @@ class Runtime:
                 self._on_log(self.logs[-1])
 
     def _write_config(
-        self, env: Mapping[str, Any], allow: Iterable[str], port: int, modules: Mapping[str, str]
+        self,
+        env: Mapping[str, Any],
+        allow: Iterable[str],
+        port: int,
+        modules: Mapping[str, str],
+        without_flags: set[str],
     ) -> None:
         folder = Path(self._folder.name)
         for name in PYODIDE_FILES:
@@ -184,7 +193,8 @@ class Runtime:
         }
         bindings = [f"(name = {_quote(name)}, {_binding(name, env[name])})" for name in env]
         wrangler = wrangler_config()
-        flags = [f for f in wrangler["compatibility_flags"] if not f.startswith("python_")]
+        # What the host itself stands in for is not asked of workerd.
+        flags = set(wrangler["compatibility_flags"]) - {"python_workers"} - without_flags
         (folder / "config.capnp").write_text(
             CONFIG.format(
                 modules=", ".join(
@@ -192,7 +202,7 @@ class Runtime:
                     for name, kind in files.items()
                 ),
                 date=_quote(wrangler["compatibility_date"]),
-                flags=", ".join(map(_quote, flags + HOST_FLAGS)),
+                flags=", ".join(map(_quote, [*sorted(flags), *HOST_FLAGS])),
                 bindings=", ".join(['(name = "UNSAFE_EVAL", unsafeEval = void)', *bindings]),
                 allow=", ".join(map(_quote, allow)),
                 port=port,

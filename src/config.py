@@ -4,11 +4,12 @@ A malformed value never breaks the Worker: what guards keys fails closed (`probl
 concerns tracing switches off the part that it configures and is reported once (`warnings`).
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+import strict_json
 
 VERSION = "0.1.0"
 
@@ -192,8 +193,8 @@ def _base_url(value: Any, *, allow_http: bool = False) -> str:
 def _json_object(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = strict_json.parse(value)
+        except ValueError:
             raise ValueError("is not valid JSON") from None
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")

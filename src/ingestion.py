@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import strict_json
 from tracing import Observation
 from vocabulary import Received
 
@@ -72,10 +73,10 @@ def read_answer(answer: Received) -> Delivery:
     if answer.status not in (200, 201, 207):
         return Delivery(False, f"HTTP {answer.status}")
     try:
-        body = json.loads(answer.text)
+        body = strict_json.parse(answer.text)
         errors = body["errors"]
         refused = [f"{error.get('status')} {error.get('message')}" for error in errors]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return Delivery(False, "the answer is not Langfuse's: is LANGFUSE_BASE_URL right?")
     return Delivery(not refused, "refused: " + "; ".join(refused) if refused else "")
 

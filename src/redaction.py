@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
+import strict_json
+
 REDACTED = "[redacted]"
 SHORTEST = 8
 # A query value of an unsuspicious name is taken for a credential from this length on.
@@ -119,8 +121,8 @@ def _is_secret(name: str) -> bool:
 def _secrets_in(value: str) -> Iterator[str]:
     """The texts under a secret's name in a JSON value; any other value as a whole."""
     try:
-        nested = json.loads(value)
-    except (ValueError, RecursionError):
+        nested = strict_json.parse(value)
+    except ValueError:
         yield value
         return
     waiting: list[tuple[bool, Any]] = [(False, nested)]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import sse
+import strict_json
 from dialects import chat, completions, embeddings, media, messages, other, responses
 from dialects.shapes import Completion, Parameter, Prompt
 
@@ -48,7 +49,7 @@ def for_path(path: str) -> Dialect:
 def read_request(path: str, body: bytes) -> Prompt:
     """The `Prompt` in the body of a request. Never raises."""
     try:
-        value = sse.value_of(sse.text_of(body))
+        value = strict_json.parse(strict_json.text_of(body))
         dialect = for_path(path) if isinstance(value, dict) else other
         return _presentable(dialect.read_request(value))
     except Exception as error:  # a request that can't be read is still a call to be traced
@@ -91,7 +92,7 @@ def _read_stream(dialect: Dialect, body: bytes) -> Completion:
 
 
 def _read_whole(dialect: Dialect, body: bytes) -> Completion:
-    reply = sse.value_of(sse.text_of(body))
+    reply = strict_json.parse(strict_json.text_of(body))
     if isinstance(reply, list) and len(reply) == 1:
         reply = reply[0]  # Gemini wraps its errors
     return (dialect if isinstance(reply, dict) else other).read_reply(reply)
@@ -115,7 +116,7 @@ def _presentable(read: _Read) -> _Read:
 
 
 def _start_of(body: bytes) -> str | None:
-    return sse.text_of(body[: 4 * _TEXT_LENGTH])[:_TEXT_LENGTH] or None
+    return strict_json.text_of(body[: 4 * _TEXT_LENGTH])[:_TEXT_LENGTH] or None
 
 
 def _note(what: str, error: Exception) -> str:

@@ -44,7 +44,7 @@ def fold(events: list[Any]) -> dict[str, Any]:
             elif isinstance(piece.get("message"), dict):  # some send the whole as one event
                 choice["message"] = piece["message"]
             keep_members(choice, piece, but=NOT_KEPT)
-    return {**reply, "choices": [settle(choices[index]) for index in sorted(choices)]}
+    return {**reply, "choices": [settle(choice) for choice in choices.values()]}
 
 
 # Members of a choice that grow, or that are not shown.

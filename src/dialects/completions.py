@@ -32,7 +32,7 @@ def fold(events: list[Any]) -> dict[str, Any]:
             choice = choices.setdefault(index, {"index": index})
             grow(choice, {"text": piece.get("text")})
             chat.keep_members(choice, piece, but=chat.NOT_KEPT)
-    return {**reply, "choices": [settle(choices[index]) for index in sorted(choices)]}
+    return {**reply, "choices": [settle(choice) for choice in choices.values()]}
 
 
 def ended(reply: dict[str, Any]) -> bool:

@@ -32,5 +32,5 @@ def _output(reply: dict[str, Any]) -> dict[str, int]:
 
 def _dimensions(vector: Any) -> int:
     if isinstance(vector, str):  # base64 of 32-bit floats
-        return (len(vector) * 3 // 4 - vector[-2:].count("=")) // 4
+        return len(vector) * 3 // 4 // 4
     return len(vector)

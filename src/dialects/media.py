@@ -18,24 +18,20 @@ _ALWAYS_MEDIA = {"file_data": "file", "b64_json": "image", "partial_image_b64": 
 _MEDIA_TYPES = ("media_type", "mime_type", "mimeType", "format")
 
 _NO_TEXT = {int, bool, type(None)}
-_DEPTH = 100
 
 
-def presentable(value: Any, depth: int = _DEPTH) -> Any:
+def presentable(value: Any) -> Any:
     """A JSON value with each inline medium replaced by `[media type, n bytes]`.
 
     Media are data URLs anywhere in a string, Anthropic's base64 sources, OpenAI's `input_audio`,
     `file_data` and `b64_json`, and generated images. Besides, halves of a character that
-    a stream had split are joined, numbers too large for a float become text, and what is nested
-    deeper than any writer goes is cut.
+    a stream had split are joined, and numbers too large for a float become text.
     """
     if isinstance(value, str):
         return value if value.isascii() and ";base64," not in value else _text(value)
     if isinstance(value, dict):
-        if depth == 0:
-            return "[nested too deep]"
         members = {
-            name if name.isascii() else _text(name): presentable(member, depth - 1)
+            name if name.isascii() else _text(name): presentable(member)
             for name, member in value.items()
         }
         for name in value.keys() & _MEDIA_MEMBERS:
@@ -44,11 +40,9 @@ def presentable(value: Any, depth: int = _DEPTH) -> Any:
                 members[name] = placeholder(kind, value[name])
         return members
     if isinstance(value, list):
-        if depth == 0:
-            return "[nested too deep]"
         if set(map(type, value)) <= _NO_TEXT:  # a hundred thousand tokens, in no time
             return value
-        return [presentable(item, depth - 1) for item in value]
+        return [presentable(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

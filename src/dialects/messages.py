@@ -5,7 +5,7 @@ https://docs.anthropic.com/en/api/messages and .../build-with-claude/streaming
 
 from typing import Any
 
-import sse
+import strict_json
 from dialects import usage
 from dialects.deltas import grow, settle
 from dialects.shapes import Completion, Prompt, flat, read_completion, read_prompt, settings
@@ -86,7 +86,7 @@ def _whole_block(block: dict[str, Any]) -> dict[str, Any]:
     written = block.pop("partial_json", None)
     if isinstance(written, str) and written:
         try:
-            block["input"] = sse.value_of(written)
+            block["input"] = strict_json.parse(written)
         except ValueError:  # the stream was cut inside of it
             block["input"] = written
     return block

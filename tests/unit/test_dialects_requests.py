@@ -87,6 +87,11 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
             },
         },
     ),
+    "chat, a key in the body": (
+        CHAT,
+        {"messages": HELLO, "api_key": "sk-secret"},
+        {"input": HELLO},
+    ),
     "chat, tools": (
         CHAT,
         {"model": "m", "messages": HELLO, "tools": [TOOL], "tool_choice": "auto"},
@@ -421,6 +426,31 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
                 {"role": "assistant", "content": "One"},
                 {"role": "assistant", "content": "Two"},
                 "odd",
+            ]
+        },
+    ),
+    "responses, what was said after a call is a message of its own": (
+        RESPONSES,
+        {
+            "input": [
+                {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+                {"role": "assistant", "content": "Done"},
+            ]
+        },
+        {
+            "input": [
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [
+                        {
+                            "id": "c1",
+                            "type": "function",
+                            "function": {"name": "f", "arguments": "{}"},
+                        }
+                    ],
+                },
+                {"role": "assistant", "content": "Done"},
             ]
         },
     ),

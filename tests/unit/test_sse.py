@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sse
+import strict_json
 
 CASES: dict[str, tuple[str, list[Any]]] = {
     "plain": ('data: {"a":1}\n\ndata: {"a":2}\n\n', [{"a": 1}, {"a": 2}]),
@@ -81,13 +82,40 @@ def test_bytes_that_are_no_text_are_marked() -> None:
     assert sse.payloads(b'data: {"a":"\xff\xf0\x9f"}\n\n').payloads == [{"a": "��"}]
 
 
-@pytest.mark.parametrize("depth", [10_000, 200_000])
-def test_deep_nesting_is_not_read(depth: int) -> None:
-    text = "[" * depth + "]" * depth
+@pytest.mark.parametrize("depth", [101, 1_000, 200_000])
+@pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"a":', "}"), ('[{"":', "}]"), ("[", "")])
+def test_deep_nesting_is_not_read(depth: int, start: str, end: str) -> None:
+    """json would recurse, and in WebAssembly that is the end of the interpreter."""
+    text = start * depth + "0" + end * depth
     events = sse.payloads(f"data: {text}\n\ndata: 1\n\n".encode())
     assert events.payloads == [1]
     with pytest.raises(ValueError, match="deep"):
-        sse.value_of(text)
+        strict_json.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100 + "]" * 100,
+        '[{"a":' * 50 + "1" + "}]" * 50,
+        json.dumps([{"a": [{}, []]}] * 1000),
+        json.dumps({"a": "[" * 10_000, "b": '"[\\' * 1000, "c\\": "{" * 1000 + "\\"}),
+        json.dumps(["[", '"', "{", "\\", "]"] * 1000, indent=1),
+    ],
+)
+def test_brackets_that_are_not_nested_deep_are_read(text: str) -> None:
+    assert strict_json.parse(text) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['\\"' * 1_000_000, '"[' * 500_000, "[" * 2_000_000, "[]" * 1_000_000, "\\" * 2_000_000],
+    ids=["escapes", "strings", "deep", "flat", "backslashes"],
+)
+@pytest.mark.parametrize("start", ["", '"'])
+def test_time_is_bounded_by_length(text: str, start: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        strict_json.parse("[" * 100 + start + text + "[")
 
 
 def test_huge_numbers_are_not_read() -> None:

@@ -213,11 +213,11 @@ def environment(_inbox: tuple[Inbox, Server], _provider: Provider) -> Iterator[d
 def _runtimes(environment: dict[str, Any]) -> Iterator[Callable[..., Runtime]]:
     running: dict[str, Runtime] = {}
 
-    def run(**changes: Any) -> Runtime:
-        name = json.dumps(changes, sort_keys=True)
+    def run(without_flags: tuple[str, ...], changes: dict[str, Any]) -> Runtime:
+        name = json.dumps([without_flags, changes], sort_keys=True)
         if name not in running:
             env = {k: v for k, v in {**environment, **changes}.items() if v is not None}
-            running[name] = Runtime(env)
+            running[name] = Runtime(env, without_flags=without_flags)
         return running[name]
 
     yield run
@@ -236,8 +236,8 @@ def stage_with(
 
     began = datetime.now(UTC).isoformat(timespec="milliseconds")
 
-    def build(**changes: Any) -> Stage:
-        runtime = _runtimes(**changes)
+    def build(without_flags: tuple[str, ...] = (), **changes: Any) -> Stage:
+        runtime = _runtimes(without_flags, changes)
         return Stage(runtime, provider, inbox, _inbox[1].loop, began, len(runtime.logs))
 
     return build

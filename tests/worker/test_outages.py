@@ -186,6 +186,22 @@ def test_environment_and_release(stage_with):
     assert (observation["environment"], observation["release"]) == ("staging", "r7")
 
 
+def test_deep_json_does_not_end_the_interpreter(stage: Stage, provider: Provider):
+    """In WebAssembly it would overflow the stack, which no `except` catches."""
+    deep = "[" * 5000
+
+    async def script(request):
+        return web.Response(text=deep, content_type="application/json")
+
+    provider.script = script
+    headers = {**SCRIPTED, "x-portkey-metadata": deep, "x-portkey-config": deep}
+    with stage.http() as client:
+        response = client.post("/v1/chat/completions", content=deep, headers=headers)
+    assert response.text == deep
+    assert "request" in stage.observation()["metadata"]["notes"][0]
+    assert stage.openai().chat.completions.create(**CHAT).choices
+
+
 def test_a_body_that_is_no_json_is_the_providers_to_refuse(stage: Stage):
     with stage.http() as client:
         response = client.post("/v1/chat/completions", content=b"{not json")

@@ -131,13 +131,17 @@ def test_a_whole_reply_that_breaks_off_is_no_clean_end(stage: Stage, provider: P
     assert stage.observation()["metadata"]["ending"] == "cut"
 
 
-def test_a_client_that_leaves_aborts_the_provider(stage: Stage, provider: Provider):
+@pytest.mark.parametrize("without_flags", [(), ("enable_request_signal",)])
+def test_a_client_that_leaves_aborts_the_provider(stage_with, provider: Provider, without_flags):
+    """Also where the runtime does not say so by the request's signal: the pump notices."""
+    stage = stage_with(without_flags)
+
     async def script(request):
         response = await begin(request)
         try:
             await response.write(delta("never "))
             await provider.gate("client left").wait()
-            for _ in range(500):  # until the gateway closes the connection
+            for _ in range(500):  # at a model's pace, until the gateway closes the connection
                 await response.write(delta("mind "))
                 await asyncio.sleep(0.01)
         finally:

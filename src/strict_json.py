@@ -1,0 +1,40 @@
+"""JSON from strangers, as values that can be written as JSON again.
+
+Everything that a client, a provider or a header sends is parsed here, since in WebAssembly deep
+JSON is no RecursionError: it overflows the stack of the JavaScript engine, which ends the
+interpreter and every request in it (Pyodide 314: at some thousand levels).
+"""
+
+import json
+import re
+from itertools import accumulate
+from typing import Any
+
+# NaN and Infinity, which are no JSON, would be read as numbers that can't be written as JSON.
+_DECODER = json.JSONDecoder(parse_constant=str)
+_DEPTH = 100
+_NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|[^][{}"]++', re.DOTALL)
+_STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+
+def parse(text: str) -> Any:
+    """The value of one JSON text. Raises ValueError for whatever can't be read.
+
+    That includes a nesting of more than 100 levels and a number of thousands of digits.
+    """
+    # Nearly every text has so few brackets that they need not be looked at; of any other only its
+    # brackets are left and counted.
+    if text.count("[") + text.count("{") > _DEPTH:
+        brackets = _NO_BRACKETS.sub("", text)
+        if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > _DEPTH:
+            raise ValueError("JSON is nested too deep")
+    text = text.strip(" \t\r\n")
+    value, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise ValueError("more than one JSON value")
+    return value
+
+
+def text_of(body: bytes) -> str:
+    """The text of a UTF-8 body; bytes that are none, such as half a character, become U+FFFD."""
+    return body.decode("utf-8", "replace").removeprefix("\ufeff")
