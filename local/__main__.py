@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import sys
+import urllib.request
 from contextlib import ExitStack
 from typing import Any
 
@@ -67,7 +68,8 @@ def dev(port: int) -> None:
     with Runtime(
         env, allow=("public", "private", "local"), port=free(port), on_log=print
     ) as gateway:
-        tracing = "on" if "LANGFUSE_SECRET_KEY" in env else "off: set the keys in .dev.vars"
+        health = json.load(urllib.request.urlopen(f"{gateway.url}/health"))
+        tracing = "on" if health["tracing"] else "off: are the Langfuse keys in .dev.vars?"
         print(f"\n  gateway  {gateway.url}\n  tracing  {tracing}\n", flush=True)
         gateway.wait()
 
@@ -100,7 +102,7 @@ def free(port: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local")
     commands = parser.add_subparsers(dest="command", required=True)
-    port: dict[str, Any] = {"type": int, "default": int(os.environ.get("PORT", GATEWAY_PORT))}
+    port: dict[str, Any] = {"type": int, "default": os.environ.get("PORT", GATEWAY_PORT)}
     demo_command = commands.add_parser("demo")
     demo_command.add_argument("--port", **port)
     demo_command.add_argument("--inbox-port", type=int, default=INBOX_PORT)

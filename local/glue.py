@@ -4,6 +4,7 @@ Runs inside Pyodide. It stands in for what Cloudflare's runtime does around a Wo
 one instance per request, the arguments and the result carried over by the SDK's own converters.
 """
 
+import datetime
 import functools
 import os
 import random
@@ -17,10 +18,24 @@ import pyodide.ffi
 ROOT = "/session/metadata"
 SEALED: list[tuple[Any, tuple[str, ...]]] = [
     (time, ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")),
-    (random, ("random", "randint", "randrange", "getrandbits", "choice", "uniform", "randbytes")),
+    (
+        random,
+        (
+            "random",
+            "randint",
+            "randrange",
+            "getrandbits",
+            "choice",
+            "uniform",
+            "randbytes",
+            "sample",
+            "shuffle",
+        ),
+    ),
     (os, ("urandom",)),
     (pyodide.ffi, ("to_js", "create_proxy", "create_once_callable")),
 ]
+NOW = ("now", "utcnow", "today")
 worker: Any = None
 importing = False
 
@@ -36,6 +51,9 @@ def seal() -> None:
     for module, names in SEALED:
         for name in names:
             setattr(module, name, _guarded(f"{module.__name__}.{name}", getattr(module, name)))
+    # A method of a C type can't be replaced, only the type by a subclass.
+    clocks = {name: _guarded(f"datetime.{name}", getattr(datetime.datetime, name)) for name in NOW}
+    datetime.datetime = type("datetime", (datetime.datetime,), clocks)
 
 
 def _guarded(what: str, function: Callable[..., Any]) -> Callable[..., Any]:

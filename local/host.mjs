@@ -93,8 +93,9 @@ function guard(object, name) {
 
 function guardPlatform() {
   for (const name of ["fetch", "setTimeout", "setInterval", "Headers", "Request", "Response", "AbortController",
-    "IdentityTransformStream", "FixedLengthStream", "TransformStream", "ReadableStream", "URL", "Blob"])
+    "IdentityTransformStream", "FixedLengthStream", "TransformStream", "ReadableStream", "URL", "Blob", "FormData"])
     guard(globalThis, name);
+  guard(AbortSignal, "timeout");
   guard(Math, "random");
   guard(crypto, "getRandomValues");
   guard(crypto, "randomUUID");

@@ -106,16 +106,19 @@ class Runtime:
             errors="replace",
             start_new_session=True,
         )
-        os.close(control_end)
-        self._reader = threading.Thread(target=self._read_logs, daemon=True)
-        self._reader.start()
-        with os.fdopen(control) as messages:
-            message = messages.readline()
-        if not message:
+        try:
+            self._reader = threading.Thread(target=self._read_logs, daemon=True)
+            self._reader.start()
+            os.close(control_end)
+            with os.fdopen(control) as messages:
+                message = messages.readline()
+            if not message:
+                raise RuntimeError("workerd did not start:\n" + "\n".join(self.logs))
+            self.url = f"http://127.0.0.1:{json.loads(message)['port']}"
+            self._boot()
+        except BaseException:  # an interrupt too must not leave workerd behind
             self.close()
-            raise RuntimeError("workerd did not start:\n" + "\n".join(self.logs))
-        self.url = f"http://127.0.0.1:{json.loads(message)['port']}"
-        self._boot()
+            raise
 
     @property
     def pid(self) -> int:
@@ -129,8 +132,8 @@ class Runtime:
                 raise TimeoutError(f"not in the log after {timeout} s:\n" + "\n".join(self.logs))
 
     def wait(self) -> None:
-        """Return when workerd has ended."""
-        self._process.wait()
+        """Wait until workerd has ended, which it does on its own only by a fault: RuntimeError."""
+        raise RuntimeError(f"workerd ended with status {self._process.wait()}")
 
     def close(self) -> None:
         """Stop workerd and remove its files."""
@@ -159,7 +162,7 @@ class Runtime:
         try:
             urllib.request.urlopen(f"{self.url}/health", timeout=60).read()
         except OSError as error:
-            self.close()
+            self.close()  # which waits for the log's last line
             raise RuntimeError("The Worker did not start:\n" + "\n".join(self.logs)) from error
 
     def _read_logs(self) -> None:

@@ -4,12 +4,17 @@ A malformed value never breaks the Worker: what guards keys fails closed (`probl
 concerns tracing switches off the part that it configures and is reported once (`warnings`).
 """
 
+import base64
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import patterns
 import strict_json
+from context import CONTENT_MODES, is_environment
+from providers import BASE_URLS
 
 VERSION = "0.1.0"
 
@@ -21,7 +26,10 @@ TRACED_ENDPOINTS = (
     "/v1/responses",
 )
 MEGABYTE = 1024 * 1024
+# An input and an output of this size stand twice in a batch, of which Langfuse takes 4.4 MB.
+MAX_FIELD_BYTES = 800_000
 
+BINDINGS = ("CF_VERSION_METADATA",)
 SECRETS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "GATEWAY_API_KEYS")
 VARIABLES = (
     "LANGFUSE_BASE_URL",
@@ -30,10 +38,15 @@ VARIABLES = (
     "LANGFUSE_TRACING_ENABLED",
     "LANGFUSE_TRACING_ENVIRONMENT",
     "LANGFUSE_RELEASE",
+    "LANGFUSE_SAMPLE_RATE",
+    "LANGFUSE_CONTENT",
+    "LANGFUSE_REDACT",
+    "LANGFUSE_MAX_FIELD_BYTES",
     "LANGFUSE_TIMEOUT",
     "TRACED_ENDPOINTS",
     "MAX_REQUEST_BYTES",
     "MAX_CAPTURE_BYTES",
+    "TRACE_STREAM_USAGE",
     "DEFAULT_PROVIDER",
     "PROVIDERS",
 )
@@ -46,6 +59,11 @@ class Destination:
     base_url: str
     public_key: str
     secret_key: str = field(repr=False)
+
+    @property
+    def credential(self) -> str:
+        """The key pair as HTTP's Basic scheme has it."""
+        return base64.b64encode(f"{self.public_key}:{self.secret_key}".encode()).decode()
 
 
 @dataclass(frozen=True)
@@ -62,9 +80,14 @@ class Settings:
     timeout: float = 5.0
     environment: str | None = None
     release: str | None = None
+    sample_rate: float = 1.0
+    content: str = "full"
+    redact: tuple[re.Pattern[str], ...] = ()
+    max_field_bytes: int = MAX_FIELD_BYTES
     traced_endpoints: frozenset[str] = frozenset(TRACED_ENDPOINTS)
     max_request_bytes: int = 32 * MEGABYTE
     max_capture_bytes: int = 4 * MEGABYTE
+    stream_usage: bool = False
     default_provider: str = "openai"
     provider_urls: Mapping[str, str] = field(default_factory=dict)
     gateway_keys: Mapping[str, str] | None = None
@@ -80,18 +103,37 @@ def load(env: Mapping[str, Any]) -> Settings:
     or a value that wrangler's JSON bindings already parsed. Never raises.
     """
     reader = _Reader(env)
+    redact = reader.get("LANGFUSE_REDACT", _patterns, ())
+    content = reader.get("LANGFUSE_CONTENT", _content, "full")
+    if reader.failed & {"LANGFUSE_CONTENT", "LANGFUSE_REDACT"}:
+        # Somebody wanted something left out, and what it was cannot be told.
+        content = min(content, "usage", key=CONTENT_MODES.index)
+    provider_urls = reader.get("PROVIDERS", _provider_urls, {}, guards=True)
+    destination = _destination(reader)
+    secrets = [str(env[name]) for name in SECRETS if env.get(name)]
+    if destination:
+        secrets.append(destination.credential)
     return Settings(
         timeout=reader.get("LANGFUSE_TIMEOUT", _seconds, Settings.timeout),
         environment=reader.get("LANGFUSE_TRACING_ENVIRONMENT", _environment, None),
-        release=reader.get("LANGFUSE_RELEASE", _text, None),
+        release=reader.get("LANGFUSE_RELEASE", _text, None) or _version_id(env),
+        sample_rate=reader.get("LANGFUSE_SAMPLE_RATE", _rate, Settings.sample_rate),
+        content=content,
+        redact=redact,
+        max_field_bytes=reader.get("LANGFUSE_MAX_FIELD_BYTES", _field_size, MAX_FIELD_BYTES),
         traced_endpoints=reader.get("TRACED_ENDPOINTS", _paths, Settings.traced_endpoints),
         max_request_bytes=reader.get("MAX_REQUEST_BYTES", _size, Settings.max_request_bytes),
         max_capture_bytes=reader.get("MAX_CAPTURE_BYTES", _size, Settings.max_capture_bytes),
-        default_provider=reader.get("DEFAULT_PROVIDER", _text, Settings.default_provider),
-        provider_urls=reader.get("PROVIDERS", _provider_urls, {}, guards=True),
+        stream_usage=reader.get("TRACE_STREAM_USAGE", _flag, Settings.stream_usage),
+        default_provider=reader.get(
+            "DEFAULT_PROVIDER",
+            lambda value: _known_provider(value, provider_urls),
+            Settings.default_provider,
+        ),
+        provider_urls=provider_urls,
         gateway_keys=reader.get("GATEWAY_API_KEYS", _gateway_keys, None, guards=True),
-        destination=_destination(reader),
-        secrets=tuple(str(env[name]) for name in SECRETS if env.get(name)),
+        destination=destination,
+        secrets=tuple(secrets),
         problem="; ".join(reader.problems) or None,
         warnings=tuple(reader.warnings),
     )
@@ -104,6 +146,7 @@ class _Reader:
         self.env = env
         self.problems: list[str] = []
         self.warnings: list[str] = []
+        self.failed: set[str] = set()
 
     def get(
         self, name: str, parse: Callable[[Any], Any], default: Any, *, guards: bool = False
@@ -115,6 +158,7 @@ class _Reader:
             return parse(value)
         except ValueError as error:
             # The message is ours; the value may be a secret and is never part of it.
+            self.failed.add(name)
             (self.problems if guards else self.warnings).append(f"{name} {error}")
             return default
 
@@ -122,7 +166,9 @@ class _Reader:
 def _destination(reader: _Reader) -> Destination | None:
     public_key = reader.get("LANGFUSE_PUBLIC_KEY", _text, None)
     secret_key = reader.get("LANGFUSE_SECRET_KEY", _text, None)
-    if not reader.get("LANGFUSE_TRACING_ENABLED", _flag, True):
+    # Whoever set the switch to something else meant to switch it off.
+    enabled = reader.get("LANGFUSE_TRACING_ENABLED", _flag, True)
+    if not enabled or "LANGFUSE_TRACING_ENABLED" in reader.failed:
         return None
     if not public_key or not secret_key:
         if public_key or secret_key:
@@ -163,10 +209,47 @@ def _size(value: Any) -> int:
     return size
 
 
+def _rate(value: Any) -> float:
+    rate = float(value) if isinstance(value, int | float | str) else -1.0
+    if not 0 <= rate <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return rate
+
+
+def _field_size(value: Any) -> int:
+    size = _size(value)
+    if not 1000 <= size <= MAX_FIELD_BYTES:
+        raise ValueError(f"must be a number of bytes from 1000 to {MAX_FIELD_BYTES}")
+    return size
+
+
+def _content(value: Any) -> str:
+    mode = _text(value).lower()
+    if mode not in CONTENT_MODES:
+        raise ValueError(f"must be one of {', '.join(CONTENT_MODES)}")
+    return mode
+
+
+def _patterns(value: Any) -> tuple[re.Pattern[str], ...]:
+    if isinstance(value, str):
+        try:
+            value = strict_json.parse(value)
+        except ValueError:
+            raise ValueError("is not valid JSON") from None
+    if not isinstance(value, list):
+        raise ValueError("must be a JSON list of regular expressions")
+    return patterns.check(value)
+
+
+def _version_id(env: Mapping[str, Any]) -> str | None:
+    # https://developers.cloudflare.com/workers/runtime-apis/bindings/version-metadata/
+    version = env.get("CF_VERSION_METADATA")
+    return version.get("id") or None if isinstance(version, dict) else None
+
+
 def _environment(value: Any) -> str:
     text = _text(value)
-    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-_")
-    if len(text) > 40 or not set(text) <= allowed or text.startswith("langfuse"):
+    if not is_environment(text):
         raise ValueError("must be at most 40 of a-z, 0-9, - and _, and not start with langfuse")
     return text
 
@@ -206,8 +289,15 @@ def _provider_urls(value: Any) -> dict[str, str]:
     for slug, entry in _json_object(value).items():
         if not isinstance(entry, dict) or set(entry) != {"base_url"}:
             raise ValueError('must map each provider to {"base_url": "https://…"}')
-        urls[slug] = _base_url(entry["base_url"])
+        urls[slug.lower()] = _base_url(entry["base_url"])
     return urls
+
+
+def _known_provider(value: Any, provider_urls: Mapping[str, str]) -> str:
+    slug = _text(value).lower()
+    if slug not in {*BASE_URLS, *provider_urls}:
+        raise ValueError("names no known provider")
+    return slug
 
 
 def _gateway_keys(value: Any) -> dict[str, str]:

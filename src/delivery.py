@@ -1,6 +1,5 @@
 """Observations on their way to Langfuse."""
 
-import base64
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -36,9 +35,8 @@ async def deliver(observation: Observation, settings: Settings, post: Post) -> N
 
 
 def _headers(destination: Destination) -> dict[str, str]:
-    pair = f"{destination.public_key}:{destination.secret_key}"
     return {
-        "authorization": f"Basic {base64.b64encode(pair.encode()).decode()}",
+        "authorization": f"Basic {destination.credential}",
         "content-type": "application/json",
         "x-langfuse-public-key": destination.public_key,
         # Never a Langfuse SDK's name: the server behaves by it.

@@ -15,7 +15,7 @@ from typing import Any
 import js
 from pyodide.ffi import JsException, jsnull, to_js
 
-from logs import log
+from logs import describe, log
 from vocabulary import (
     Answer,
     BodyTooLarge,
@@ -72,8 +72,9 @@ class Edge:
 
     async def fetch(self, upstream: UpstreamCall, body: "Body | None") -> "Reply":
         init = {"method": upstream.method, "headers": upstream.headers, "redirect": "manual"}
-        if body:
-            # A request that is traced outlives its client, so the provider has to be told.
+        if body is not None:
+            # A request that is traced outlives its client, so the provider has to be told. The
+            # runtime leaves the request's own signal out of a fetch, but not one made from it.
             self.abort = js.AbortController.new()
             signals = [self.request.signal, self.abort.signal]
             init["signal"] = js.AbortSignal.any(to_js(signals))
@@ -93,9 +94,9 @@ class Edge:
             try:
                 await job
             except asyncio.CancelledError:
-                log("job_cancelled", job=name)
+                return  # by a request that failed, and said so
             except Exception as error:  # a job's last resort: nobody else would hear of it
-                log("job_failed", job=name, error=f"{type(error).__name__}: {error}")
+                log("job_failed", job=name, error=describe(error))
 
         self.ctx.waitUntil(run())
 
@@ -130,6 +131,9 @@ class Body:
     def read(self, limit: int) -> bytes:
         buffer = self.buffer if self.size <= limit else self.buffer.slice(0, limit)
         return buffer.to_bytes()
+
+    def replaced(self, data: bytes) -> "Body":
+        return Body(to_js(data).buffer)
 
 
 class Reply:
@@ -260,10 +264,9 @@ def _response(body: Any, original: Any, headers: tuple[tuple[str, str], ...]) ->
 
 
 def _call(request: Any) -> Call:
-    _, _, rest = request.url.partition("://")
-    _, slash, target = rest.partition("/")
-    path, _, query = (slash + target).partition("?")
-    return Call(request.method, path or "/", query, _headers(request.headers))
+    # The URL as the runtime reads it, without "." and ".." in its path.
+    url = js.URL.new(request.url)
+    return Call(request.method, url.pathname, url.search[1:], _headers(request.headers))
 
 
 def _headers(headers: Any) -> dict[str, str]:

@@ -5,10 +5,11 @@ from typing import Any
 from workers import WorkerEntrypoint
 
 import config
+import errors
 import gateway
 import logs
 from edge import Edge, to_response
-from vocabulary import Answer
+from vocabulary import Answer, Refusal
 
 # The environment is the same for an isolate's whole life, so it is checked once.
 _settings: config.Settings | None = None
@@ -20,7 +21,13 @@ class Default(WorkerEntrypoint):
     async def fetch(self, request: Any) -> Any:
         """Answer one request. The platform's request in, a JavaScript Response out."""
         edge = Edge(request.js_object, self.ctx)
-        answer = await gateway.handle(edge.call, settings(self.env), edge)
+        try:
+            answer = await gateway.handle(edge.call, settings(self.env), edge)
+        except Exception as error:  # the client's last resort: a clear error, in its dialect
+            logs.log("request_failed", error=logs.describe(error))
+            answer = errors.answer(
+                Refusal(500, "The gateway failed. Its log says where."), edge.call.path
+            )
         return to_response(answer) if isinstance(answer, Answer) else answer
 
 
@@ -28,8 +35,8 @@ def settings(env: Any) -> config.Settings:
     """The checked settings of this isolate; reports what is wrong with them once."""
     global _settings
     if _settings is None:
-        names = (*config.SECRETS, *config.VARIABLES)
-        _settings = config.load({name: getattr(env, name, None) for name in names})
+        names = (*config.SECRETS, *config.VARIABLES, *config.BINDINGS)
+        _settings = config.load({name: _plain(getattr(env, name, None)) for name in names})
         logs.conceal(_settings.secrets)
         if _settings.problem:
             logs.log("misconfigured", problem=_settings.problem)
@@ -38,3 +45,8 @@ def settings(env: Any) -> config.Settings:
         if _settings.destination is None:
             logs.log("tracing_off", reason="no Langfuse destination is configured")
     return _settings
+
+
+def _plain(value: Any) -> Any:
+    """A variable's value; one that wrangler gives as JSON arrives as a JavaScript object."""
+    return value.to_py() if hasattr(value, "to_py") else value

@@ -7,15 +7,16 @@ becomes one Langfuse observation. Nothing that the client waits for waits for tr
 
 import asyncio
 import json
-import os
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Protocol
 
+import context
 import delivery
 import errors
 import keys
 import providers
 import redaction
+import rewriting
 import tracing
 from config import VERSION, Settings
 from logs import log
@@ -30,6 +31,8 @@ from vocabulary import (
     UpstreamCall,
 )
 
+# Where a stream carries its usage only if the request asks for it.
+STREAM_USAGE_ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -43,6 +46,10 @@ class Body(Protocol):
 
     def read(self, limit: int) -> bytes:
         """At most `limit` bytes from its beginning."""
+        ...
+
+    def replaced(self, data: bytes) -> "Body":
+        """A body of these bytes."""
         ...
 
 
@@ -106,6 +113,8 @@ async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
     body = await _read_body(settings, platform)
     if isinstance(body, Refusal):
         return errors.answer(body, call.path)
+    if settings.stream_usage and call.path in STREAM_USAGE_ENDPOINTS:
+        body = body.replaced(rewriting.with_stream_usage(body.read(body.size)))
     if settings.destination is None:
         return await _proxy(call, upstream, body, platform)
     return await _proxy_traced(call, upstream, body, settings, platform)
@@ -128,11 +137,14 @@ def _about(call: Call, settings: Settings) -> Answer:
 def _refuse(call: Call, settings: Settings) -> Refusal | None:
     if settings.problem:
         return Refusal(500, f"This gateway is misconfigured: {settings.problem}.")
+    refusal = keys.refuse(call, settings.gateway_keys)
+    if refusal:
+        return refusal
     if not call.path.startswith(providers.PREFIX):
         return Refusal(404, f"There is no {call.path[:128]} here. Paths start with /v1/.")
     if call.headers.get("upgrade", "").lower() == "websocket":
         return Refusal(501, "The gateway does not proxy WebSockets. Use HTTP streaming instead.")
-    return keys.refuse(call, settings.gateway_keys)
+    return None
 
 
 async def _read_body(settings: Settings, platform: Platform) -> Body | Refusal:
@@ -159,8 +171,10 @@ async def _proxy_traced(
     call: Call, upstream: UpstreamCall, body: Body, settings: Settings, platform: Platform
 ) -> Any:
     """The same, and let the exchange become an observation once it has ended."""
-    trace_id, observation_id = os.urandom(16).hex(), os.urandom(8).hex()
-    headers = (("x-portkey-provider", upstream.provider), ("x-portkey-trace-id", trace_id))
+    said = context.read(call.headers)
+    if tracing.content_mode(said, settings) == "off":
+        return await _proxy(call, upstream, body, platform)
+    headers = (("x-portkey-provider", upstream.provider), ("x-portkey-trace-id", said.trace_id))
     started = platform.now()
     seen: asyncio.Future[Awaitable[Capture]] = asyncio.Future()
 
@@ -168,9 +182,8 @@ async def _proxy_traced(
         capture = await (await seen)
         exchange = tracing.Exchange(
             call=call,
+            context=said,
             provider=upstream.provider,
-            trace_id=trace_id,
-            observation_id=observation_id,
             request=body.read(settings.max_capture_bytes),
             request_size=body.size,
             started=started,

@@ -30,19 +30,22 @@ def batch(observation: Observation) -> bytes:
     The same observation always gives the same bytes, ids included, so that a batch that is sent
     again stores nothing twice. Absent fields are left out: a null would overwrite a stored value.
     """
-    shared = {"environment": observation.environment, "metadata": observation.metadata}
     trace = {
         "id": observation.trace_id,
-        "timestamp": _time(observation.started),
-        "name": observation.name,
+        "name": observation.trace_name,
         "userId": observation.user,
         "sessionId": observation.session,
+        "tags": list(observation.tags),
         "release": observation.release,
-        **shared,
+        "version": observation.version,
+        "environment": observation.environment,
     }
+    if not observation.joined:
+        trace |= {"timestamp": _time(observation.started), "metadata": observation.metadata}
     generation = {
         "id": observation.id,
         "traceId": observation.trace_id,
+        "parentObservationId": observation.parent_id,
         "name": observation.name,
         "startTime": _time(observation.started),
         "endTime": _time(observation.ended),
@@ -54,11 +57,17 @@ def batch(observation: Observation) -> bytes:
         "costDetails": observation.cost,
         "level": observation.level,
         "statusMessage": observation.status_message,
-        **shared,
+        "promptName": observation.prompt_name,
+        "promptVersion": observation.prompt_version,
+        "version": observation.version,
+        "environment": observation.environment,
+        "metadata": observation.metadata,
     }
+    content = _content(observation)
     events = (
-        _event("trace-create", trace, observation),
-        _event("generation-create", generation, observation),
+        # The content of a trace that the caller made is the caller's to say.
+        _event("trace-create", trace, "" if observation.joined else content, observation),
+        _event("generation-create", generation, content, observation),
     )
     return f'{{"batch":[{",".join(events)}]}}'.encode("utf-8", "replace")
 
@@ -81,14 +90,14 @@ def read_answer(answer: Received) -> Delivery:
     return Delivery(not refused, "refused: " + "; ".join(refused) if refused else "")
 
 
-def _event(kind: str, body: Mapping[str, Any], observation: Observation) -> str:
-    present = {name: value for name, value in body.items() if value not in (None, {})}
-    # Input and output are JSON already.
-    content = "".join(
-        f',"{name}":{text}'
-        for name, text in (("input", observation.input), ("output", observation.output))
-        if text is not None
-    )
+def _content(observation: Observation) -> str:
+    """Input and output, which are JSON already, as members of an object."""
+    texts = (("input", observation.input), ("output", observation.output))
+    return "".join(f',"{name}":{text}' for name, text in texts if text is not None)
+
+
+def _event(kind: str, body: Mapping[str, Any], content: str, observation: Observation) -> str:
+    present = {name: value for name, value in body.items() if value not in (None, {}, [])}
     envelope = {
         "id": f"{observation.id}-{kind}",
         "type": kind,

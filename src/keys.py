@@ -7,6 +7,7 @@ and long, so a plain hash gives nothing away and needs no salt.
 import hashlib
 import hmac
 from collections.abc import Mapping
+from urllib.parse import unquote_plus
 
 from vocabulary import Call, Refusal
 
@@ -26,6 +27,11 @@ def credential(value: str) -> str:
     return rest.strip() if space and scheme.lower() == "bearer" else value.strip()
 
 
+def is_gateway_key(value: str) -> bool:
+    """Whether a header's value holds a gateway key, whatever scheme it is given under."""
+    return value.rpartition(" ")[2].startswith(PREFIX)
+
+
 def refuse(call: Call, keys: Mapping[str, str] | None) -> Refusal | None:
     """A refusal where the call may not use this deployment, else None.
 
@@ -35,6 +41,9 @@ def refuse(call: Call, keys: Mapping[str, str] | None) -> Refusal | None:
     shown = offered(call)
     if not all(_valid(key, keys or {}) for key in shown):
         return Refusal(401, "The gateway key is not valid. Ask whoever runs this gateway for one.")
+    query = unquote_plus(call.query).replace("=", "&").split("&")
+    if any(word.startswith(PREFIX) for word in query):
+        return Refusal(401, "A gateway key does not belong in a URL. Send it in a header.")
     if keys is not None and not shown:
         return Refusal(
             401,

@@ -1,6 +1,6 @@
 """One structured line per event in the platform's log."""
 
-from redaction import to_json
+from redaction import Redactor
 
 _secrets: tuple[str, ...] = ()
 
@@ -11,10 +11,19 @@ def conceal(secrets: tuple[str, ...]) -> None:
     _secrets = secrets
 
 
+def describe(error: BaseException) -> str:
+    """Type and place of an error. Its message may quote what a log must not hold."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__}{place}"
+
+
 def log(event: str, secrets: tuple[str, ...] = (), **fields: str | int | float | None) -> None:
     """Write one line: the event's name and its fields, as a JSON object.
 
     The fields carry no content of requests and replies. `secrets` are a request's own credentials,
     which are taken out of the line as the deployment's are.
     """
-    print(to_json({"event": event, **fields}, (*_secrets, *secrets)))
+    print(Redactor((*_secrets, *secrets)).to_json({"event": event, **fields}))

@@ -5,12 +5,15 @@ tells that. Values shorter than `SHORTEST` are placeholders such as "none" or "t
 tear holes into ordinary text.
 """
 
+import base64
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote_plus
 
 import strict_json
+from patterns import keys_in
 
 REDACTED = "[redacted]"
 SHORTEST = 8
@@ -50,7 +53,10 @@ def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
             if name not in RECORDED_HEADERS:
                 found.update(_secrets_in(value))
         elif _is_secret(name):
-            found.update((value, value.split(" ", 1)[-1].strip()))
+            scheme, _, rest = value.partition(" ")
+            found.update((value, rest.strip()))
+            if scheme.lower() == "basic":
+                found.update(_basic(rest))
             if "cookie" in name:
                 found.update(part.partition("=")[2].strip() for part in value.split(";"))
     for pair in query.split("&"):
@@ -60,58 +66,91 @@ def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
     return tuple(value for value in found if len(value) >= SHORTEST)
 
 
-def redact(value: Any, secrets: Iterable[str]) -> Any:
-    """A text, or a structure of JSON with texts in it, without the given values.
+class Redactor:
+    """Takes secrets out of what is recorded.
 
-    They are found whether they stand in a text plainly or escaped as in JSON; at a text's end a
-    beginning of one counts too, since a text may have been cut in the middle of it.
+    `secrets` are values, found whether they stand in a text plainly or escaped as in JSON; at a
+    text's end a beginning of one counts too, since a text may have been cut in the middle of it.
+    What looks like a key goes as well, and what the deployer's own `patterns` find.
     """
-    return _replace(value, _all_forms(secrets))
 
+    def __init__(
+        self, secrets: Iterable[str] = (), patterns: tuple[re.Pattern[str], ...] = ()
+    ) -> None:
+        forms = {form for secret in filter(None, secrets) for form in _forms(secret)}
+        self._forms = sorted(forms, key=len, reverse=True)
+        self._beginnings = {form[:SHORTEST] for form in forms}
+        self._patterns = patterns
 
-def to_json(value: Any, secrets: Iterable[str]) -> str:
-    """A structure of JSON as text, redacted.
+    def to_json(self, value: Any) -> str:
+        """A structure of JSON as text, without secrets.
 
-    Nearly always there is nothing to redact, which a search in the text tells at C speed. To
-    replace there would be wrong: the secret "n1234567" also stands in the text of "\\n1234567".
-    """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    forms = _all_forms(secrets)
-    if any(form[:SHORTEST] in text for form in forms):
-        text = json.dumps(_replace(value, forms), ensure_ascii=False, separators=(",", ":"))
-    return text
+        Nearly always there is nothing to take out, which a search in the text tells at C speed.
+        To replace there would be wrong: "n1234567" also stands in the text of "\\n1234567".
+        """
+        text = to_json(value)
+        suspicious = self._patterns or any(beginning in text for beginning in self._beginnings)
+        return to_json(self.clean(value)) if suspicious or keys_in(text) else text
 
-
-def _replace(value: Any, forms: list[str]) -> Any:
-    if isinstance(value, str):
-        for form in forms:
-            value = value.replace(form, REDACTED)
-            start = value.find(form[:SHORTEST], max(0, len(value) - len(form)))
-            while start >= 0 and not form.startswith(value[start:]):
-                start = value.find(form[:SHORTEST], start + 1)
-            if start >= 0:
-                value = value[:start] + REDACTED
+    def clean(self, value: Any) -> Any:
+        """A text, or a structure of JSON with texts in it, without secrets."""
+        if isinstance(value, str):
+            return self._clean_text(value)
+        if isinstance(value, list):
+            return [self.clean(item) for item in value]
+        if isinstance(value, dict):
+            return {self._clean_text(name): self.clean(item) for name, item in value.items()}
         return value
-    if isinstance(value, list):
-        return [_replace(item, forms) for item in value]
-    if isinstance(value, dict):
-        return {_replace(name, forms): _replace(item, forms) for name, item in value.items()}
-    return value
+
+    def finds_in_pieces(self, value: Any) -> bool:
+        """Whether a secret comes together from the texts of a structure, such as the events of a
+        stream that nobody could put together."""
+        joined = "".join(_texts(value))
+        return any(form in joined for form in self._forms)
+
+    def _clean_text(self, text: str) -> str:
+        for form in self._forms:
+            text = text.replace(form, REDACTED)
+            start = text.find(form[:SHORTEST], max(0, len(text) - len(form)))
+            while start >= 0 and not form.startswith(text[start:]):
+                start = text.find(form[:SHORTEST], start + 1)
+            if start >= 0:
+                text = text[:start] + REDACTED
+        for pattern in (*keys_in(text), *self._patterns):
+            text = pattern.sub(REDACTED, text)
+        return text
 
 
-def _all_forms(secrets: Iterable[str]) -> list[str]:
-    forms = {form for secret in filter(None, secrets) for form in _forms(secret)}
-    return sorted(forms, key=len, reverse=True)
+def to_json(value: Any) -> str:
+    """A structure of JSON as compact text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value if isinstance(value, list) else value.values():
+            yield from _texts(item)
 
 
 def _forms(secret: str) -> set[str]:
-    """The secret, and how it looks in JSON, in JSON in a text of JSON, and so on."""
-    forms = {secret, secret.replace("/", "\\/")}
+    """The secret, and how it looks in a URL, in JSON, in JSON in a text of JSON, and so on."""
+    forms = {secret, secret.replace("/", "\\/"), quote(secret, safe="")}
     if not secret.isascii() or not secret.isprintable() or '"' in secret or "\\" in secret:
         for _ in range(NESTING):
             for ascii_only in (True, False):
                 forms |= {json.dumps(form, ensure_ascii=ascii_only)[1:-1] for form in forms}
     return forms
+
+
+def _basic(encoded: str) -> tuple[str, ...]:
+    """What a credential of HTTP's Basic scheme encodes: "user:password", and the password."""
+    try:
+        pair = base64.b64decode(encoded).decode()
+    except ValueError:
+        return ()
+    return pair, pair.partition(":")[2]
 
 
 def _is_secret(name: str) -> bool:

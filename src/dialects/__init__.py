@@ -43,7 +43,7 @@ _TEXT_LENGTH = 10_000
 
 def for_path(path: str) -> Dialect:
     """The dialect of an endpoint; for one that is not known, the generic one."""
-    return _BY_PATH.get(path.rstrip("/"), other)
+    return _BY_PATH.get(path, other)
 
 
 def read_request(path: str, body: bytes) -> Prompt:
@@ -88,7 +88,7 @@ def _read_stream(dialect: Dialect, body: bytes) -> Completion:
     if completion.output is None and completion.model is None and not completion.error:
         completion = replace(completion, output=events.payloads)
         notes += (f"stream: no answer of the form {dialect.NAME}, its events are kept",)
-    return replace(completion, finished=finished, notes=notes + completion.notes)
+    return replace(completion, streamed=True, finished=finished, notes=notes + completion.notes)
 
 
 def _read_whole(dialect: Dialect, body: bytes) -> Completion:

@@ -22,7 +22,6 @@ class Prompt:
     model: str | None = None
     input: Any = None
     parameters: dict[str, Parameter] = field(default_factory=dict)
-    stream: bool = False
     user: str | None = None
     session: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -39,6 +38,7 @@ class Completion:
     cost: dict[str, float] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
     error: str | None = None
+    streamed: bool = False
     finished: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -95,7 +95,6 @@ def read_prompt(
         model=fields.text("model"),
         input=content if content.keys() - {main} else content.get(main),
         parameters=chosen,
-        stream=body.get("stream") is True,
         user=fields.text("user") or text(about.get("user_id")),
         session=text(about.get("session_id")),
         metadata={

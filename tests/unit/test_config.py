@@ -17,10 +17,11 @@ def test_nothing_is_set():
 
 def test_langfuse_keys_turn_tracing_on():
     settings = load(KEYS)
+    assert settings.destination
     assert settings.destination == config.Destination(
         "https://cloud.langfuse.com", "pk-lf-1", "sk-lf-1"
     )
-    assert settings.secrets == (PUBLIC, SECRET)
+    assert settings.secrets == (PUBLIC, SECRET, settings.destination.credential)
     assert SECRET not in repr(settings)
 
 
@@ -67,6 +68,42 @@ def test_a_base_url_that_is_no_good_switches_tracing_off(url):
     assert any(warning.startswith("LANGFUSE_BASE_URL ") for warning in settings.warnings)
 
 
+def test_a_malformed_switch_is_off():
+    settings = load({**KEYS, "LANGFUSE_TRACING_ENABLED": "disabled"})
+    assert settings.destination is None
+    assert settings.warnings
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"LANGFUSE_CONTENT": "some"},
+        {"LANGFUSE_REDACT": "not json"},
+        {"LANGFUSE_REDACT": '"x"'},
+        {"LANGFUSE_REDACT": '["("]'},
+        {"LANGFUSE_REDACT": '["(a+)+b"]'},
+    ],
+)
+def test_a_malformed_wish_for_privacy_switches_content_off(changes):
+    settings = load(changes)
+    assert settings.content == "usage"
+    assert settings.warnings
+    assert load({**changes, "LANGFUSE_CONTENT": "off"}).content in ("off", "usage")
+
+
+def test_privacy_settings():
+    settings = load({"LANGFUSE_CONTENT": "Usage", "LANGFUSE_REDACT": '["a b"]'})
+    assert settings.content == "usage"
+    assert [pattern.pattern for pattern in settings.redact] == ["a b"]
+
+
+def test_the_release_is_the_deployed_version_unless_it_is_named():
+    metadata = {"CF_VERSION_METADATA": {"id": "version-1", "tag": "", "timestamp": ""}}
+    assert load(metadata).release == "version-1"
+    assert load({**metadata, "LANGFUSE_RELEASE": "r1"}).release == "r1"
+    assert load({}).release is None
+
+
 def test_half_a_key_pair_is_reported():
     settings = load({"LANGFUSE_PUBLIC_KEY": PUBLIC})
     assert settings.destination is None
@@ -93,6 +130,11 @@ def test_tracing_can_be_switched_off(value):
         ("TRACED_ENDPOINTS", "chat/completions"),
         ("LANGFUSE_TRACING_ENABLED", "maybe"),
         ("DEFAULT_PROVIDER", 7),
+        ("DEFAULT_PROVIDER", "nowhere"),
+        ("LANGFUSE_SAMPLE_RATE", "1.5"),
+        ("LANGFUSE_SAMPLE_RATE", "nan"),
+        ("LANGFUSE_MAX_FIELD_BYTES", "10"),
+        ("TRACE_STREAM_USAGE", "maybe"),
     ],
 )
 def test_a_malformed_value_falls_back_and_is_reported(name, value):

@@ -23,9 +23,10 @@ def streamed(case: dict[str, Any]) -> bytes:
 
 
 def read(case: dict[str, Any], body: bytes, content_type: str) -> dict[str, Any]:
-    """The completion without the fields that hold nothing."""
+    """The completion without the fields that hold nothing, and without how it came."""
     completion = dialects.read_reply(case["path"], body, content_type, complete=True)
     fields = dataclasses.asdict(completion)
+    assert fields.pop("streamed") == body.startswith((b"data:", b"event:", b":", b"\xef\xbb\xbf"))
     return {name: value for name, value in fields.items() if value not in (None, {}, (), True)}
 
 

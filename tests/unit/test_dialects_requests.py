@@ -55,7 +55,6 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
         {
             "model": "o3",
             "input": HELLO,
-            "stream": True,
             "user": "u1",
             "session": "s1",
             "parameters": {
@@ -348,7 +347,6 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
         },
         {
             "model": "gpt-5",
-            "stream": True,
             "input": [{"role": "system", "content": "Be brief."}, *HELLO],
             "parameters": {
                 "max_output_tokens": 5,
@@ -529,7 +527,6 @@ def test_a_long_text_is_cut() -> None:
         (MESSAGES, "messages", "generation"),
         (EMBEDDINGS, "embedding", "embedding"),
         (RESPONSES, "responses", "generation"),
-        (CHAT + "/", "chat", "generation"),
         ("/v1/messages/count_tokens", "other", "generation"),
         ("/v1/threads/t/messages", "other", "generation"),
         ("", "other", "generation"),

@@ -27,6 +27,9 @@ class FakeBody:
     def read(self, limit: int) -> bytes:
         return self.data[:limit]
 
+    def replaced(self, data: bytes) -> "FakeBody":
+        return FakeBody(data)
+
 
 @dataclass
 class FakePlatform:
@@ -127,6 +130,15 @@ def test_a_provider_that_cannot_be_reached_is_traced(left, ending):
     assert answer.status == 502
     generation = platform.posted[0][2]["batch"][1]["body"]
     assert generation["metadata"]["ending"] == ending
+
+
+def test_the_log_of_an_unreachable_provider_holds_no_credential(capsys):
+    platform = FakePlatform(capture=NetworkError("no route to https://x/?key=sk-query-secret"))
+    call = Call("GET", "/v1/models", "key=sk-query-secret", {})
+    asyncio.run(gateway.handle(call, TRACED, platform))
+    line = capsys.readouterr().out
+    assert "provider_unreachable" in line
+    assert "sk-query-secret" not in line
 
 
 def test_a_fault_of_our_own_does_not_leave_the_trace_waiting():

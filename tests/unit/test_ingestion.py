@@ -15,8 +15,11 @@ from vocabulary import Received
 FULL = Observation(
     id="b7ad6b7169203331",
     trace_id="0af7651916cd43dd8448eb211c80319c",
+    parent_id="00f067aa0ba902b7",
+    joined=False,
     type="generation",
     name="chat/completions",
+    trace_name="my trace",
     started=1795436099.196,
     ended=1795436100.708,
     completion_started=1795436099.5,
@@ -31,8 +34,12 @@ FULL = Observation(
     metadata={"provider": "openai", "streamed": True, "latency_ms": 1512},
     user="ada",
     session="s1",
+    tags=("a", "b"),
     environment="staging",
     release="r1",
+    version="v1",
+    prompt_name="greeting",
+    prompt_version=3,
 )
 EMPTY = replace(
     FULL,
@@ -48,8 +55,14 @@ EMPTY = replace(
     metadata={},
     user=None,
     session=None,
+    parent_id=None,
+    trace_name=None,
+    tags=(),
     environment=None,
     release=None,
+    version=None,
+    prompt_name=None,
+    prompt_version=None,
 )
 
 
@@ -57,7 +70,7 @@ def events(observation: Observation) -> list[dict]:
     return json.loads(ingestion.batch(observation))["batch"]
 
 
-@pytest.mark.parametrize("observation", [FULL, EMPTY])
+@pytest.mark.parametrize("observation", [FULL, EMPTY, replace(FULL, joined=True)])
 @pytest.mark.parametrize("major", [2, 3])
 def test_langfuse_takes_the_batch(observation, major):
     adapter = TypeAdapter(IngestionEvent)
@@ -73,10 +86,12 @@ def test_every_field_arrives_where_langfuse_looks_for_it():
     assert trace == {
         "id": FULL.trace_id,
         "timestamp": "2026-11-23T12:14:59.196+00:00",
-        "name": "chat/completions",
+        "name": "my trace",
         "userId": "ada",
         "sessionId": "s1",
+        "tags": ["a", "b"],
         "release": "r1",
+        "version": "v1",
         "environment": "staging",
         "metadata": FULL.metadata,
         "input": [{"role": "user", "content": "Grüße ✓"}],
@@ -85,6 +100,7 @@ def test_every_field_arrives_where_langfuse_looks_for_it():
     assert generation == {
         "id": FULL.id,
         "traceId": FULL.trace_id,
+        "parentObservationId": "00f067aa0ba902b7",
         "name": "chat/completions",
         "startTime": "2026-11-23T12:14:59.196+00:00",
         "endTime": "2026-11-23T12:15:00.708+00:00",
@@ -96,11 +112,22 @@ def test_every_field_arrives_where_langfuse_looks_for_it():
         "costDetails": {"total": 0.25},
         "level": "ERROR",
         "statusMessage": "HTTP 500: oops",
+        "promptName": "greeting",
+        "promptVersion": 3,
+        "version": "v1",
         "environment": "staging",
         "metadata": FULL.metadata,
         "input": [{"role": "user", "content": "Grüße ✓"}],
         "output": {"role": "assistant", "content": "Hallo"},
     }
+
+
+def test_of_a_joined_trace_only_what_the_caller_said_is_told():
+    trace, generation = (e["body"] for e in events(replace(FULL, joined=True, trace_name=None)))
+    assert set(trace) == {
+        *("id", "userId", "sessionId", "tags", "release", "version", "environment")
+    }
+    assert {"input", "output", "metadata", "name"} <= set(generation)
 
 
 def test_absent_fields_are_left_out():

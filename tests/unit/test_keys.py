@@ -9,9 +9,9 @@ KEY = "gw_0123456789"
 KNOWN = {"bob": "b" * 64, "alice": hashlib.sha256(KEY.encode()).hexdigest()}
 
 
-def call(**headers: str) -> Call:
+def call(query: str = "", **headers: str) -> Call:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Call("GET", "/v1/models", "", named)
+    return Call("GET", "/v1/models", query, named)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,11 @@ def test_without_keys_everybody_is_let_in_but_a_gateway_key_is_never_passed_on()
     refusal = keys.refuse(call(authorization=f"Bearer {KEY}"), None)
     assert refusal is not None
     assert KEY not in refusal.message
+
+
+@pytest.mark.parametrize("query", [f"key={KEY}", "a=1&key=gw%5F0123", "gw_0123"])
+@pytest.mark.parametrize("known", [None, KNOWN])
+def test_a_gateway_key_in_the_url_is_refused(query, known):
+    refusal = keys.refuse(call(query, x_api_key=KEY if known else "sk-provider"), known)
+    assert refusal is not None
+    assert refusal.status == 401

@@ -63,4 +63,5 @@ def test_base_urls_are_plain_https():
 
 def test_a_gateway_key_is_never_forwarded_whatever_the_header():
     headers = {"authorization": "Bearer gw_1", "x-anything": "gw_2", "x-else": "keep"}
+    headers |= {"x-basic": "Basic gw_3", "x-token": "Token  gw_4"}
     assert dict(forwarded_headers(headers)) == {"x-else": "keep", "accept-encoding": "identity"}

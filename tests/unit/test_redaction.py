@@ -4,8 +4,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import patterns
 import redaction
-from redaction import REDACTED, credentials, recorded_headers, redact
+from redaction import REDACTED, Redactor, credentials, recorded_headers
 
 
 def test_portkey_headers_are_recorded_by_an_allow_list():
@@ -40,6 +41,12 @@ def test_portkey_headers_are_recorded_by_an_allow_list():
         ({"x-portkey-config": "pc-config-id"}, "", {"pc-config-id"}),
         ({"x-portkey-config": "[" * 100_000}, "", {"[" * 100_000}),
         ({"cookie": "a=session-1234; b=x"}, "", {"a=session-1234; b=x", "session-1234"}),
+        (
+            {"authorization": "Basic dXNlcjpwYXNzd29yZC0x"},
+            "",
+            {"dXNlcjpwYXNzd29yZC0x", "user:password-1", "password-1"},
+        ),
+        ({"authorization": "Basic /////"}, "", {"Basic /////"}),
         ({}, "key=AIza12345678&v=1", {"AIza12345678"}),
         ({}, "key=a%2Fb%2Fc12345", {"a%2Fb%2Fc12345", "a/b/c12345"}),
         ({}, "api-version=2024-10-21", set()),
@@ -62,31 +69,81 @@ def test_a_secret_goes_at_any_depth_of_escaping(secret, before, after, levels):
     text = before + secret + after
     for _ in range(levels):
         text = json.dumps({"message": text})
-    clean, keyed = json.loads(redaction.to_json([text, {text: 1}], [secret]))
+    clean, keyed = json.loads(Redactor([secret]).to_json([text, {text: 1}]))
     assert REDACTED in clean
     assert not any(secret in part for part in clean.split(REDACTED))
-    assert clean == redact(text, [secret])
+    assert clean == Redactor([secret]).clean(text)
     assert keyed == {clean: 1}
 
 
 @example(secret="aaaaaaaaX", before="aa", kept=8)
+@example(secret="000000000", before="00", kept=8)
 @given(
     secret=st.text(min_size=9, max_size=40), before=st.text(max_size=20), kept=st.integers(8, 40)
 )
 def test_a_cut_leaves_no_beginning_of_a_secret(secret, before, kept):
-    clean = json.loads(redaction.to_json(before + secret[:kept], [secret]))
-    assert clean.endswith(REDACTED)
+    text = before + secret[:kept]
+    clean = json.loads(Redactor([secret]).to_json(text))
+    assert REDACTED in clean
+    left = clean.rpartition(REDACTED)[2]
+    assert not any(secret.startswith(left[i:]) for i in range(len(left) - redaction.SHORTEST + 1))
 
 
 def test_what_only_looks_like_the_secret_in_json_stays():
     value = {"text": "\n1234567"}
-    assert json.loads(redaction.to_json(value, ["n1234567"])) == value
+    assert json.loads(Redactor(["n1234567"]).to_json(value)) == value
 
 
 def test_the_longer_secret_goes_first():
-    assert redact("key-12345678-more", ["key-12345678", "key-12345678-more"]) == REDACTED
+    redactor = Redactor(["key-12345678", "key-12345678-more"])
+    assert redactor.clean("key-12345678-more") == REDACTED
 
 
 def test_ordinary_text_stays():
     text = "The quick brown fox"
-    assert redact(text, credentials({"authorization": "Bearer none"}, "a=b")) == text
+    assert Redactor(credentials({"authorization": "Bearer none"}, "a=b")).clean(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["https://x.example/?k=a%2Fsecret%2Bkey", '{"k": "a\\/secret+key"}', "a/secret+key"]
+)
+def test_other_ways_to_write_a_secret(text):
+    assert "secret" not in Redactor(["a/secret+key"]).clean(text)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-proj-abcdefghijklmnopqrstuvwx",
+        "sk-ant-api03-abcdefghijklmnopqrstuvwx",
+        "AKIAIOSFODNN7EXAMPLE",
+        "ghp_" + "a1" * 18,
+        "xoxb-123456789012-abcdef",
+        "AIza" + "a" * 35,
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijk",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----",
+        'api_key": "anything at all',
+    ],
+)
+def test_what_looks_like_a_key_goes(key):
+    redactor = Redactor()
+    assert json.loads(redactor.to_json({"text": f"my key:\n{key}\nis it"}))["text"].startswith(
+        f"my key:\n{REDACTED}"
+    )
+
+
+@pytest.mark.parametrize("text", ["a task-based-approach-to-risk-management", "ask_live", "eyJ"])
+def test_what_only_resembles_a_key_stays(text):
+    assert Redactor().clean(text) == text
+
+
+def test_the_deployers_patterns():
+    redactor = Redactor(patterns=patterns.check([r"\d{3}-\d{4}", "(?i)project x"]))
+    value = {"Project X": ["call 555-1234", 7, None]}
+    assert json.loads(redactor.to_json(value)) == {REDACTED: [f"call {REDACTED}", 7, None]}
+
+
+def test_a_secret_in_pieces_is_found():
+    events = [{"d": "sk-1"}, {"d": "2345"}, {"d": "6789"}]
+    assert Redactor(["sk-123456789"]).finds_in_pieces(events)
+    assert not Redactor(["sk-12345679"]).finds_in_pieces(events)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+import context
 from config import Settings
 from tracing import DEFAULT, ERROR, WARNING, Exchange, observe
 from vocabulary import Call, Capture, Ending
@@ -33,11 +34,12 @@ STREAMED = replace(WHOLE, content_type="text/event-stream; charset=utf-8", body=
 CALL = Call("POST", "/v1/chat/completions", "", {"x-portkey-user-id": "ada"})
 
 
-def observed(capture: Capture = WHOLE, call: Call = CALL, request: bytes = REQUEST, size: int = 0):
-    exchange = Exchange(
-        call, "openai", "t" * 32, "o" * 16, request, size or len(request), 1000.0, capture
-    )
-    return observe(exchange, Settings(secrets=("sk-lf-the-deployments",)))
+def observed(
+    capture: Capture = WHOLE, call: Call = CALL, request: bytes = REQUEST, size: int = 0, **settings
+):
+    said = context.read(call.headers)
+    exchange = Exchange(call, said, "openai", request, size or len(request), 1000.0, capture)
+    return observe(exchange, Settings(secrets=("sk-lf-the-deployments",), **settings))
 
 
 def test_a_whole_reply():

@@ -6,7 +6,7 @@ provider goes on when the test says so.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -100,6 +100,7 @@ class Stage:
     inbox_loop: asyncio.AbstractEventLoop
     began: str
     first_log: int
+    gateway_env: Mapping[str, Any]
 
     @property
     def url(self) -> str:
@@ -231,6 +232,7 @@ def stage_with(
     provider: Provider,
     inbox: Inbox,
     _inbox: tuple[Inbox, Server],
+    environment: dict[str, Any],
 ) -> Callable[..., Stage]:
     """A stage whose Worker has some other variables: `stage_with(NAME=value)`, None for unset."""
 
@@ -238,7 +240,9 @@ def stage_with(
 
     def build(without_flags: tuple[str, ...] = (), **changes: Any) -> Stage:
         runtime = _runtimes(without_flags, changes)
-        return Stage(runtime, provider, inbox, _inbox[1].loop, began, len(runtime.logs))
+        return Stage(
+            runtime, provider, inbox, _inbox[1].loop, began, len(runtime.logs), environment
+        )
 
     return build
 

@@ -3,8 +3,11 @@
 import asyncio
 import json
 
+import httpx
 import pytest
 from aiohttp import web
+
+from local.runtime import Runtime, bundle
 
 from .conftest import CHAT, SCRIPTED, Provider, Stage
 
@@ -172,6 +175,28 @@ def test_tracing_off_is_said_once(stage_with, changes):
     assert stage.inbox.requests == []
 
 
+def test_a_fault_of_our_own_is_a_clear_error(environment, provider: Provider):
+    """Planted in two places: in the answer's way, and in the trace's."""
+    broken = "\n\ndef content_mode(*_):\n    raise ValueError('a text with content')\n"
+    modules = bundle()
+    with Runtime(
+        environment, modules={**modules, "tracing.py": modules["tracing.py"] + broken}
+    ) as r:
+        response = httpx.post(f"{r.url}/v1/messages", json=CHAT, headers=SCRIPTED)
+        assert response.status_code == 500
+        assert response.json()["error"]["type"] == "api_error"
+        r.wait_for_logs(lambda lines: any("request_failed" in line for line in lines))
+        assert "a text with content" not in "".join(r.logs)
+    broken = broken.replace("content_mode", "observe")
+    with Runtime(
+        environment, modules={**modules, "tracing.py": modules["tracing.py"] + broken}
+    ) as r:
+        response = httpx.post(f"{r.url}/v1/messages", json=CHAT, headers=SCRIPTED)
+        assert response.status_code == 200
+        r.wait_for_logs(lambda lines: any("job_failed" in line for line in lines))
+        assert "a text with content" not in "".join(r.logs)
+
+
 def test_langfuse_host_is_understood(stage_with, environment):
     url = environment["LANGFUSE_BASE_URL"]
     stage = stage_with(LANGFUSE_BASE_URL=None, LANGFUSE_HOST=url + "/")
@@ -198,7 +223,9 @@ def test_deep_json_does_not_end_the_interpreter(stage: Stage, provider: Provider
     with stage.http() as client:
         response = client.post("/v1/chat/completions", content=deep, headers=headers)
     assert response.text == deep
-    assert "request" in stage.observation()["metadata"]["notes"][0]
+    assert (
+        "request: ValueError: JSON is nested too deep" in stage.observation()["metadata"]["notes"]
+    )
     assert stage.openai().chat.completions.create(**CHAT).choices
 
 

@@ -1,6 +1,7 @@
 """What goes through the gateway: to the provider, and back to the client, unchanged."""
 
 import gzip
+import http.client
 import json
 import zlib
 
@@ -248,6 +249,61 @@ def test_the_provider_is_the_headers_else_the_paths_else_the_default(stage_with,
     providers = [r.headers["x-portkey-provider"] for r in (by_path, by_default, by_header)]
     assert providers == ["anthropic", "scripted", "scripted"]
     assert [seen.target for seen in provider.seen] == ["/base/embeddings", "/base/messages"]
+
+
+def test_variables_may_be_json(stage_with, provider: Provider):
+    """As a table or a list in wrangler.toml, which reach the Worker as JavaScript objects."""
+
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response({})
+
+    provider.script = script
+    stage = stage_with(
+        PROVIDERS={"scripted": {"base_url": f"{provider.url}/json"}},
+        TRACED_ENDPOINTS=["/v1/moderations"],
+        MAX_CAPTURE_BYTES=1000,
+        LANGFUSE_TRACING_ENABLED=True,
+    )
+    with stage.http() as client:
+        client.post("/v1/moderations", json={"input": "x" * 2000}, headers=SCRIPTED)
+    assert provider.seen[0].target == "/json/moderations"
+    assert stage.observation()["metadata"]["endpoint"] == "/v1/moderations"
+
+
+@pytest.mark.parametrize(
+    ("target", "reached"),
+    [
+        ("/v1/./chat/completions", "/base/chat/completions"),
+        ("/v1/x/../chat/completions", "/base/chat/completions"),
+        ("/v1/x/%2e%2e/chat/completions", "/base/chat/completions"),
+        ("/v1/../secret", None),
+        ("/v1/%2e%2e/secret", None),
+        ("/v1/%2E./secret", None),
+        ("/v1/..\\secret", None),
+        ("/v1/a%2Fb?c=%2e%2e", "/base/a%2Fb?c=%2e%2e"),
+        ("/v1/models?", "/base/models"),
+        ("/v1/models#part", "/base/models"),
+    ],
+)
+def test_a_path_stays_below_the_base_url(stage: Stage, provider: Provider, target, reached):
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response({})
+
+    provider.script = script
+    host, port = stage.url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection.putrequest("POST", target, skip_host=False)
+    for name, value in {**SCRIPTED, "content-length": "2"}.items():
+        connection.putheader(name, value)
+    connection.endheaders(b"{}")
+    response = connection.getresponse()
+    connection.close()
+    assert [seen.target for seen in provider.seen] == ([reached] if reached else [])
+    assert response.status == (200 if reached else 404)
+    if reached == "/base/chat/completions":
+        assert stage.observation()["metadata"]["endpoint"] == "/v1/chat/completions"
 
 
 def test_the_traced_list_is_a_variable(stage_with, provider: Provider):

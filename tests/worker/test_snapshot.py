@@ -12,6 +12,7 @@ import os
 import random
 import time
 import uuid
+from datetime import datetime
 
 import js
 from js import fetch, Headers
@@ -20,6 +21,10 @@ from workers import Response, WorkerEntrypoint
 
 FORBIDDEN = {
     "clock": time.time,
+    "datetime": lambda: datetime.now(),
+    "abort timeout": lambda: js.AbortSignal.timeout(1),
+    "shuffle": lambda: random.shuffle([1, 2]),
+    "form data": lambda: js.FormData.new(),
     "monotonic clock": time.monotonic,
     "os random": lambda: os.urandom(8),
     "random": random.random,
@@ -61,7 +66,7 @@ def test_the_host_refuses_at_import_what_a_snapshot_forbids():
         answer = json.load(urllib.request.urlopen(runtime.url))
     assert answer["at import"] == []
     # The guards are gone afterwards, also for what was imported by name.
-    assert len(answer["in a request"]) == 13
+    assert len(answer["in a request"]) == 17
 
 
 def test_every_module_of_the_worker_is_imported_under_these_rules():

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import json
 import socket
+import struct
+from datetime import UTC, datetime
 
 import httpx
 import openai
@@ -65,14 +67,21 @@ def test_each_chunk_reaches_the_client_as_it_is_sent(stage: Stage, provider: Pro
         ) as response,
     ):
         provider.open("client has 0 chunks")
-        received = []
+        received, second_came = [], ""
         for event in events_of(response):
             received.append(event)
+            if len(received) == 2:
+                # The third is not on its way yet: the time to first token must be before this.
+                second_came = datetime.now(UTC).isoformat(timespec="milliseconds")
             provider.open(f"client has {len(received)} chunks")
+    ended = datetime.now(UTC).isoformat(timespec="milliseconds")
     assert received == [*map(delta, texts), END]
     observation = stage.observation()
     assert observation["output"]["content"] == "".join(texts)
     assert observation["level"] == "DEFAULT"
+    assert stage.began <= observation["completion_start_time"] <= second_came
+    assert second_came <= observation["end_time"]
+    assert observation["start_time"] <= ended
 
 
 def test_a_provider_that_breaks_off_leaves_the_partial_output(stage: Stage, provider: Provider):
@@ -131,66 +140,88 @@ def test_a_whole_reply_that_breaks_off_is_no_clean_end(stage: Stage, provider: P
     assert stage.observation()["metadata"]["ending"] == "cut"
 
 
-@pytest.mark.parametrize("without_flags", [(), ("enable_request_signal",)])
-def test_a_client_that_leaves_aborts_the_provider(stage_with, provider: Provider, without_flags):
-    """Also where the runtime does not say so by the request's signal: the pump notices."""
-    stage = stage_with(without_flags)
+def leave(stage: Stage, provider: Provider, headers: dict[str, str], until: bytes = b"") -> None:
+    """Send a streamed chat request, wait for some bytes of the answer, and reset the connection."""
+    body = json.dumps({**CHAT, "stream": True}).encode()
+    named = {**headers, "content-length": str(len(body)), "content-type": "application/json"}
+    lines = ["POST /v1/chat/completions HTTP/1.1", "host: gateway"]
+    head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in named.items()), "", ""])
+    host, port = stage.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode() + body)
+        received = b""
+        while until not in received:
+            received += connection.recv(65536)
+        provider.wait("asked")
+        # With no time to linger, closing is a reset, which the other side notices at once.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.fixture
+def patient(provider: Provider) -> Provider:
+    """A provider that says two words and then, until it is aborted, nothing that counts."""
 
     async def script(request):
         response = await begin(request)
+        await response.write(delta("never ") + delta("mind"))
+        provider.gate("asked").set()
         try:
-            await response.write(delta("never "))
-            await provider.gate("client left").wait()
-            for _ in range(500):  # at a model's pace, until the gateway closes the connection
-                await response.write(delta("mind "))
-                await asyncio.sleep(0.01)
-        finally:
+            while True:
+                await response.write(b": still here\n\n")
+                await asyncio.sleep(0.01)  # a model's pace
+        except (asyncio.CancelledError, ConnectionError):
             provider.gate("aborted").set()
+            raise
         return response
 
     provider.script = script
-    with (
-        stage.http() as client,
-        client.stream(
-            "POST", "/v1/chat/completions", json={**CHAT, "stream": True}, headers=SCRIPTED
-        ) as response,
-    ):
-        assert next(events_of(response)) == delta("never ")
-    provider.open("client left")
-    provider.wait("aborted", timeout=4)
+    return provider
+
+
+# Two ways in which the gateway hears of it: by the request's signal, which fires at once, and by
+# its own pump, which fails at the next write.
+@pytest.mark.parametrize("without_flags", [(), ("enable_request_signal",)])
+def test_a_client_that_leaves_aborts_the_provider(stage_with, patient: Provider, without_flags):
+    stage = stage_with(without_flags)
+    leave(stage, patient, SCRIPTED, until=b"mind")
+    patient.wait("aborted")
     observation = stage.observation()
-    assert observation["output"]["content"].startswith("never ")
+    assert observation["output"]["content"] == "never mind"
     assert observation["level"] == "WARNING"
     assert observation["status_message"].startswith("The client closed the connection while")
     assert observation["metadata"]["ending"] == "client_left"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"LANGFUSE_SECRET_KEY": None},
+        {"TRACED_ENDPOINTS": "/v1/embeddings"},
+    ],
+)
+def test_a_client_that_leaves_aborts_an_untraced_stream(stage_with, patient: Provider, changes):
+    stage = stage_with(**changes)
+    leave(stage, patient, SCRIPTED, until=b"mind")
+    patient.wait("aborted")
+
+
 def test_a_client_that_leaves_before_the_reply_is_traced(stage: Stage, provider: Provider):
     async def script(request):
         provider.gate("asked").set()
-        await provider.gate("client left").wait()
-        response = await begin(request)
         try:
-            for _ in range(500):
-                await response.write(delta("late "))
-                await asyncio.sleep(0.01)
-        finally:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
             provider.gate("aborted").set()
-        return response
+            raise
+        return web.Response()
 
     provider.script = script
-    body = json.dumps(CHAT).encode()
-    host, port = stage.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
-        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nx-portkey-provider: scripted"
-        length = f"content-length: {len(body)}\r\ncontent-type: application/json"
-        connection.sendall(f"{head}\r\n{length}\r\n\r\n".encode() + body)
-        provider.wait("asked")
-    provider.open("client left")
-    provider.wait("aborted", timeout=4)
+    leave(stage, provider, SCRIPTED)
+    provider.wait("aborted")
     observation = stage.observation()
     assert observation["input"] == CHAT["messages"]
     assert observation["metadata"]["ending"] == "client_left"
+    assert observation["status_message"].startswith("The client closed the connection before")
     assert observation["level"] == "WARNING"
 
 
@@ -249,6 +280,51 @@ def test_beyond_the_limit_only_the_capture_is_cut(stage_with, provider: Provider
     assert "reply: the first 20000 bytes are recorded" in observation["metadata"]["notes"]
     assert observation["metadata"]["ending"] == "complete"
     assert observation["level"] == "DEFAULT"
+
+
+def test_beyond_the_limit_a_client_that_leaves_is_told_apart(stage_with, provider: Provider):
+    stage = stage_with(MAX_CAPTURE_BYTES="20000")
+
+    async def script(request):
+        response = await begin(request)
+        await response.write(delta("x" * 30_000) + b": the end\n\n")
+        provider.gate("asked").set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            provider.gate("aborted").set()
+            raise
+        return response
+
+    provider.script = script
+    leave(stage, provider, SCRIPTED, until=b": the end")
+    provider.wait("aborted")
+    assert stage.observation()["metadata"]["ending"] == "client_left"
+
+
+def test_beyond_the_limit_a_provider_that_breaks_off_is_told_apart(stage_with, provider: Provider):
+    stage = stage_with(MAX_CAPTURE_BYTES="20000")
+
+    async def script(request):
+        response = await begin(request)
+        await response.write(delta("x" * 30_000))
+        await provider.gate("client has it").wait()
+        request.transport.abort()
+        return response
+
+    provider.script = script
+
+    def read_to_the_end(response):
+        for _ in events_of(response):
+            provider.open("client has it")
+
+    with (
+        stage.http() as client,
+        client.stream("POST", "/v1/chat/completions", json=CHAT, headers=SCRIPTED) as response,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
+        read_to_the_end(response)
+    assert stage.observation()["metadata"]["ending"] == "cut"
 
 
 def test_an_encoded_stream_is_neither_held_back_nor_garbled(stage: Stage, provider: Provider):

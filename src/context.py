@@ -1,0 +1,252 @@
+"""What a request's headers say about its trace: ids, names, user, session, tags and the rest.
+
+The same thing can be said in several places, and the first that says it counts: `langfuse-*`
+headers, `x-portkey-*` headers, the JSON of `x-portkey-metadata`, W3C `baggage` and `traceparent`.
+What the body says comes after them all, in `tracing`.
+https://www.w3.org/TR/trace-context/ · https://www.w3.org/TR/baggage/
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import strict_json
+
+TRACE_ID_DIGITS, SPAN_ID_DIGITS = 32, 16
+# Langfuse takes no longer user, session and tag values.
+VALUE_LENGTH = 200
+CONTENT_MODES = ("off", "usage", "full")
+
+_HEX = frozenset("0123456789abcdef")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
+_RESERVED = ("_user", "_session", "_environment", "_tags")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a request's headers say about its trace.
+
+    `trace_id` (32 hex digits) and `observation_id` (16) are always there. `joined` is set where the
+    caller named the trace, which then may have a name, an input and an output already. `content` is
+    what the caller lets be recorded at most, one of `CONTENT_MODES`. `notes` name what could not be
+    read.
+    """
+
+    trace_id: str
+    observation_id: str
+    joined: bool = False
+    parent_id: str | None = None
+    name: str | None = None
+    trace_name: str | None = None
+    user: str | None = None
+    session: str | None = None
+    tags: tuple[str, ...] = ()
+    environment: str | None = None
+    release: str | None = None
+    version: str | None = None
+    prompt_name: str | None = None
+    prompt_version: int | None = None
+    content: str = "full"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read(headers: Mapping[str, str]) -> Context:
+    """The context in a request's headers, keyed by lower-case name. Never raises.
+
+    It makes up the ids that the caller does not give, so it is for request time.
+    """
+    notes: list[str] = []
+    portkey = _json_object(headers, "x-portkey-metadata", notes)
+    langfuse = _json_object(headers, "langfuse-metadata", notes)
+    baggage = _baggage(headers.get("baggage", ""))
+
+    def said(name: str, *values: Any) -> str | None:
+        for value in values:
+            if isinstance(value, str | int) and (text := str(value).strip()):
+                if len(text) > VALUE_LENGTH:
+                    notes.append(f"{name}: cut to {VALUE_LENGTH} characters")
+                return text[:VALUE_LENGTH]
+        return None
+
+    trace_id, parent_id = _traceparent(headers.get("traceparent", ""))
+    own_ids = {
+        name: said(name, headers.get(name))
+        for name in ("x-portkey-trace-id", "x-portkey-span-id", "x-portkey-parent-span-id")
+    }
+    if given := own_ids["x-portkey-trace-id"]:
+        fitted = fit_id(given, TRACE_ID_DIGITS)
+        # A parent lies in its own trace.
+        trace_id, parent_id = fitted, parent_id if fitted == trace_id else None
+    if given := own_ids["x-portkey-parent-span-id"]:
+        parent_id = fit_id(given, SPAN_ID_DIGITS)
+    given = own_ids["x-portkey-span-id"]
+    observation_id = fit_id(given, SPAN_ID_DIGITS) if given else os.urandom(8).hex()
+    used = {trace_id, observation_id, parent_id}
+
+    prompt_name, prompt_version = _prompt(headers, baggage, notes)
+    return Context(
+        trace_id=trace_id or os.urandom(16).hex(),
+        observation_id=observation_id,
+        joined=trace_id is not None,
+        parent_id=parent_id,
+        name=said("name", headers.get("x-portkey-span-name")),
+        trace_name=said("trace name", headers.get("langfuse-trace-name"), baggage["trace_name"]),
+        user=said(
+            "user",
+            headers.get("langfuse-user-id"),
+            headers.get("x-portkey-user-id"),
+            portkey.get("_user"),
+            baggage["user_id"],
+        ),
+        session=said(
+            "session",
+            headers.get("langfuse-session-id"),
+            headers.get("x-portkey-session-id"),
+            portkey.get("_session"),
+            baggage["session_id"],
+        ),
+        tags=_tags(headers.get("langfuse-tags"), portkey.get("_tags"), baggage["tags"]),
+        environment=_environment(
+            said(
+                "environment",
+                headers.get("langfuse-environment"),
+                portkey.get("_environment"),
+                baggage["environment"],
+            ),
+            notes,
+        ),
+        release=said("release", headers.get("langfuse-release")),
+        version=said("version", headers.get("langfuse-version"), baggage["version"]),
+        prompt_name=prompt_name,
+        prompt_version=prompt_version,
+        content=_content(headers.get("x-portkey-trace", ""), notes),
+        metadata={
+            **baggage.metadata,
+            **{name: value for name, value in portkey.items() if name not in _RESERVED},
+            **langfuse,
+            # An id that had to be made to fit is kept as it was given.
+            **{name: given for name, given in own_ids.items() if given and given not in used},
+        },
+        notes=tuple(notes),
+    )
+
+
+def fit_id(value: str, digits: int) -> str:
+    """An id of so many hex digits, always the same for the same value.
+
+    A hex id of the right length stays as it is and a UUID loses its dashes; anything else is
+    hashed.
+    """
+    plain = value.lower().replace("-", "")
+    if len(plain) == digits and set(plain) <= _HEX and set(plain) != {"0"}:
+        return plain
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+
+
+def is_environment(value: str) -> bool:
+    """Whether Langfuse takes a value as the name of an environment."""
+    return _ENVIRONMENT.fullmatch(value) is not None
+
+
+class _Baggage(dict[str, str | None]):
+    """The `langfuse_…` entries of a baggage header by the rest of their name, None where absent."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+    @property
+    def metadata(self) -> dict[str, str | None]:
+        return {
+            name.removeprefix("metadata_"): value
+            for name, value in self.items()
+            if name.startswith("metadata_")
+        }
+
+
+def _baggage(header: str) -> _Baggage:
+    found = _Baggage()
+    for member in header.split(","):
+        name, _, value = member.partition(";")[0].partition("=")
+        name = unquote(name.strip())
+        if name.startswith("langfuse_"):
+            # The SDKs write a space as "+", as forms do; the standard does not forbid it.
+            found[name.removeprefix("langfuse_")] = unquote(value.strip().replace("+", " "))
+    return found
+
+
+def _traceparent(header: str) -> tuple[str | None, str | None]:
+    """Trace id and parent span id, or two Nones where the header is malformed."""
+    found = _TRACEPARENT.fullmatch(header.strip())
+    if not found or found[1] == "0" * TRACE_ID_DIGITS or found[2] == "0" * SPAN_ID_DIGITS:
+        return None, None
+    return found[1], found[2]
+
+
+def _prompt(
+    headers: Mapping[str, str], baggage: _Baggage, notes: list[str]
+) -> tuple[str | None, int | None]:
+    name = headers.get("langfuse-prompt-name") or baggage["prompt_name"]
+    version = headers.get("langfuse-prompt-version") or baggage["prompt_version"]
+    if name and version and version.isascii() and version.isdigit():
+        return name, int(version[:9])
+    if name or version:
+        notes.append("prompt: a name and a version, which is a number, go together")
+    return None, None
+
+
+def _tags(*sources: Any) -> tuple[str, ...]:
+    """The first source's tags: a list, or a text with commas or a JSON list in it."""
+    for source in sources:
+        if isinstance(source, str):
+            source = _json_list(source) or source.split(",")
+        if isinstance(source, list | tuple):
+            tags = (str(tag).strip() for tag in source if isinstance(tag, str | int))
+            # Langfuse keeps a set; so the order that was given is kept and repetitions are not.
+            if found := tuple(dict.fromkeys(tag[:VALUE_LENGTH] for tag in tags if tag)):
+                return found
+    return ()
+
+
+def _environment(value: str | None, notes: list[str]) -> str | None:
+    if value is None or is_environment(value):
+        return value
+    notes.append("environment: at most 40 of a-z, 0-9, - and _, not starting with langfuse")
+    return None
+
+
+def _content(value: str, notes: list[str]) -> str:
+    mode = value.strip().lower() or "full"
+    if mode in CONTENT_MODES:
+        return mode
+    # Whoever wrote something else wanted less than everything.
+    notes.append(f"x-portkey-trace: not one of {', '.join(CONTENT_MODES)}; taken for usage")
+    return "usage"
+
+
+def _json_object(headers: Mapping[str, str], name: str, notes: list[str]) -> dict[str, Any]:
+    if not headers.get(name):
+        return {}
+    try:
+        value = strict_json.parse(headers[name])
+    except ValueError:
+        value = None
+    if isinstance(value, dict):
+        return value
+    notes.append(f"{name}: not a JSON object")
+    return {}
+
+
+def _json_list(text: str) -> list[Any] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = strict_json.parse(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, list) else None

@@ -1,0 +1,242 @@
+"""What headers say about a trace, and which of them counts."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import context
+from context import Context, fit_id
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+PARENT = f"00-{TRACE}-{SPAN}-01"
+HEX32 = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def read(**headers: str) -> Context:
+    return context.read({name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def test_without_headers_it_is_a_trace_of_its_own():
+    first, second = read(), read()
+    assert not first.joined
+    assert len(first.trace_id) == 32
+    assert len(first.observation_id) == 16
+    assert first.trace_id != second.trace_id
+    assert (first.user, first.tags, first.metadata, first.notes) == (None, (), {}, ())
+    assert first.content == "full"
+
+
+@pytest.mark.parametrize(
+    ("given_id", "fitted"),
+    [
+        (HEX32, HEX32),
+        (HEX32.upper(), HEX32),
+        ("4bf92f35-77b3-4da6-a3ce-929d0e0e4736", HEX32),
+        ("0" * 32, None),
+        ("order 4711", None),
+        ("ä", None),
+    ],
+)
+def test_trace_ids_are_made_to_fit(given_id, fitted):
+    said = read(x_portkey_trace_id=given_id)
+    assert said.joined
+    assert said.trace_id == read(x_portkey_trace_id=given_id).trace_id
+    assert set(said.trace_id) <= set("0123456789abcdef")
+    assert len(said.trace_id) == 32
+    if fitted:
+        assert said.trace_id == fitted
+    # What was given is kept, unless it is what is used.
+    assert said.metadata.get("x-portkey-trace-id") == (None if fitted == given_id else given_id)
+
+
+@given(st.text(), st.sampled_from([16, 32]))
+def test_any_text_fits_to_an_id_that_fits_to_itself(value, digits):
+    assert len(fit_id(value, digits)) == digits
+    assert fit_id(fit_id(value, digits), digits) == fit_id(value, digits)
+    assert int(fit_id(value, digits), 16)
+
+
+def test_spans():
+    said = read(
+        x_portkey_trace_id=HEX32,
+        x_portkey_span_id=SPAN,
+        x_portkey_parent_span_id="step one",
+        x_portkey_span_name="summarize",
+    )
+    assert said.observation_id == SPAN
+    assert said.parent_id == fit_id("step one", 16)
+    assert said.name == "summarize"
+    assert said.metadata == {"x-portkey-parent-span-id": "step one"}
+
+
+def test_traceparent_is_joined():
+    said = read(traceparent=PARENT)
+    assert (said.trace_id, said.parent_id, said.joined) == (TRACE, SPAN, True)
+
+
+def test_a_parent_lies_in_its_own_trace():
+    said = read(traceparent=PARENT, x_portkey_trace_id=HEX32)
+    assert (said.trace_id, said.parent_id) == (HEX32, None)
+    said = read(traceparent=PARENT, x_portkey_trace_id=TRACE)
+    assert (said.trace_id, said.parent_id) == (TRACE, SPAN)
+    said = read(traceparent=PARENT, x_portkey_parent_span_id="f" * 16)
+    assert (said.trace_id, said.parent_id) == (TRACE, "f" * 16)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "00",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{TRACE[:-1]}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}",
+    ],
+)
+def test_a_malformed_traceparent_is_no_parent(header):
+    assert not read(traceparent=header).joined
+
+
+def test_a_later_version_of_traceparent_may_say_more():
+    assert read(traceparent=f"01-{TRACE}-{SPAN}-01-more").trace_id == TRACE
+
+
+PORTKEY = json.dumps(
+    {
+        "_user": "portkey-metadata",
+        "_session": "portkey-metadata",
+        "_environment": "portkey-metadata",
+        "_tags": ["portkey", "metadata"],
+        "team": "search",
+    }
+)
+BAGGAGE = (
+    "other=1, langfuse_user_id=baggage,langfuse_session_id=baggage;p=1,"
+    " langfuse_tags=baggage%2Ctag,"
+    "langfuse_environment=baggage, langfuse_trace_name=from+baggage, langfuse_version=v2,"
+    "langfuse_metadata_area=north%20west"
+)
+# From the last that counts to the first.
+SOURCES = [
+    {"baggage": BAGGAGE},
+    {"x_portkey_metadata": PORTKEY},
+    {"x_portkey_user_id": "portkey", "x_portkey_session_id": "portkey"},
+    {
+        "langfuse_user_id": "langfuse",
+        "langfuse_session_id": "langfuse",
+        "langfuse_tags": "langfuse, tag, langfuse",
+        "langfuse_environment": "langfuse-no",
+        "langfuse_trace_name": "from langfuse",
+        "langfuse_version": "v3",
+        "langfuse_release": "r3",
+        "langfuse_metadata": '{"team": "langfuse"}',
+    },
+]
+
+
+def test_the_order_of_precedence():
+    headers: dict[str, str] = {}
+    said = read()
+    users, sessions, tags = [], [], []
+    for source in SOURCES:
+        headers |= source
+        said = read(**headers)
+        users.append(said.user)
+        sessions.append(said.session)
+        tags.append(said.tags)
+    assert users == sessions == ["baggage", "portkey-metadata", "portkey", "langfuse"]
+    assert tags == [("baggage", "tag"), *[("portkey", "metadata")] * 2, ("langfuse", "tag")]
+    assert said.trace_name == "from langfuse"
+    assert (said.version, said.release) == ("v3", "r3")
+    assert said.metadata == {"area": "north west", "team": "langfuse"}
+
+
+def test_baggage_alone():
+    said = read(baggage=BAGGAGE)
+    assert (said.trace_name, said.version, said.environment) == ("from baggage", "v2", "baggage")
+    assert said.metadata == {"area": "north west"}
+
+
+def test_an_environment_that_langfuse_refuses_is_noted():
+    said = read(langfuse_environment="Production!")
+    assert said.environment is None
+    assert said.notes
+    assert read(langfuse_environment="prod-1").environment == "prod-1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "prompt"),
+    [
+        ({"langfuse_prompt_name": "greet", "langfuse_prompt_version": "3"}, ("greet", 3)),
+        ({"baggage": "langfuse_prompt_name=g,langfuse_prompt_version=1"}, ("g", 1)),
+        ({"langfuse_prompt_name": "greet"}, (None, None)),
+        ({"langfuse_prompt_version": "3"}, (None, None)),
+        ({"langfuse_prompt_name": "greet", "langfuse_prompt_version": "three"}, (None, None)),
+    ],
+)
+def test_prompts(headers, prompt):
+    said = read(**headers)
+    assert (said.prompt_name, said.prompt_version) == prompt
+    assert bool(said.notes) == (prompt == (None, None))
+
+
+@pytest.mark.parametrize(
+    ("header", "mode", "noted"),
+    [
+        ("full", "full", False),
+        ("usage", "usage", False),
+        (" OFF ", "off", False),
+        ("", "full", False),
+        ("none", "usage", True),
+    ],
+)
+def test_content_modes(header, mode, noted):
+    said = read(x_portkey_trace=header)
+    assert (said.content, bool(said.notes)) == (mode, noted)
+
+
+@pytest.mark.parametrize("header", ["x-portkey-metadata", "langfuse-metadata"])
+@pytest.mark.parametrize("value", ["not json", "[]", "7", '{"a":' * 200, "null"])
+def test_metadata_that_is_no_object_is_noted(header, value):
+    said = context.read({header: value})
+    assert said.metadata == {}
+    assert said.notes == (f"{header}: not a JSON object",)
+
+
+def test_values_have_a_length():
+    said = read(langfuse_user_id="u" * 300, langfuse_tags="t" * 300)
+    assert said.user == "u" * 200
+    assert said.tags == ("t" * 200,)
+    assert said.notes == ("user: cut to 200 characters",)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            sorted(
+                {
+                    "traceparent",
+                    "baggage",
+                    "x-portkey-metadata",
+                    "x-portkey-trace-id",
+                    "x-portkey-span-id",
+                    "x-portkey-trace",
+                    "langfuse-tags",
+                    "langfuse-metadata",
+                    "langfuse-prompt-version",
+                    "langfuse-environment",
+                }
+            )
+        ),
+        st.text(),
+    )
+)
+def test_no_header_stops_it(headers):
+    said = context.read(headers)
+    assert len(said.trace_id) == 32
+    assert said.content in context.CONTENT_MODES

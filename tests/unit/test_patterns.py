@@ -1,0 +1,48 @@
+import pytest
+
+import patterns
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\d{3}-\d{4}",
+        r"[\w.+-]+@[\w-]+\.[a-z]{2,16}",
+        r"(?:\d{4}[ -]?){3}\d{4}",
+        r"(?i)internal-id: \w+",
+        r"\b(?:foo|bar)-\d+\b",
+        r"(?:ab)+",
+    ],
+)
+def test_patterns_that_people_use(pattern):
+    assert patterns.check([pattern])[0].pattern == pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        (r"(a+)+b", "too long"),
+        (r"(a|aa)+$", "too long"),
+        (r"(?:\w{1,16}){1,16}", "too long"),
+        (r"(?:a?){16}a{16}", "too long"),
+        (r"(?:(?:a|aa){64}){64}", "too long"),
+        (r".*.*.*.*x", "too long"),
+        (r"(x+)\1", "too long"),
+        (r"(?=(a+)+b)c", "too long"),
+        ("[", "no regular expression"),
+        ("(?P<n", "no regular expression"),
+        ("x{99999999999999}", "no regular expression"),
+        ("a*", "matches nothing"),
+        ("", "at most 500"),
+        ("a" * 501, "at most 500"),
+        (7, "at most 500"),
+    ],
+)
+def test_patterns_that_are_refused(pattern, reason):
+    with pytest.raises(ValueError, match=f"pattern 2 .*{reason}"):
+        patterns.check(["fine", pattern])
+
+
+def test_not_too_many():
+    with pytest.raises(ValueError, match="more than 20"):
+        patterns.check(["a"] * 21)
