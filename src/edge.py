@@ -15,6 +15,7 @@ from typing import Any
 import js
 from pyodide.ffi import JsException, jsnull, to_js
 
+import strict_json
 from logs import describe, log
 from vocabulary import (
     Answer,
@@ -30,6 +31,8 @@ from vocabulary import (
 # The first read of a captured branch takes the first chunk, whose time matters; each further one
 # waits for twice as much as the one before, so that a long stream costs few calls into Python.
 FIRST_READ = 8 * 1024
+# Langfuse's answer to a batch is short; one that is not comes from something else.
+LARGEST_ANSWER = 1024 * 1024
 # What the runtime decodes when a body is read; it passes any other encoding on as it is.
 DECODED = ("gzip", "br")
 
@@ -53,22 +56,9 @@ class Edge:
         try:
             if length.isdigit():
                 return Body(await self.request.arrayBuffer())
-            return Body(await self._read_unsized(limit))
+            return Body(await _read(self.request.body, limit))
         except JsException as error:
             raise NetworkError(error.message) from error
-
-    async def _read_unsized(self, limit: int) -> Any:
-        # A body without a length is rare, and only counting it as it comes in bounds it.
-        chunks, size = js.Array.new(), 0
-        if self.request.body is not jsnull:
-            reader = self.request.body.getReader()
-            while not (result := await reader.read()).done:
-                size += result.value.byteLength
-                if size > limit:
-                    await reader.cancel()
-                    raise BodyTooLarge
-                chunks.push(result.value)
-        return await js.Blob.new(chunks).arrayBuffer()
 
     async def fetch(self, upstream: UpstreamCall, body: "Body | None") -> "Reply":
         init = {"method": upstream.method, "headers": upstream.headers, "redirect": "manual"}
@@ -116,7 +106,11 @@ class Edge:
         }
         try:
             response = await js.fetch(url, _object(init))
-            return Received(response.status, _headers(response.headers), await response.text())
+            read = await _read(response.body, LARGEST_ANSWER)
+            text = strict_json.text_of(read.to_bytes())
+            return Received(response.status, _headers(response.headers), text)
+        except BodyTooLarge:
+            raise NetworkError(f"an answer of more than {LARGEST_ANSWER} bytes") from None
         except JsException as error:
             raise NetworkError(error.message) from error
 
@@ -132,6 +126,10 @@ class Body:
         buffer = self.buffer if self.size <= limit else self.buffer.slice(0, limit)
         return buffer.to_bytes()
 
+    def keep(self, limit: int) -> None:
+        if self.size > limit:
+            self.buffer = self.buffer.slice(0, limit)
+
     def replaced(self, data: bytes) -> "Body":
         return Body(to_js(data).buffer)
 
@@ -144,6 +142,7 @@ class Reply:
         self.edge = edge
 
     def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
+        # Raises `NetworkError` for what no response can be made of, such as a status of 999.
         return _response(self.response.body, self.response, headers)
 
     def relay_captured(
@@ -154,10 +153,12 @@ class Reply:
         to_client, to_trace = self.response.body.tee()
         encoding = self.response.headers.get("content-encoding")
         length = self.response.headers.get("content-length")
-        if encoding in DECODED or length is jsnull:
-            client = js.IdentityTransformStream.new()
-        else:
+        sized = encoding is jsnull and length is not jsnull and length.isdigit()
+        sized = sized and self.response.headers.get("transfer-encoding") is jsnull
+        if sized:
             client = js.FixedLengthStream.new(int(length))
+        else:
+            client = js.IdentityTransformStream.new()
         copy = js.IdentityTransformStream.new()
         sent = to_client.pipeTo(client.writable)
         copied = to_trace.pipeTo(copy.writable, _object({"preventAbort": True}))
@@ -188,10 +189,10 @@ class _Recorder:
             self._drain(copy.readable, limit),
         )
         # Once the limit has ended the copy, only the client's branch knows how the reply ended.
-        error = not_sent if self.cut else not_copied
+        error = not_sent if self.cut else not_copied or not_sent
         if error is None:
             return self._capture(Ending.COMPLETE)
-        left = error.name == "AbortError" or (self.cut and self.reply.edge.client_left())
+        left = error.name == "AbortError" or (error is not_sent and self.reply.edge.client_left())
         return self._capture(Ending.CLIENT_LEFT if left else Ending.CUT, error.message)
 
     async def _follow_client(self, sent: Any) -> JsException | None:
@@ -257,10 +258,30 @@ def to_response(answer: Answer) -> Any:
 
 def _response(body: Any, original: Any, headers: tuple[tuple[str, str], ...]) -> Any:
     # Made from the original, a response keeps its status and all its headers, repeated ones too.
-    response = js.Response.new(body, original)
+    try:
+        response = js.Response.new(body, original)
+    except JsException as error:
+        raise NetworkError(f"a reply that cannot be passed on: {error.message}") from error
     for name, value in headers:
         response.headers.set(name, value)
     return response
+
+
+async def _read(stream: Any, limit: int) -> Any:
+    """A stream of unknown length as an ArrayBuffer; only counting as it comes in bounds it.
+
+    Raises `BodyTooLarge`.
+    """
+    chunks, size = js.Array.new(), 0
+    if stream is not jsnull:
+        reader = stream.getReader()
+        while not (result := await reader.read()).done:
+            size += result.value.byteLength
+            if size > limit:
+                await reader.cancel()
+                raise BodyTooLarge
+            chunks.push(result.value)
+    return await js.Blob.new(chunks).arrayBuffer()
 
 
 def _call(request: Any) -> Call:
@@ -270,7 +291,7 @@ def _call(request: Any) -> Call:
 
 
 def _headers(headers: Any) -> dict[str, str]:
-    return js.Object.fromEntries(headers).to_py()
+    return dict(js.Array.from_(headers).to_py())
 
 
 def _object(value: Mapping[str, Any]) -> Any:

@@ -48,6 +48,10 @@ class Body(Protocol):
         """At most `limit` bytes from its beginning."""
         ...
 
+    def keep(self, limit: int) -> None:
+        """Let go of all but the first `limit` bytes; `size` stays."""
+        ...
+
     def replaced(self, data: bytes) -> "Body":
         """A body of these bytes."""
         ...
@@ -57,7 +61,10 @@ class Reply(Protocol):
     """A provider's response, held by the platform."""
 
     def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
-        """The client's response: the provider's own, with `headers` added."""
+        """The client's response: the provider's own, with `headers` added.
+
+        Raises `NetworkError` for a reply that cannot be passed on.
+        """
         ...
 
     def relay_captured(
@@ -162,9 +169,9 @@ async def _proxy(call: Call, upstream: UpstreamCall, body: Body | None, platform
     """Send a call on and hand its reply back, and look at neither."""
     try:
         reply = await platform.fetch(upstream, body)
+        return reply.relay((("x-portkey-provider", upstream.provider),))
     except NetworkError as error:
-        return _unreachable(call, upstream, error)
-    return reply.relay((("x-portkey-provider", upstream.provider),))
+        return _unreachable(call, upstream, error, platform)
 
 
 async def _proxy_traced(
@@ -196,11 +203,12 @@ async def _proxy_traced(
     platform.run_after("trace", trace())
     try:
         reply = await platform.fetch(upstream, body)
+        body.keep(settings.max_capture_bytes)
         response, capture = reply.relay_captured(headers, settings.max_capture_bytes)
     except NetworkError as error:
         ending = Ending.CLIENT_LEFT if platform.client_left() else Ending.UNREACHABLE
         seen.set_result(_already(Capture(ending, platform.now(), reason=str(error))))
-        return _unreachable(call, upstream, error, headers)
+        return _unreachable(call, upstream, error, platform, headers)
     except BaseException:
         seen.cancel()
         raise
@@ -216,9 +224,11 @@ def _unreachable(
     call: Call,
     upstream: UpstreamCall,
     error: NetworkError,
+    platform: Platform,
     headers: tuple[tuple[str, str], ...] = (),
 ) -> Answer:
-    secrets = redaction.credentials(call.headers, call.query)
-    log("provider_unreachable", secrets, provider=upstream.provider, reason=str(error))
+    if not platform.client_left():
+        secrets = redaction.credentials(call.headers, call.query)
+        log("provider_unreachable", secrets, provider=upstream.provider, reason=str(error))
     refusal = Refusal(502, f"The provider {upstream.provider} could not be reached.")
     return errors.answer(refusal, call.path, headers)

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import strict_json
+from fitting import cut_text
 from tracing import Observation
 from vocabulary import Received
 
+REASON_LENGTH = 300
 PATH = "/api/public/ingestion"
 
 
@@ -75,7 +77,7 @@ def batch(observation: Observation) -> bytes:
 def read_answer(answer: Received) -> Delivery:
     """What the answer to a batch says became of it."""
     if 300 <= answer.status < 400:
-        location = answer.headers.get("location", "nowhere")
+        location = answer.headers.get("location", "nowhere").partition("?")[0]
         return Delivery(False, f"redirected to {location}: is LANGFUSE_BASE_URL right?")
     if answer.status in (401, 403):
         return Delivery(False, f"HTTP {answer.status}: are the Langfuse keys right?")
@@ -87,7 +89,9 @@ def read_answer(answer: Received) -> Delivery:
         refused = [f"{error.get('status')} {error.get('message')}" for error in errors]
     except (ValueError, TypeError, KeyError, AttributeError):
         return Delivery(False, "the answer is not Langfuse's: is LANGFUSE_BASE_URL right?")
-    return Delivery(not refused, "refused: " + "; ".join(refused) if refused else "")
+    # A server may quote the event that it refuses, of which nothing belongs in a log.
+    reason = cut_text("refused: " + "; ".join(refused), REASON_LENGTH) if refused else ""
+    return Delivery(not refused, reason)
 
 
 def _content(observation: Observation) -> str:

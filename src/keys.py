@@ -6,12 +6,14 @@ and long, so a plain hash gives nothing away and needs no salt.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from urllib.parse import unquote_plus
 
 from vocabulary import Call, Refusal
 
 PREFIX = "gw_"
+_KEY = re.compile(r"(?<![A-Za-z0-9_-])gw_[A-Za-z0-9_-]*")
 HEADERS = ("x-portkey-api-key", "authorization", "x-api-key", "api-key")
 
 
@@ -27,9 +29,9 @@ def credential(value: str) -> str:
     return rest.strip() if space and scheme.lower() == "bearer" else value.strip()
 
 
-def is_gateway_key(value: str) -> bool:
-    """Whether a header's value holds a gateway key, whatever scheme it is given under."""
-    return value.rpartition(" ")[2].startswith(PREFIX)
+def mentioned(text: str) -> list[str]:
+    """Everything in a header or a query that looks like a gateway key, however it is wrapped."""
+    return _KEY.findall(text)
 
 
 def refuse(call: Call, keys: Mapping[str, str] | None) -> Refusal | None:
@@ -39,10 +41,10 @@ def refuse(call: Call, keys: Mapping[str, str] | None) -> Refusal | None:
     valid even then: it was meant for a gateway, and must not travel on to a provider.
     """
     shown = offered(call)
-    if not all(_valid(key, keys or {}) for key in shown):
+    hidden = [key for name in HEADERS for key in mentioned(call.headers.get(name, ""))]
+    if not all(_valid(key, keys or {}) for key in (*shown, *hidden)):
         return Refusal(401, "The gateway key is not valid. Ask whoever runs this gateway for one.")
-    query = unquote_plus(call.query).replace("=", "&").split("&")
-    if any(word.startswith(PREFIX) for word in query):
+    if mentioned(unquote_plus(call.query)):
         return Refusal(401, "A gateway key does not belong in a URL. Send it in a header.")
     if keys is not None and not shown:
         return Refusal(

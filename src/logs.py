@@ -1,5 +1,7 @@
 """One structured line per event in the platform's log."""
 
+import json
+
 from redaction import Redactor
 
 _secrets: tuple[str, ...] = ()
@@ -26,4 +28,5 @@ def log(event: str, secrets: tuple[str, ...] = (), **fields: str | int | float |
     The fields carry no content of requests and replies. `secrets` are a request's own credentials,
     which are taken out of the line as the deployment's are.
     """
-    print(Redactor((*_secrets, *secrets)).to_json({"event": event, **fields}))
+    line = Redactor((*_secrets, *secrets)).clean({"event": event, **fields})
+    print(json.dumps(line))  # in ASCII, which any log takes

@@ -26,7 +26,6 @@ WAYS = 10_000
 # Formats are from the vendors' documentation and GitHub's list of secret scanning patterns:
 # https://docs.github.com/en/code-security/reference/secret-security/supported-secret-scanning-patterns
 _KEYS = {
-    "api_key": r'api_key"\s{0,20}:\s{0,20}"[^"]{0,300}',
     "sk-": r"sk-(?<![A-Za-z0-9]sk-)[A-Za-z0-9_-]{20,300}",
     "sk_": r"sk_(?:live|test)_[A-Za-z0-9]{16,200}",
     "rk_": r"rk_(?:live|test)_[A-Za-z0-9]{16,200}",
@@ -46,6 +45,19 @@ _KEYS = {
     "eyJ": r"eyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,8000}\.[A-Za-z0-9_-]{10,2000}",
     "-----BEGIN ": r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,10000}-----END",
 }
+
+
+# Members that hold a secret, in a text that is the beginning of some JSON.
+_MEMBERS = (
+    *("api_key", "apiKey", "api-key", "authorization", "Authorization", "password", "secret"),
+    *("access_token", "auth_token", "authorization_token", "private_key", "client_secret"),
+)
+_KEYS |= {name: rf'{name}\\?"\s{{0,20}}:\s{{0,20}}\\?"[^"]{{0,500}}' for name in _MEMBERS}
+
+
+def is_secret_member(name: str) -> bool:
+    """Whether a member of an object is called as one that holds a secret."""
+    return name in _MEMBERS
 
 
 def keys_in(text: str) -> list[re.Pattern[str]]:

@@ -77,6 +77,6 @@ def forwarded_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]
         if name not in _DROPPED
         and name not in named
         and not name.startswith(_DROPPED_PREFIXES)
-        and not keys.is_gateway_key(value)
+        and not keys.mentioned(value)
     )
     return (*forwarded, _ACCEPT_ENCODING)

@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import quote, unquote_plus
 
 import strict_json
-from patterns import keys_in
+from patterns import is_secret_member, keys_in
 
 REDACTED = "[redacted]"
 SHORTEST = 8
+# Of how many values a long text can be searched for.
+MOST_SECRETS = 100
 # A query value of an unsuspicious name is taken for a credential from this length on.
 LONG = 16
 # How many times over a text may be escaped: an error message with JSON in it, inside a JSON reply
@@ -33,6 +35,7 @@ RECORDED_HEADERS = frozenset(
         *("cache", "cache-force-refresh", "retry-count", "retry-attempts"),
     )
 )
+_SEPARATOR = re.compile(r"""[\s,;="':]+""")
 _SECRET_WORDS = ("auth", "key", "token", "secret", "password", "credential", "cookie", "signature")
 
 
@@ -53,17 +56,20 @@ def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
             if name not in RECORDED_HEADERS:
                 found.update(_secrets_in(value))
         elif _is_secret(name):
-            scheme, _, rest = value.partition(" ")
-            found.update((value, rest.strip()))
-            if scheme.lower() == "basic":
-                found.update(_basic(rest))
-            if "cookie" in name:
-                found.update(part.partition("=")[2].strip() for part in value.split(";"))
-    for pair in query.split("&"):
-        name, _, value = pair.partition("=")
-        if _is_secret(name.lower()) or len(value) >= LONG:
+            found.update(_pieces(value))
+    for pair in re.split("[&;]", query):
+        name, _, value = pair.rpartition("=")
+        if _is_secret(unquote_plus(name).lower()) or len(value) >= LONG:
             found.update((value, unquote_plus(value)))
     return tuple(value for value in found if len(value) >= SHORTEST)
+
+
+def _pieces(value: str) -> Iterator[str]:
+    """A header's value, and what it is made of: "Bearer key", "a=1; b=2", 'Token token="key"'."""
+    yield value
+    for piece in _SEPARATOR.split(value):
+        yield piece
+        yield from _basic(piece)
 
 
 class Redactor:
@@ -71,16 +77,18 @@ class Redactor:
 
     `secrets` are values, found whether they stand in a text plainly or escaped as in JSON; at a
     text's end a beginning of one counts too, since a text may have been cut in the middle of it.
-    What looks like a key goes as well, and what the deployer's own `patterns` find.
+    What looks like a key goes as well, and what the deployer's own `patterns` find. `searchable`
+    is False for more secrets than a long text can be searched for.
     """
 
     def __init__(
         self, secrets: Iterable[str] = (), patterns: tuple[re.Pattern[str], ...] = ()
     ) -> None:
-        forms = {form for secret in filter(None, secrets) for form in _forms(secret)}
-        self._forms = sorted(forms, key=len, reverse=True)
-        self._beginnings = {form[:SHORTEST] for form in forms}
+        self._secrets = [_forms(secret) for secret in filter(None, secrets)]
+        self._forms = _by_length(self._secrets)
         self._patterns = patterns
+        # To search a long text for very many values would hold up every other request.
+        self.searchable = len(self._secrets) <= MOST_SECRETS
 
     def to_json(self, value: Any) -> str:
         """A structure of JSON as text, without secrets.
@@ -89,17 +97,29 @@ class Redactor:
         To replace there would be wrong: "n1234567" also stands in the text of "\\n1234567".
         """
         text = to_json(value)
-        suspicious = self._patterns or any(beginning in text for beginning in self._beginnings)
-        return to_json(self.clean(value)) if suspicious or keys_in(text) else text
+        present = [
+            forms for forms in self._secrets if any(form[:SHORTEST] in text for form in forms)
+        ]
+        if present or self._patterns or keys_in(text):
+            return to_json(self._clean(value, _by_length(present)))
+        return text
 
     def clean(self, value: Any) -> Any:
         """A text, or a structure of JSON with texts in it, without secrets."""
+        return self._clean(value, self._forms)
+
+    def _clean(self, value: Any, forms: list[str]) -> Any:
         if isinstance(value, str):
-            return self._clean_text(value)
+            return self._clean_text(value, forms)
         if isinstance(value, list):
-            return [self.clean(item) for item in value]
+            return [self._clean(item, forms) for item in value]
         if isinstance(value, dict):
-            return {self._clean_text(name): self.clean(item) for name, item in value.items()}
+            return {
+                self._clean_text(name, forms): REDACTED
+                if isinstance(item, str) and is_secret_member(name)
+                else self._clean(item, forms)
+                for name, item in value.items()
+            }
         return value
 
     def finds_in_pieces(self, value: Any) -> bool:
@@ -108,8 +128,8 @@ class Redactor:
         joined = "".join(_texts(value))
         return any(form in joined for form in self._forms)
 
-    def _clean_text(self, text: str) -> str:
-        for form in self._forms:
+    def _clean_text(self, text: str, forms: list[str]) -> str:
+        for form in forms:
             text = text.replace(form, REDACTED)
             start = text.find(form[:SHORTEST], max(0, len(text) - len(form)))
             while start >= 0 and not form.startswith(text[start:]):
@@ -124,6 +144,11 @@ class Redactor:
 def to_json(value: Any) -> str:
     """A structure of JSON as compact text."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _by_length(secrets: Iterable[set[str]]) -> list[str]:
+    """All forms, the longest first, since one secret may be a part of another."""
+    return sorted({form for forms in secrets for form in forms}, key=len, reverse=True)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -147,10 +172,10 @@ def _forms(secret: str) -> set[str]:
 def _basic(encoded: str) -> tuple[str, ...]:
     """What a credential of HTTP's Basic scheme encodes: "user:password", and the password."""
     try:
-        pair = base64.b64decode(encoded).decode()
+        pair = base64.b64decode(encoded, validate=True).decode()
     except ValueError:
         return ()
-    return pair, pair.partition(":")[2]
+    return (pair, pair.partition(":")[2]) if ":" in pair else ()
 
 
 def _is_secret(name: str) -> bool:
@@ -162,7 +187,7 @@ def _secrets_in(value: str) -> Iterator[str]:
     try:
         nested = strict_json.parse(value)
     except ValueError:
-        yield value
+        yield from _pieces(value)
         return
     waiting: list[tuple[bool, Any]] = [(False, nested)]
     while waiting:
@@ -172,4 +197,4 @@ def _secrets_in(value: str) -> Iterator[str]:
         elif isinstance(item, list):
             waiting.extend((secret, element) for element in item)
         elif isinstance(item, str) and secret:
-            yield item
+            yield from _pieces(item)

@@ -106,7 +106,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     secrets = (*credentials(call.headers, call.query), *settings.secrets)
     redactor = Redactor(secrets, settings.redact)
     clean = redactor.clean
-    full = content_mode(said, settings) == "full"
+    full = redactor.searchable and content_mode(said, settings) == "full"
     streamed = completion.streamed
     level, status_message = _verdict(capture, completion, full)
     name = said.name or call.path.removeprefix("/v1/")
@@ -160,6 +160,8 @@ def _metadata(
     call, capture, said = exchange.call, exchange.capture, exchange.context
     model = completion.model or prompt.model
     notes = [*said.notes, *prompt.notes, *completion.notes]
+    if not redactor.searchable:
+        notes.append("content: not recorded, for too many credentials to search it for")
     if exchange.request_size > len(exchange.request):
         notes.append(f"request: the first {len(exchange.request)} bytes are recorded")
     if capture.cut:

@@ -62,14 +62,16 @@ def read_reply(path: str, body: bytes, content_type: str, complete: bool) -> Com
     `complete` is False if the body is only the start of the reply: the provider broke off, the
     client left, or there was more of it than is captured.
     """
+    streamed = _is_stream(body, content_type)
+    # A stream says itself where it ends.
+    bare = Completion(streamed=streamed, finished=complete and not streamed)
     if not body.strip():
-        return Completion(finished=complete, notes=("reply: empty",))
+        return replace(bare, notes=("reply: empty",))
     try:
-        read = _read_stream if _is_stream(body, content_type) else _read_whole
+        read = _read_stream if streamed else _read_whole
         return _presentable(read(for_path(path), body))
     except Exception as error:  # the bare text is better than nothing
-        text = _start_of(body)
-        return Completion(output=text, finished=complete, notes=(_note("reply", error),))
+        return replace(bare, output=_start_of(body), notes=(_note("reply", error),))
 
 
 def _read_stream(dialect: Dialect, body: bytes) -> Completion:

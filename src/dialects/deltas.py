@@ -9,6 +9,11 @@ from dialects.values import mapping
 _NAMES = frozenset({"role", "type", "id", "call_id", "name", "format", "status", "model"})
 
 
+# A delta continues one of this many last items, so that a hostile stream of ever new ones does not
+# cost the square of its length.
+PARALLEL = 256
+
+
 class Pieces(list[str]):
     """A string that is still growing. Adding to a str would copy all of it for every piece."""
 
@@ -68,7 +73,7 @@ def _same_item(items: list[Any], delta: dict[str, Any]) -> dict[str, Any] | None
     call = mapping(delta.get("function") or delta.get("custom"))
     if "index" not in delta and not call:
         return None
-    for item in reversed(items):
+    for item in reversed(items[-PARALLEL:]):
         if isinstance(item, dict) and item.get("index") == delta.get("index"):
             another = delta.get("id") and item.get("id") and delta["id"] != item["id"]
             return None if another and (call.get("name") or "index" not in delta) else item

@@ -8,6 +8,9 @@ from typing import Any
 
 from dialects.values import mapping
 
+# What every JSON reader takes for the integer that it is.
+LARGEST = 2**53
+
 
 def openai(usage: Any) -> dict[str, int]:
     """Usage in OpenAI's forms: chat and completions (`prompt_tokens`), Responses
@@ -122,7 +125,7 @@ def _first(counts: dict[str, Any], *names: str) -> int | None:
     """The first of the members that is a count."""
     for name in names:
         count = counts.get(name)
-        if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+        if type(count) is int and 0 <= count < LARGEST:
             return count
     return None
 

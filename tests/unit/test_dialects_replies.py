@@ -30,16 +30,25 @@ def test_text(path: str, content_type: str, complete: bool) -> None:
     body = b"<html>502 Bad Gateway</html>"
     completion = read_reply(path, body, content_type, complete)
     assert completion.output == body.decode()
-    assert completion.finished is complete
+    # A stream says itself where it ends.
+    assert completion.finished is (complete and content_type != STREAM)
     assert completion.notes[0].startswith("reply: ")
 
 
 @pytest.mark.parametrize("path", ALL)
 def test_nothing(path: str) -> None:
     assert read_reply(path, b"", STREAM, False) == Completion(
-        finished=False, notes=("reply: empty",)
+        streamed=True, finished=False, notes=("reply: empty",)
     )
     assert read_reply(path, b" \n", JSON, True) == Completion(notes=("reply: empty",))
+
+
+def test_a_stream_of_ever_new_tool_calls_takes_its_time_but_not_its_square() -> None:
+    calls = (
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": n, "function": {}}]}}]}
+        for n in range(40_000)
+    )
+    assert len(read_reply(CHAT, events(*calls), STREAM, True).output["tool_calls"]) == 40_000
 
 
 def test_a_whole_reply_that_was_cut_is_text() -> None:

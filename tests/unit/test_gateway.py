@@ -27,6 +27,9 @@ class FakeBody:
     def read(self, limit: int) -> bytes:
         return self.data[:limit]
 
+    def keep(self, limit: int) -> None:
+        self.kept = limit
+
     def replaced(self, data: bytes) -> "FakeBody":
         return FakeBody(data)
 

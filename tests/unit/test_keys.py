@@ -38,12 +38,22 @@ def test_let_in(headers):
         {"x_portkey_api_key": KEY, "authorization": "Bearer gw_wrong"},
         {"x_portkey_api_key": KNOWN["alice"]},
         {"x_other": KEY},
+        {"x_portkey_api_key": KEY, "authorization": "Bearer sk-1, Bearer gw_wrong"},
+        {"x_portkey_api_key": KEY, "authorization": "Bearer\tgw_wrong"},
+        {"x_portkey_api_key": KEY, "authorization": 'Bearer "gw_wrong"'},
+        {"x_portkey_api_key": KEY, "authorization": "Token gw_wrong"},
     ],
 )
 def test_kept_out(headers):
     refusal = keys.refuse(call(**headers), KNOWN)
     assert refusal is not None
     assert refusal.status == 401
+
+
+@pytest.mark.parametrize("value", ["Basic gw_1", "Bearer\tgw_1", "Bearer sk-1, Bearer gw_1"])
+def test_without_keys_one_that_is_shown_in_any_form_is_refused(value):
+    assert keys.refuse(call(authorization=value), None) is not None
+    assert keys.refuse(call(authorization="Bearer my-gw_1"), None) is None
 
 
 def test_without_keys_everybody_is_let_in_but_a_gateway_key_is_never_passed_on():

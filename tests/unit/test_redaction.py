@@ -47,6 +47,23 @@ def test_portkey_headers_are_recorded_by_an_allow_list():
             {"dXNlcjpwYXNzd29yZC0x", "user:password-1", "password-1"},
         ),
         ({"authorization": "Basic /////"}, "", {"Basic /////"}),
+        (
+            {"authorization": "Bearer first-key-1, Bearer second-key-2"},
+            "",
+            {"first-key-1", "second-key-2"},
+        ),
+        ({"authorization": "Bearer\ttabbed-key"}, "", {"tabbed-key"}),
+        ({"authorization": 'Token token="quoted-key"'}, "", {"quoted-key"}),
+        ({"x-api-key": "first-key-1, second-key-2"}, "", {"first-key-1", "second-key-2"}),
+        ({"cookie": 'a="quoted-value"'}, "", {"quoted-value"}),
+        (
+            {"x-portkey-config": '{"headers": {"Authorization": "Bearer nested-key"}}'},
+            "",
+            {"nested-key"},
+        ),
+        ({}, "sk-without-a-name", {"sk-without-a-name"}),
+        ({}, "%6bey=hidden-name", {"hidden-name"}),
+        ({}, "a=1;key=semicolon-1", {"semicolon-1"}),
         ({}, "key=AIza12345678&v=1", {"AIza12345678"}),
         ({}, "key=a%2Fb%2Fc12345", {"a%2Fb%2Fc12345", "a/b/c12345"}),
         ({}, "api-version=2024-10-21", set()),
@@ -122,7 +139,6 @@ def test_other_ways_to_write_a_secret(text):
         "AIza" + "a" * 35,
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijk",
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----",
-        'api_key": "anything at all',
     ],
 )
 def test_what_looks_like_a_key_goes(key):
@@ -141,6 +157,27 @@ def test_the_deployers_patterns():
     redactor = Redactor(patterns=patterns.check([r"\d{3}-\d{4}", "(?i)project x"]))
     value = {"Project X": ["call 555-1234", 7, None]}
     assert json.loads(redactor.to_json(value)) == {REDACTED: [f"call {REDACTED}", 7, None]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"tools": [{"type": "mcp", "authorization": "mine"}]},
+        [{"api_key": "mine"}],
+        {"extra_headers": {"Authorization": "mine"}},
+        '{"model": "m", "api_key": "mine", "messa',
+        '{"tools": [{"authorization" : "mine',
+        '{\\"password\\":\\"mine\\"}',
+    ],
+)
+def test_members_that_hold_secrets(value):
+    assert "mine" not in Redactor().to_json(value)
+    assert "mine" not in str(Redactor().clean(value))
+
+
+def test_members_that_only_speak_of_secrets_stay():
+    value = {"properties": {"password": {"type": "string"}}, "max_tokens": 5, "token": "word"}
+    assert json.loads(Redactor().to_json(value)) == value
 
 
 def test_a_secret_in_pieces_is_found():

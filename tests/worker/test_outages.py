@@ -48,6 +48,15 @@ async def _refusing(request):
     return web.json_response({"successes": [], "errors": errors}, status=207)
 
 
+async def _flooding(request):
+    return web.Response(body=b"x" * 5_000_000)
+
+
+async def _quoting(request):
+    errors = [{"id": "x", "status": 400, "message": "\ud83d" + "the prompt " * 1000}]
+    return web.json_response({"successes": [], "errors": errors}, status=207)
+
+
 TROUBLES = [
     (_down, "could not be reached"),
     (_failing, "HTTP 500"),
@@ -55,6 +64,8 @@ TROUBLES = [
     (_elsewhere, "redirected to https://login.example/"),
     (_html, "not Langfuse's"),
     (_unauthorized, "HTTP 401"),
+    (_flooding, "more than 1048576 bytes"),
+    (_quoting, "[cut: "),
     (_refusing, "Event type not accepted"),
 ]
 
@@ -85,6 +96,7 @@ def test_the_client_gets_the_same(stage: Stage, provider: Provider, fault, reaso
     assert seen == undisturbed
     (line,) = stage.wait_for_logs("trace_not_delivered", trace_id=trace_id)
     assert reason in line["reason"]
+    assert len(line["reason"]) < 400
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -213,7 +225,7 @@ def test_environment_and_release(stage_with):
 
 def test_deep_json_does_not_end_the_interpreter(stage: Stage, provider: Provider):
     """In WebAssembly it would overflow the stack, which no `except` catches."""
-    deep = "[" * 5000
+    deep = "[" * 8000
 
     async def script(request):
         return web.Response(text=deep, content_type="application/json")
@@ -226,6 +238,13 @@ def test_deep_json_does_not_end_the_interpreter(stage: Stage, provider: Provider
     assert (
         "request: ValueError: JSON is nested too deep" in stage.observation()["metadata"]["notes"]
     )
+
+    async def fault(request):
+        return web.Response(text="[" * 200_000, status=207, content_type="application/json")
+
+    stage.inbox.fault = fault
+    assert stage.openai().chat.completions.create(**CHAT).choices
+    stage.wait_for_logs("trace_not_delivered")
     assert stage.openai().chat.completions.create(**CHAT).choices
 
 

@@ -4,6 +4,7 @@ import gzip
 import http.client
 import json
 import zlib
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -328,6 +329,62 @@ def test_reading_a_stored_completion_is_not_a_generation(stage: Stage, provider:
     with stage.http() as client:
         assert client.get("/v1/chat/completions", headers=SCRIPTED).json()["data"] == []
     assert stage.traced_so_far() == []
+
+
+def say(*lines: str, body: bytes = b"") -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A script that answers with these bytes, however odd, and closes the connection."""
+
+    async def script(request: web.Request) -> web.Response:
+        await request.read()
+        assert request.transport
+        request.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        request.transport.close()
+        return web.Response()
+
+    return script
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
+@pytest.mark.parametrize("status", ["101 Switching Protocols", "600 Odd", "999 Odd"])
+def test_a_status_that_is_none_is_a_bad_gateway(stage: Stage, provider: Provider, path, status):
+    provider.script = say(f"HTTP/1.1 {status}", "content-length: 2", body=b"{}")
+    with stage.http() as client:
+        assert client.post(path, json=CHAT, headers=SCRIPTED).status_code == 502
+    if path == "/v1/chat/completions":
+        assert stage.observation()["level"] == "ERROR"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (("content-length: 2", "content-length: 2"), b"{}"),
+        (("content-length: 99", "transfer-encoding: chunked"), b"2\r\n{}\r\n0\r\n\r\n"),
+        (("content-length: 1", "transfer-encoding: chunked"), b"2\r\n{}\r\n0\r\n\r\n"),
+        ((), b"{}"),
+    ],
+)
+def test_odd_lengths_of_a_reply(stage: Stage, provider: Provider, path, headers, body):
+    provider.script = say("HTTP/1.1 200 OK", "content-type: application/json", *headers, body=body)
+    with stage.http() as client:
+        response = client.post(path, json=CHAT, headers=SCRIPTED)
+    assert (response.status_code, response.content) == (200, b"{}")
+    if path == "/v1/chat/completions":
+        assert stage.observation()["metadata"]["ending"] == "complete"
+
+
+@pytest.mark.parametrize("name", ["constructor", "__proto__", "get", "to_py", "length"])
+def test_headers_with_the_names_of_members(stage: Stage, provider: Provider, name):
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response({}, headers={name: "x"})
+
+    provider.script = script
+    with stage.http() as client:
+        response = client.post("/v1/other", json=CHAT, headers={**SCRIPTED, name: "x"})
+    assert response.status_code == 200
+    assert response.headers[name] == "x"
+    assert dict(provider.seen[0].headers).get(name) == "x"
 
 
 def test_trailing_data_after_a_reply_head_is_http(stage: Stage):

@@ -118,6 +118,42 @@ def test_a_cut_capture_leaves_no_beginning_of_a_credential(stage_with, provider:
     assert b"sk-authorization-" not in received
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"api_key": "body-secret", "model": "m", "messages": []} trailing',
+        b'[{"api_key": "body-secret"}]',
+        b'{"tools": [{"type": "mcp", "authorization": "body-secret"}], "messages": 7}',
+        b'{"tools": [{"authorization": "body-secret"}], "input": "' + b"x" * 5_000_000 + b'"}',
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_credentials_in_a_body_that_can_hardly_be_read(stage: Stage, path, body):
+    with stage.http() as client:
+        client.post(path, content=body)
+    stage.observation()
+    assert b"body-secret" not in b"".join(r.body for r in stage.inbox.requests)
+
+
+def test_very_many_credentials_do_not_hold_up_everybody(stage: Stage, provider: Provider):
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response({"choices": [{"message": {"content": "abc"}}]})
+
+    provider.script = script
+    cookie = "; ".join(f"c{n}=sessions-{n:08}" for n in range(1500))
+    messages = [{"role": "user", "content": f"sessions-{n:08}"} for n in range(20_000)]
+    with stage.http() as client:
+        client.post(
+            "/v1/chat/completions",
+            json={"model": "m", "messages": messages},
+            headers={"x-portkey-provider": "scripted", "cookie": cookie},
+        )
+    observation = stage.observation()
+    assert observation["input"] is None
+    assert "too many credentials" in str(observation["metadata"]["notes"])
+
+
 def test_unreachable_providers_and_langfuse_in_the_log(stage: Stage):
     async def fault(request):
         return web.Response(status=302, headers={"location": f"https://{SECRET_KEY}.example/"})
