@@ -23,15 +23,25 @@ async def deliver(observation: Observation, settings: Settings, post: Post) -> N
     destination = settings.destination
     if destination is None:
         return
-    url = destination.base_url + ingestion.PATH
-    batch = ingestion.batch(observation)
-    try:
-        answer = await post(url, _headers(destination), batch, settings.timeout)
-        delivery = ingestion.read_answer(answer)
-    except NetworkError as error:
-        delivery = ingestion.Delivery(False, f"Langfuse could not be reached: {error}")
+    best, *others = ingestion.kinds(observation)
+    delivery = await _send(observation, best, destination, settings, post)
+    for kind in others:
+        if delivery.refused:
+            delivery = await _send(observation, kind, destination, settings, post)
     if not delivery.delivered:
         log("trace_not_delivered", reason=delivery.reason, trace_id=observation.trace_id)
+
+
+async def _send(
+    observation: Observation, kind: str, destination: Destination, settings: Settings, post: Post
+) -> ingestion.Delivery:
+    url = destination.base_url + ingestion.PATH
+    batch = ingestion.batch(observation, kind)
+    try:
+        answer = await post(url, _headers(destination), batch, settings.timeout)
+    except NetworkError as error:
+        return ingestion.Delivery(False, f"Langfuse could not be reached: {error}")
+    return ingestion.read_answer(answer)
 
 
 def _headers(destination: Destination) -> dict[str, str]:

@@ -20,14 +20,28 @@ PATH = "/api/public/ingestion"
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a batch: delivered, or why not."""
+    """What became of a batch: delivered, or why not.
+
+    `refused` is set where the server took the batch and refused an event of it.
+    """
 
     delivered: bool
     reason: str = ""
+    refused: bool = False
 
 
-def batch(observation: Observation) -> bytes:
-    """The body of `POST /api/public/ingestion` for one observation and its trace.
+def kinds(observation: Observation) -> tuple[str, ...]:
+    """The types of event that may carry an observation, the best first.
+
+    Langfuse v2 refuses the newer types; a generation it takes always.
+    """
+    newer = ("embedding-create",) if observation.type == "embedding" else ()
+    return (*newer, "generation-create")
+
+
+def batch(observation: Observation, kind: str) -> bytes:
+    """The body of `POST /api/public/ingestion` for one observation, as an event of this kind, and
+    its trace.
 
     The same observation always gives the same bytes, ids included, so that a batch that is sent
     again stores nothing twice. Absent fields are left out: a null would overwrite a stored value.
@@ -69,7 +83,7 @@ def batch(observation: Observation) -> bytes:
     events = (
         # The content of a trace that the caller made is the caller's to say.
         _event("trace-create", trace, "" if observation.joined else content, observation),
-        _event("generation-create", generation, content, observation),
+        _event(kind, generation, content, observation),
     )
     return f'{{"batch":[{",".join(events)}]}}'.encode("utf-8", "replace")
 
@@ -91,7 +105,7 @@ def read_answer(answer: Received) -> Delivery:
         return Delivery(False, "the answer is not Langfuse's: is LANGFUSE_BASE_URL right?")
     # A server may quote the event that it refuses, of which nothing belongs in a log.
     reason = cut_text("refused: " + "; ".join(refused), REASON_LENGTH) if refused else ""
-    return Delivery(not refused, reason)
+    return Delivery(not refused, reason, refused=bool(refused))
 
 
 def _content(observation: Observation) -> str:

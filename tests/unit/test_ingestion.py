@@ -66,8 +66,8 @@ EMPTY = replace(
 )
 
 
-def events(observation: Observation) -> list[dict]:
-    return json.loads(ingestion.batch(observation))["batch"]
+def events(observation: Observation, kind: str = "generation-create") -> list[dict]:
+    return json.loads(ingestion.batch(observation, kind))["batch"]
 
 
 @pytest.mark.parametrize("observation", [FULL, EMPTY, replace(FULL, joined=True)])
@@ -79,6 +79,17 @@ def test_langfuse_takes_the_batch(observation, major):
     for event in batch:
         adapter.validate_python(event)
         assert inbox_ingestion.problem(event, major) is None
+
+
+def test_an_embedding_is_one_where_the_server_knows_them():
+    embedding = replace(FULL, type="embedding")
+    assert ingestion.kinds(embedding) == ("embedding-create", "generation-create")
+    assert ingestion.kinds(FULL) == ("generation-create",)
+    event = events(embedding, "embedding-create")[1]
+    # The package has no model of its own for it: the body is a generation's.
+    TypeAdapter(IngestionEvent).validate_python({**event, "type": "generation-create"})
+    assert inbox_ingestion.problem(event, 3) is None
+    assert inbox_ingestion.problem(event, 2) is not None
 
 
 def test_every_field_arrives_where_langfuse_looks_for_it():
@@ -137,14 +148,14 @@ def test_absent_fields_are_left_out():
 
 
 def test_the_same_observation_is_the_same_bytes():
-    assert ingestion.batch(FULL) == ingestion.batch(replace(FULL))
+    assert ingestion.batch(FULL, "x") == ingestion.batch(replace(FULL), "x")
     ids = {event["id"] for event in events(FULL)}
     assert len(ids) == 2
     assert ids.isdisjoint(event["id"] for event in events(replace(FULL, id="0" * 16)))
 
 
 def test_half_a_character_does_not_break_the_batch():
-    assert json.loads(ingestion.batch(replace(FULL, output='"\ud83d"', user="\udc00")))
+    assert json.loads(ingestion.batch(replace(FULL, output='"\ud83d"', user="\udc00"), "x"))
 
 
 def test_answers():

@@ -135,6 +135,14 @@ def test_embeddings(stage: Stage):
     assert observation["metadata"]["request_type"] == "embedding"
 
 
+def test_embeddings_at_a_langfuse_that_does_not_know_them(stage: Stage, monkeypatch):
+    monkeypatch.setattr(stage.inbox, "version", "2.95.0")
+    stage.openai().embeddings.create(model="text-embedding-3-small", input="one")
+    observation = stage.observation()
+    assert observation["type"] == "GENERATION"
+    assert observation["input"] == "one"
+
+
 def test_messages_whole(stage: Stage):
     reply = stage.anthropic().messages.create(**MESSAGES, system="Be brief.")
     assert reply.content[0].text == SAID
