@@ -105,6 +105,9 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         output = dialects.read_reply("", capture.body, "", complete=True).output
     secrets = (*credentials(call.headers, call.query), *settings.secrets)
     redactor = Redactor(secrets, settings.redact)
+    # The events of a stream that no dialect could put together, of which a secret may be parts.
+    if isinstance(output, list) and redactor.finds_in_pieces(output):
+        output = "[redacted]: its pieces, put together, hold a credential"
     clean = redactor.clean
     full = redactor.searchable and content_mode(said, settings) == "full"
     streamed = completion.streamed
@@ -114,8 +117,6 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     def content(value: Any) -> str | None:
         if value is None or not full:
             return None
-        if isinstance(value, list) and redactor.finds_in_pieces(value):
-            value = "[redacted]: its pieces, put together, hold a credential"
         return redactor.to_json(fit(value, settings.max_field_bytes, clean))
 
     return Observation(
