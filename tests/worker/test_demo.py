@@ -11,22 +11,18 @@ from collections.abc import Iterator
 
 import pytest
 
+import config
+import keys
+from local import runtime
 from local.__main__ import curl_lines
 from local.runtime import ROOT
+from vocabulary import Call
 
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[tuple[str, str, subprocess.Popen[str]]]:
     """The demo's gateway URL, its inbox URL, and its process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "local", "demo", "--port=0", "--inbox-port=0"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": "src"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = local("demo", "--port=0", "--inbox-port=0")
     assert process.stdout
     urls: dict[str, str] = {}
     printed = []
@@ -83,3 +79,57 @@ def test_ctrl_c_stops_everything(demo):
     for url in (gateway, inbox):
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(url)
+
+
+def local(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "local", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "src"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_dev_runs_the_gateway_alone():
+    process = local("dev", "--port=0")
+    assert process.stdout
+    printed = []
+    try:
+        for line in process.stdout:
+            printed.append(line)
+            if "tracing" in line and not line.startswith("{"):
+                break
+        (gateway,) = re.findall(r"gateway +(http://\S+)", "".join(printed))
+        health = json.load(urllib.request.urlopen(f"{gateway}/health"))
+        assert health["status"] == "ok"
+        assert f"tracing  {'on' if health['tracing'] else 'off'}" in printed[-1]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_new_gateway_key_is_let_in():
+    process = local("key", "alice")
+    printed, _ = process.communicate(timeout=30)
+    (key,) = re.findall(r"gw_\S+", printed)
+    (entry,) = re.findall(r"\{.*\}", printed)
+    call = Call("GET", "/v1/models", "", {"x-portkey-api-key": key})
+    assert keys.refuse(call, json.loads(entry)) is None
+    assert list(json.loads(entry)) == ["alice"]
+
+
+def test_secrets_of_a_local_run_stand_in_dev_vars(monkeypatch, tmp_path):
+    (tmp_path / "wrangler.toml").write_text('[vars]\nA = "from toml"\nB = "from toml"\n')
+    (tmp_path / ".dev.vars").write_text('B="from dev"\nC=secret\nEMPTY=\n')
+    monkeypatch.setattr(runtime, "ROOT", tmp_path)
+    assert runtime.environment() == {"A": "from toml", "B": "from dev", "C": "secret"}
+
+
+def test_every_secret_has_its_place_in_the_example():
+    example = (ROOT / ".dev.vars.example").read_text()
+    assert re.findall(r"^(\w+)=", example, re.MULTILINE) == list(config.SECRETS)
