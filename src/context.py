@@ -68,7 +68,9 @@ def read(headers: Mapping[str, str]) -> Context:
 
     def said(name: str, *values: Any) -> str | None:
         for value in values:
-            if isinstance(value, str | int) and (text := str(value).strip()):
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                continue
+            if text := str(value).strip():
                 if len(text) > VALUE_LENGTH:
                     notes.append(f"{name}: cut to {VALUE_LENGTH} characters")
                 return text[:VALUE_LENGTH]
@@ -76,58 +78,65 @@ def read(headers: Mapping[str, str]) -> Context:
 
     trace_id, parent_id = _traceparent(headers.get("traceparent", ""))
     own_ids = {
-        name: said(name, headers.get(name))
+        name: headers.get(name, "").strip()
         for name in ("x-portkey-trace-id", "x-portkey-span-id", "x-portkey-parent-span-id")
     }
     if given := own_ids["x-portkey-trace-id"]:
         fitted = fit_id(given, TRACE_ID_DIGITS)
         # A parent lies in its own trace.
         trace_id, parent_id = fitted, parent_id if fitted == trace_id else None
+    joined = trace_id is not None
+    trace_id = trace_id or os.urandom(16).hex()
     if given := own_ids["x-portkey-parent-span-id"]:
-        parent_id = fit_id(given, SPAN_ID_DIGITS)
+        parent_id = fit_id(given, SPAN_ID_DIGITS, trace_id)
     given = own_ids["x-portkey-span-id"]
-    observation_id = fit_id(given, SPAN_ID_DIGITS) if given else os.urandom(8).hex()
+    observation_id = fit_id(given, SPAN_ID_DIGITS, trace_id) if given else os.urandom(8).hex()
+    if parent_id == observation_id:
+        notes.append("parent: an observation is not its own")
+        parent_id = None
     used = {trace_id, observation_id, parent_id}
 
     prompt_name, prompt_version = _prompt(headers, baggage, notes)
     return Context(
-        trace_id=trace_id or os.urandom(16).hex(),
+        trace_id=trace_id,
         observation_id=observation_id,
-        joined=trace_id is not None,
+        joined=joined,
         parent_id=parent_id,
         name=said("name", headers.get("x-portkey-span-name")),
-        trace_name=said("trace name", headers.get("langfuse-trace-name"), baggage["trace_name"]),
+        trace_name=said(
+            "trace name", headers.get("langfuse-trace-name"), baggage.get("trace_name")
+        ),
         user=said(
             "user",
             headers.get("langfuse-user-id"),
             headers.get("x-portkey-user-id"),
             portkey.get("_user"),
-            baggage["user_id"],
+            baggage.get("user_id"),
         ),
         session=said(
             "session",
             headers.get("langfuse-session-id"),
             headers.get("x-portkey-session-id"),
             portkey.get("_session"),
-            baggage["session_id"],
+            baggage.get("session_id"),
         ),
-        tags=_tags(headers.get("langfuse-tags"), portkey.get("_tags"), baggage["tags"]),
+        tags=_tags(headers.get("langfuse-tags"), portkey.get("_tags"), baggage.get("tags")),
         environment=_environment(
             said(
                 "environment",
                 headers.get("langfuse-environment"),
                 portkey.get("_environment"),
-                baggage["environment"],
+                baggage.get("environment"),
             ),
             notes,
         ),
         release=said("release", headers.get("langfuse-release")),
-        version=said("version", headers.get("langfuse-version"), baggage["version"]),
+        version=said("version", headers.get("langfuse-version"), baggage.get("version")),
         prompt_name=prompt_name,
         prompt_version=prompt_version,
         content=_content(headers.get("x-portkey-trace", ""), notes),
         metadata={
-            **baggage.metadata,
+            **{n[9:]: value for n, value in baggage.items() if n.startswith("metadata_")},
             **{name: value for name, value in portkey.items() if name not in _RESERVED},
             **langfuse,
             # An id that had to be made to fit is kept as it was given.
@@ -137,16 +146,16 @@ def read(headers: Mapping[str, str]) -> Context:
     )
 
 
-def fit_id(value: str, digits: int) -> str:
-    """An id of so many hex digits, always the same for the same value.
+def fit_id(value: str, digits: int, scope: str = "") -> str:
+    """An id of so many hex digits, always the same for the same value within a scope.
 
     A hex id of the right length stays as it is and a UUID loses its dashes; anything else is
-    hashed.
+    hashed, together with the scope.
     """
     plain = value.lower().replace("-", "")
     if len(plain) == digits and set(plain) <= _HEX and set(plain) != {"0"}:
         return plain
-    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+    return hashlib.sha256((scope + value).encode("utf-8", "surrogatepass")).hexdigest()[:digits]
 
 
 def is_environment(value: str) -> bool:
@@ -154,23 +163,9 @@ def is_environment(value: str) -> bool:
     return _ENVIRONMENT.fullmatch(value) is not None
 
 
-class _Baggage(dict[str, str | None]):
-    """The `langfuse_…` entries of a baggage header by the rest of their name, None where absent."""
-
-    def __missing__(self, name: str) -> None:
-        return None
-
-    @property
-    def metadata(self) -> dict[str, str | None]:
-        return {
-            name.removeprefix("metadata_"): value
-            for name, value in self.items()
-            if name.startswith("metadata_")
-        }
-
-
-def _baggage(header: str) -> _Baggage:
-    found = _Baggage()
+def _baggage(header: str) -> dict[str, str]:
+    """The `langfuse_…` entries of a baggage header, by the rest of their name."""
+    found: dict[str, str] = {}
     for member in header.split(","):
         name, _, value = member.partition(";")[0].partition("=")
         name = unquote(name.strip())
@@ -189,14 +184,17 @@ def _traceparent(header: str) -> tuple[str | None, str | None]:
 
 
 def _prompt(
-    headers: Mapping[str, str], baggage: _Baggage, notes: list[str]
+    headers: Mapping[str, str], baggage: Mapping[str, str], notes: list[str]
 ) -> tuple[str | None, int | None]:
-    name = headers.get("langfuse-prompt-name") or baggage["prompt_name"]
-    version = headers.get("langfuse-prompt-version") or baggage["prompt_version"]
-    if name and version and version.isascii() and version.isdigit():
-        return name, int(version[:9])
-    if name or version:
-        notes.append("prompt: a name and a version, which is a number, go together")
+    for name, version in (
+        (headers.get("langfuse-prompt-name"), headers.get("langfuse-prompt-version")),
+        (baggage.get("prompt_name"), baggage.get("prompt_version")),
+    ):
+        number = (version or "").strip()
+        if name and number.isascii() and number.isdigit() and len(number) < 10:
+            return name.strip()[:VALUE_LENGTH], int(number)
+        if name or version:
+            notes.append("prompt: a name and a version, which is a number, go together")
     return None, None
 
 
@@ -204,7 +202,8 @@ def _tags(*sources: Any) -> tuple[str, ...]:
     """The first source's tags: a list, or a text with commas or a JSON list in it."""
     for source in sources:
         if isinstance(source, str):
-            source = _json_list(source) or source.split(",")
+            listed = _json_list(source)
+            source = source.split(",") if listed is None else listed
         if isinstance(source, list | tuple):
             tags = (str(tag).strip() for tag in source if isinstance(tag, str | int))
             # Langfuse keeps a set; so the order that was given is kept and repetitions are not.

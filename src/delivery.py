@@ -29,7 +29,7 @@ async def deliver(observation: Observation, settings: Settings, post: Post) -> N
         if delivery.refused:
             delivery = await _send(observation, kind, destination, settings, post)
     if not delivery.delivered:
-        log("trace_not_delivered", reason=delivery.reason, trace_id=observation.trace_id)
+        log("trace_not_delivered", reason=delivery.reason, trace_id=observation.trace.id)
 
 
 async def _send(

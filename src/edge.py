@@ -1,9 +1,8 @@
 """The platform's side of a request: fetch, streams, timers and waitUntil.
 
-The only file beside `entry` that knows JavaScript. A reply is never copied through Python on its
-way to the client. Two native pumps, each through an `IdentityTransformStream`, carry the two
-branches of its body, since a branch of a `tee` that is read directly stalls the other one; the
-captured branch is drained in a handful of growing reads.
+A reply is never copied through Python on its way to the client. Two native pumps, each through an
+`IdentityTransformStream`, carry the two branches of its body, since a branch of a `tee` that is
+read directly stalls the other one; the captured branch is drained in a handful of growing reads.
 https://developers.cloudflare.com/workers/runtime-apis/streams/
 """
 

@@ -32,7 +32,7 @@ from vocabulary import (
 )
 
 # Where a stream carries its usage only if the request asks for it.
-STREAM_USAGE_ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
+STREAM_USAGE_ENDPOINT = "/v1/chat/completions"
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -97,7 +97,7 @@ class Platform(Protocol):
         ...
 
     def run_after(self, name: str, job: Coroutine[Any, Any, None]) -> None:
-        """Let a job go on after the response; its failure is logged under its name."""
+        """Let a job go on after the response; log its failure under its name."""
         ...
 
     post: delivery.Post
@@ -120,8 +120,6 @@ async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
     body = await _read_body(settings, platform)
     if isinstance(body, Refusal):
         return errors.answer(body, call.path)
-    if settings.stream_usage and call.path in STREAM_USAGE_ENDPOINTS:
-        body = body.replaced(rewriting.with_stream_usage(body.read(body.size)))
     if settings.destination is None:
         return await _proxy(call, upstream, body, platform)
     return await _proxy_traced(call, upstream, body, settings, platform)
@@ -181,6 +179,8 @@ async def _proxy_traced(
     said = context.read(call.headers)
     if tracing.content_mode(said, settings) == "off":
         return await _proxy(call, upstream, body, platform)
+    if settings.stream_usage and call.path == STREAM_USAGE_ENDPOINT:
+        body = _asking_for_usage(body, settings)
     headers = (("x-portkey-provider", upstream.provider), ("x-portkey-trace-id", said.trace_id))
     started = platform.now()
     seen: asyncio.Future[Awaitable[Capture]] = asyncio.Future()
@@ -214,6 +214,15 @@ async def _proxy_traced(
         raise
     seen.set_result(capture)
     return response
+
+
+def _asking_for_usage(body: Body, settings: Settings) -> Body:
+    # What is too large to be recorded is too large to be copied for this.
+    if body.size > settings.max_capture_bytes:
+        return body
+    data = body.read(body.size)
+    changed = rewriting.with_stream_usage(data)
+    return body if changed == data else body.replaced(changed)
 
 
 async def _already(capture: Capture) -> Capture:

@@ -46,21 +46,22 @@ def batch(observation: Observation, kind: str) -> bytes:
     The same observation always gives the same bytes, ids included, so that a batch that is sent
     again stores nothing twice. Absent fields are left out: a null would overwrite a stored value.
     """
+    told = observation.trace
     trace = {
-        "id": observation.trace_id,
-        "name": observation.trace_name,
-        "userId": observation.user,
-        "sessionId": observation.session,
-        "tags": list(observation.tags),
-        "release": observation.release,
-        "version": observation.version,
-        "environment": observation.environment,
+        "id": told.id,
+        "timestamp": None if told.joined else _time(observation.started),
+        "name": told.name,
+        "userId": told.user,
+        "sessionId": told.session,
+        "tags": list(told.tags),
+        "release": told.release,
+        "version": told.version,
+        "environment": told.environment,
+        "metadata": told.metadata,
     }
-    if not observation.joined:
-        trace |= {"timestamp": _time(observation.started), "metadata": observation.metadata}
     generation = {
         "id": observation.id,
-        "traceId": observation.trace_id,
+        "traceId": told.id,
         "parentObservationId": observation.parent_id,
         "name": observation.name,
         "startTime": _time(observation.started),
@@ -82,7 +83,7 @@ def batch(observation: Observation, kind: str) -> bytes:
     content = _content(observation)
     events = (
         # The content of a trace that the caller made is the caller's to say.
-        _event("trace-create", trace, "" if observation.joined else content, observation),
+        _event("trace-create", trace, "" if told.joined else content, observation),
         _event(kind, generation, content, observation),
     )
     return f'{{"batch":[{",".join(events)}]}}'.encode("utf-8", "replace")

@@ -1,26 +1,29 @@
 """Secrets known by their looks, and the deployer's own patterns for what must not be recorded.
 
-A pattern is searched in texts of any length, so it must not be one that can take for ever: the
-check here refuses choices inside repetitions and references to groups, which are what makes a
-search exponential (https://owasp.org/www-community/attacks/Regular_expression_Denial_of_Service_-_ReDoS).
-A Worker's clock stands still while it computes, so nothing could stop such a search.
+A Worker's clock stands still while it computes, so nothing could stop a search that takes for ever:
+`check` refuses patterns whose repetitions and choices multiply.
 """
 
 import functools
 import math
 import re
 from collections.abc import Iterable, Iterator
+from re import (
+    _compiler,  # pyright: ignore[reportAttributeAccessIssue]
+    _parser,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from re import _constants as sre  # pyright: ignore[reportAttributeAccessIssue]
-from re import _parser  # pyright: ignore[reportAttributeAccessIssue]
 from typing import Any
 
 PATTERN_LENGTH = 500
 PATTERN_COUNT = 20
 # A repetition that may end at more than this many places counts as a loop.
 SHORT_REPEAT = 64
-LOOPS = 3
-# In how many ways all the alternatives and short repetitions of a pattern may be combined.
-WAYS = 10_000
+# In how many ways a search may go on from one place.
+WAYS = 100
+# A text is searched in pieces of this length, each with the end of the one before: a loop may go to
+# the end of the piece from each place in it.
+PIECE, OVERLAP = 500, 100
 
 # Each begins with a literal, which a text is searched for before the pattern is tried at all.
 # Formats are from the vendors' documentation and GitHub's list of secret scanning patterns:
@@ -48,16 +51,11 @@ _KEYS = {
 
 
 # Members that hold a secret, in a text that is the beginning of some JSON.
-_MEMBERS = (
+SECRET_MEMBERS = (
     *("api_key", "apiKey", "api-key", "authorization", "Authorization", "password", "secret"),
     *("access_token", "auth_token", "authorization_token", "private_key", "client_secret"),
 )
-_KEYS |= {name: rf'{name}\\?"\s{{0,20}}:\s{{0,20}}\\?"[^"]{{0,500}}' for name in _MEMBERS}
-
-
-def is_secret_member(name: str) -> bool:
-    """Whether a member of an object is called as one that holds a secret."""
-    return name in _MEMBERS
+_KEYS |= {name: rf'{name}\\?"\s{{0,20}}:\s{{0,20}}\\?"[^"]{{0,500}}' for name in SECRET_MEMBERS}
 
 
 def keys_in(text: str) -> list[re.Pattern[str]]:
@@ -86,46 +84,92 @@ def _check(pattern: Any, number: int) -> re.Pattern[str]:
         raise ValueError(f"pattern {number} must be a text of at most {PATTERN_LENGTH} characters")
     try:
         compiled = re.compile(pattern)
-        ways, loops = _effort(_parser.parse(pattern))
+        ways = _ways(_parser.parse(pattern))
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"pattern {number} is no regular expression: {error}") from None
     if compiled.match(""):
         raise ValueError(f"pattern {number} matches nothing at all, and so everywhere")
-    if ways > WAYS or loops > LOOPS:
+    if ways > WAYS:
         raise ValueError(
-            f"pattern {number} could take too long: no choice inside a long repetition, no "
-            f"reference to a group, at most {LOOPS} long repetitions"
+            f"pattern {number} could take too long: a long repetition must end where something "
+            f"comes that it can't match itself, and hold no choice and no other repetition"
         )
     return compiled
 
 
-def _effort(tree: Any) -> tuple[int, int]:
-    """In how many ways a part of a pattern may be tried, and how many loops it has."""
-    ways, loops = 1, 0
-    for operation, argument in tree:
-        parts = [_effort(part) for part in _trees(argument)]
-        inner_loops = sum(part[1] for part in parts)
-        inner_ways = math.prod(part[0] for part in parts)
-        if operation in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
-            least, most, _ = argument
-            rounds = min(int(most), SHORT_REPEAT)
-            if most - least > SHORT_REPEAT:
-                inner_loops += 1
-            else:
-                ways *= most - least + 1
+def remove(text: str, patterns: Iterable[re.Pattern[str]], replacement: str) -> str:
+    """A text without what the patterns match, as far as a match lies within one piece of it."""
+    for pattern in patterns:
+        done, rest = [], text
+        while len(rest) > PIECE:
+            end = PIECE - OVERLAP
+            for match in pattern.finditer(rest, 0, PIECE):
+                if match.start() >= end:
+                    break  # the next piece shows all of it
+                end = max(end, match.end())
+            done.append(pattern.sub(replacement, rest[:end]))
+            rest = rest[end:]
+        text = "".join((*done, pattern.sub(replacement, rest)))
+    return text
+
+
+def _ways(tree: Any, last: bool = True) -> int:
+    """In how many ways a part of a pattern may be tried from one place, at most `WAYS` + 1.
+
+    `last` is whether nothing comes after it.
+    """
+    ways = 1
+    for position, (operation, argument) in enumerate(tree):
+        repeats = operation in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
+        ends = last and all(operation is sre.AT for operation, _ in tree[position + 1 :])
+        parts = [_ways(part, ends and not repeats) for part in _trees(argument)]
+        inner = math.prod(parts)
+        if repeats:
+            least, most, body = argument
+            choices = int(most) - least + 1
             # What is tried in one round of a repetition is tried in each of the others too.
-            ways *= min(inner_ways, WAYS + 1) ** rounds
-            if rounds > 1 and any(part[1] for part in parts):
-                ways *= WAYS + 1
+            ways *= min(inner, WAYS + 1) ** min(int(most), SHORT_REPEAT)
+            if not (_characters(body) if ends else _ends_by_itself(body, tree, position)):
+                ways *= choices
         elif operation is sre.BRANCH:
-            ways *= sum(part[0] for part in parts)
+            ways *= sum(parts)
         elif operation in (sre.GROUPREF, sre.GROUPREF_EXISTS):
             ways *= WAYS + 1
         else:
-            ways *= inner_ways
-        loops += inner_loops
+            ways *= inner
         ways = min(ways, WAYS + 1)
-    return ways, loops
+    return ways
+
+
+def _ends_by_itself(body: Any, tree: Any, position: int) -> bool:
+    """Whether a repetition can only end at one place: it goes on for as long as one kind of
+    character does, and then comes a character of another kind."""
+    own = _characters(body)
+    if own is None or position + 1 == len(tree):
+        return False
+    operation, argument = tree[position + 1]
+    if operation in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
+        least, _, following = argument
+        other = _characters(following) if least else None
+    else:
+        other = _characters([(operation, argument)])
+    return other is not None and not own & other
+
+
+_PROBES = [chr(code) for code in range(128)] + ["\xa0", "é", "ß", "٣", "中", "😀", "\u2028"]
+
+
+def _characters(tree: Any) -> set[str] | None:
+    """The characters that a part of a pattern matches, if it always matches just one."""
+    items = list(tree)
+    if len(items) != 1 or items[0][0] not in (sre.LITERAL, sre.NOT_LITERAL, sre.IN, sre.ANY):
+        return None
+    part = _parser.SubPattern(_parser.State(), items)
+    single = _compiler.compile(part)
+    # Case may be ignored: the other case counts as well.
+    return {c for c in _PROBES if single.fullmatch(c)} | {
+        c for c in _PROBES if single.fullmatch(c.swapcase()[:1])
+    }
 
 
 def _trees(argument: Any) -> Iterator[Any]:

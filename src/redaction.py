@@ -13,11 +13,11 @@ from typing import Any
 from urllib.parse import quote, unquote_plus
 
 import strict_json
-from patterns import is_secret_member, keys_in
+from patterns import SECRET_MEMBERS, keys_in, remove
 
 REDACTED = "[redacted]"
 SHORTEST = 8
-# Of how many values a long text can be searched for.
+# To search a long text for more values than this would hold up every other request.
 MOST_SECRETS = 100
 # A query value of an unsuspicious name is taken for a credential from this length on.
 LONG = 16
@@ -54,7 +54,7 @@ def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
     for name, value in headers.items():
         if name.startswith("x-portkey-"):
             if name not in RECORDED_HEADERS:
-                found.update(_secrets_in(value))
+                found.update(_secrets_in(value, _is_secret(name.removeprefix("x-portkey-"))))
         elif _is_secret(name):
             found.update(_pieces(value))
     for pair in re.split("[&;]", query):
@@ -87,7 +87,6 @@ class Redactor:
         self._secrets = [_forms(secret) for secret in filter(None, secrets)]
         self._forms = _by_length(self._secrets)
         self._patterns = patterns
-        # To search a long text for very many values would hold up every other request.
         self.searchable = len(self._secrets) <= MOST_SECRETS
 
     def to_json(self, value: Any) -> str:
@@ -116,16 +115,16 @@ class Redactor:
         if isinstance(value, dict):
             return {
                 self._clean_text(name, forms): REDACTED
-                if isinstance(item, str) and is_secret_member(name)
+                if isinstance(item, str) and name in SECRET_MEMBERS
                 else self._clean(item, forms)
                 for name, item in value.items()
             }
         return value
 
     def finds_in_pieces(self, value: Any) -> bool:
-        """Whether a secret comes together from the texts of a structure, such as the events of a
-        stream that nobody could put together."""
-        joined = "".join(_texts(value))
+        """Whether a secret comes together from several texts of a structure, such as the events of
+        a stream that nobody could put together."""
+        joined = "".join(_texts(self.clean(value)))
         return any(form in joined for form in self._forms)
 
     def _clean_text(self, text: str, forms: list[str]) -> str:
@@ -136,9 +135,9 @@ class Redactor:
                 start = text.find(form[:SHORTEST], start + 1)
             if start >= 0:
                 text = text[:start] + REDACTED
-        for pattern in (*keys_in(text), *self._patterns):
+        for pattern in keys_in(text):
             text = pattern.sub(REDACTED, text)
-        return text
+        return remove(text, self._patterns, REDACTED)
 
 
 def to_json(value: Any) -> str:
@@ -182,14 +181,16 @@ def _is_secret(name: str) -> bool:
     return any(word in name for word in _SECRET_WORDS)
 
 
-def _secrets_in(value: str) -> Iterator[str]:
-    """The texts under a secret's name in a JSON value; any other value as a whole."""
+def _secrets_in(value: str, secret: bool) -> Iterator[str]:
+    """The texts under a secret's name in a JSON value; any other value as a whole, if it is under
+    one itself or so long that it may be one."""
     try:
         nested = strict_json.parse(value)
     except ValueError:
-        yield from _pieces(value)
+        if secret or len(value) >= LONG:
+            yield from _pieces(value)
         return
-    waiting: list[tuple[bool, Any]] = [(False, nested)]
+    waiting: list[tuple[bool, Any]] = [(secret, nested)]
     while waiting:
         secret, item = waiting.pop()
         if isinstance(item, dict):

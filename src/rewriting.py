@@ -10,20 +10,19 @@ def with_stream_usage(body: bytes) -> bytes:
 
     https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options
     """
+    if b'"stream"' not in body:
+        return body
     try:
         request = strict_json.parse(strict_json.text_of(body))
     except ValueError:
         return body  # the provider says what is wrong with it
     if not isinstance(request, dict) or request.get("stream") is not True:
         return body
-    options = request.get("stream_options")
-    if options is None and "stream_options" not in request:
+    if "stream_options" not in request:
         start, brace, end = body.rpartition(b"}")
         return start + b',"stream_options":{"include_usage":true}' + brace + end
-    if options is not None and not isinstance(options, dict):
-        return body
-    options = {**(options or {})}
-    if "include_usage" in options:
+    options = request["stream_options"] or {}
+    if not isinstance(options, dict) or "include_usage" in options:
         return body
     request["stream_options"] = {**options, "include_usage": True}
     return json.dumps(request, ensure_ascii=False).encode("utf-8", "surrogatepass")

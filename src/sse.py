@@ -3,12 +3,7 @@
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
 A language model's stream is thousands of small JSON events, so the work per event is what costs.
-One regular expression finds the `data:` lines and the C scanner of `json` reads each payload;
 `event:`, `id:` and `retry:` are not looked at, since the dialects name an event's kind inside it.
-
-Joining the payloads into one array to parse it at once is no faster (12 ms against 13 ms for
-5,000 events), and counting the elements afterwards proves nothing: `{"a":[1`, `2]}` and `3,4` are
-three broken payloads, and a valid array of two that becomes one of three with a further `5,6`.
 """
 
 import re

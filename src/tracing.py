@@ -4,15 +4,17 @@ Each field is read on its own: what cannot be read is left out and noted in the 
 credential of the request and of the deployment is taken out of everything that is kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import dialects
+import strict_json
 from config import Settings
 from context import CONTENT_MODES, VALUE_LENGTH, Context
+from dialects import media
 from fitting import cut_text, fit
-from redaction import Redactor, credentials, recorded_headers
+from redaction import Redactor, credentials, recorded_headers, to_json
 from vocabulary import Call, Capture, Ending
 
 # Levels are Langfuse's: https://langfuse.com/docs/observability/features/log-levels
@@ -21,6 +23,17 @@ STATUS_MESSAGE_LENGTH = 2000
 METADATA_VALUE_BYTES = 10_000
 METADATA_BYTES = 100_000
 METADATA_NAME_LENGTH = 200
+PARAMETERS = 100
+SETTING_LENGTH = 1000
+# Parameters whose text is a choice among a few, and says nothing of the content.
+_CHOICES = frozenset(
+    (
+        *("service_tier", "reasoning_effort", "effort", "verbosity", "speed", "encoding_format"),
+        *("thinking_type", "reasoning_summary", "truncation", "modalities", "tool_choice"),
+    )
+)
+# What a reply's metadata may quote of its content.
+_CONTENT_METADATA = {"stop_sequence", "stop_details"}
 
 
 @dataclass(frozen=True)
@@ -41,21 +54,38 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """What is told of the trace that an observation belongs to.
+
+    `joined` is set where the trace is the caller's own, of which only what the caller says is told:
+    it may have a name, an input and an output already.
+    """
+
+    id: str
+    joined: bool
+    name: str | None
+    user: str | None
+    session: str | None
+    tags: tuple[str, ...]
+    environment: str | None
+    release: str | None
+    version: str | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Observation:
     """One exchange as a tracing backend stores it, whichever protocol carries it there.
 
     Times are seconds since the epoch. `input` and `output` are JSON texts, or None where there is
-    none. `usage` and `cost` have Langfuse's keys. `joined` is set where the trace is the caller's
-    own, of which only what the caller says may be told.
+    none. `usage` and `cost` have Langfuse's keys.
     """
 
     id: str
-    trace_id: str
+    trace: Trace
     parent_id: str | None
-    joined: bool
     type: str
     name: str
-    trace_name: str | None
     started: float
     ended: float
     completion_started: float | None
@@ -68,11 +98,7 @@ class Observation:
     level: str
     status_message: str | None
     metadata: Mapping[str, Any]
-    user: str | None
-    session: str | None
-    tags: tuple[str, ...]
     environment: str | None
-    release: str | None
     version: str | None
     prompt_name: str | None
     prompt_version: int | None
@@ -82,9 +108,10 @@ def content_mode(said: Context, settings: Settings) -> str:
     """What of a call's content is recorded: the lesser of what deployment and request allow.
 
     "off" also where the deployment's sample leaves the trace out. That is decided by the trace's
-    id, so that a trace of several calls is kept or dropped whole.
+    id, so that a trace of several calls is kept or dropped whole: by its end, since ids may begin
+    with a time (https://www.w3.org/TR/trace-context-2/#random-trace-id-flag).
     """
-    if int(said.trace_id[:8], 16) >= settings.sample_rate * 2**32:
+    if int(said.trace_id[16:], 16) >= settings.sample_rate * 2**64:
         return "off"
     return min(said.content, settings.content, key=CONTENT_MODES.index)
 
@@ -117,34 +144,45 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     def content(value: Any) -> str | None:
         if value is None or not full:
             return None
-        return redactor.to_json(fit(value, settings.max_field_bytes, clean))
+        text = redactor.to_json(fit(value, settings.max_field_bytes, clean))
+        if len(text) * 4 <= settings.max_field_bytes:
+            return text
+        # What was put in a secret's place may have been longer than that.
+        return to_json(fit(strict_json.parse(text), settings.max_field_bytes))
 
+    metadata = _metadata(exchange, prompt, completion, full, redactor.searchable, clean)
+    trace = Trace(
+        id=said.trace_id,
+        joined=said.joined,
+        name=clean(said.trace_name or (None if said.joined else name)),
+        user=clean(said.user or (None if said.joined else _value(prompt.user))),
+        session=clean(said.session or (None if said.joined else _value(prompt.session))),
+        tags=tuple(clean(list(said.tags))),
+        environment=said.environment or (None if said.joined else settings.environment),
+        release=clean(said.release) or (None if said.joined else settings.release),
+        version=clean(said.version),
+        metadata=_fitted(said.metadata, clean) if said.joined else metadata,
+    )
     return Observation(
         id=said.observation_id,
-        trace_id=said.trace_id,
+        trace=trace,
         parent_id=said.parent_id,
-        joined=said.joined,
         type=dialect.OBSERVATION_TYPE,
         name=clean(name),
-        trace_name=clean(said.trace_name or (None if said.joined else name)),
         started=exchange.started,
         ended=capture.ended,
         # The first bytes of a whole reply come when all of it is there: they tell nothing.
         completion_started=capture.first_byte if streamed else None,
         model=clean((completion.model or prompt.model or "")[:VALUE_LENGTH] or None),
-        parameters=clean({**prompt.parameters, **completion.parameters}),
+        parameters=_parameters(prompt, completion, full, clean),
         input=content(prompt.input),
         output=content(output),
         usage=completion.usage,
         cost=completion.cost,
         level=level,
         status_message=clean(status_message),
-        metadata=_metadata(exchange, prompt, completion, full, redactor),
-        user=clean(said.user or (prompt.user or "")[:VALUE_LENGTH] or None),
-        session=clean(said.session or (prompt.session or "")[:VALUE_LENGTH] or None),
-        tags=tuple(clean(list(said.tags))),
+        metadata=metadata,
         environment=said.environment or settings.environment,
-        release=clean(said.release) or settings.release,
         version=clean(said.version),
         prompt_name=clean(said.prompt_name),
         prompt_version=said.prompt_version,
@@ -156,22 +194,22 @@ def _metadata(
     prompt: dialects.Prompt,
     completion: dialects.Completion,
     full: bool,
-    redactor: Redactor,
+    searchable: bool,
+    clean: Callable[[Any], Any],
 ) -> dict[str, Any]:
     call, capture, said = exchange.call, exchange.capture, exchange.context
     model = completion.model or prompt.model
     notes = [*said.notes, *prompt.notes, *completion.notes]
-    if not redactor.searchable:
+    if not searchable:
         notes.append("content: not recorded, for too many credentials to search it for")
     if exchange.request_size > len(exchange.request):
         notes.append(f"request: the first {len(exchange.request)} bytes are recorded")
     if capture.cut:
         notes.append(f"reply: the first {len(capture.body)} bytes are recorded")
-    # What the gateway knows itself comes last, and is not for others to overwrite.
-    metadata = {
-        **(prompt.metadata if full else {}),
-        **completion.metadata,
-        **said.metadata,
+    reply = completion.metadata
+    if not full:
+        reply = {name: reply[name] for name in reply.keys() - _CONTENT_METADATA}
+    known = {
         "provider": exchange.provider,
         "endpoint": call.path,
         "request_type": dialects.for_path(call.path).NAME,
@@ -187,13 +225,44 @@ def _metadata(
         "request_headers": recorded_headers(call.headers) or None,
         "notes": notes or None,
     }
+    # What the gateway knows itself is not for others to overwrite.
+    known = {name: value for name, value in known.items() if value is not None}
+    return _fitted({**(prompt.metadata if full else {}), **reply, **said.metadata, **known}, clean)
+
+
+def _fitted(metadata: Mapping[str, Any], clean: Callable[[Any], Any]) -> dict[str, Any]:
+    """Metadata without secrets, of which no value, and not all together, is too large."""
     fitted = {
-        cut_text(name, METADATA_NAME_LENGTH): fit(value, METADATA_VALUE_BYTES, redactor.clean)
-        for name, value in metadata.items()
-        if value is not None
+        cut_text(clean(name), METADATA_NAME_LENGTH): fit(clean(value), METADATA_VALUE_BYTES, clean)
+        for name, value in media.presentable(dict(metadata)).items()
     }
-    whole = fit(fitted, METADATA_BYTES, redactor.clean)
-    return redactor.clean(whole if isinstance(whole, dict) else {"cut": whole})
+    whole = fit(fitted, METADATA_BYTES, clean)
+    return whole if isinstance(whole, dict) else {"cut": whole}
+
+
+def _parameters(
+    prompt: dialects.Prompt,
+    completion: dialects.Completion,
+    full: bool,
+    clean: Callable[[Any], Any],
+) -> dict[str, Any]:
+    """The model's parameters; without content only those that are numbers, switches or choices."""
+    chosen = {**prompt.parameters, **completion.parameters}
+    if not full:
+        chosen = {k: v for k, v in chosen.items() if isinstance(v, int | float) or k in _CHOICES}
+    return {
+        cut_text(clean(name), METADATA_NAME_LENGTH): _setting(clean(value))
+        for name, value in list(chosen.items())[:PARAMETERS]
+    }
+
+
+def _setting(value: Any) -> Any:
+    text = value if isinstance(value, str) else to_json(value)
+    return value if len(text) <= SETTING_LENGTH else cut_text(text, SETTING_LENGTH)
+
+
+def _value(text: str | None) -> str | None:
+    return text[:VALUE_LENGTH] if text else None
 
 
 def _milliseconds(start: float, end: float | None) -> int | None:

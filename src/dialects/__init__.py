@@ -7,29 +7,18 @@ reply to a `Completion`). A streamed and a whole reply so take the same way from
 """
 
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from types import ModuleType
+from typing import TypeVar
 
 import sse
 import strict_json
 from dialects import chat, completions, embeddings, media, messages, other, responses
 from dialects.shapes import Completion, Parameter, Prompt
 
-__all__ = ["Completion", "Dialect", "Parameter", "Prompt", "for_path", "read_reply", "read_request"]
+__all__ = ["Completion", "Parameter", "Prompt", "for_path", "read_reply", "read_request"]
 
 
-class Dialect(Protocol):
-    """What the module of a dialect has."""
-
-    NAME: str
-    OBSERVATION_TYPE: str
-
-    def read_request(self, body: Any) -> Prompt: ...
-    def fold(self, events: list[Any]) -> dict[str, Any]: ...
-    def ended(self, reply: dict[str, Any]) -> bool: ...
-    def read_reply(self, reply: Any) -> Completion: ...
-
-
-_BY_PATH: dict[str, Any] = {
+_BY_PATH: dict[str, ModuleType] = {
     "/v1/chat/completions": chat,
     "/v1/completions": completions,
     "/v1/messages": messages,
@@ -41,7 +30,7 @@ _BY_PATH: dict[str, Any] = {
 _TEXT_LENGTH = 10_000
 
 
-def for_path(path: str) -> Dialect:
+def for_path(path: str) -> ModuleType:
     """The dialect of an endpoint; for one that is not known, the generic one."""
     return _BY_PATH.get(path, other)
 
@@ -71,10 +60,11 @@ def read_reply(path: str, body: bytes, content_type: str, complete: bool) -> Com
         read = _read_stream if streamed else _read_whole
         return _presentable(read(for_path(path), body))
     except Exception as error:  # the bare text is better than nothing
-        return replace(bare, output=_start_of(body), notes=(_note("reply", error),))
+        bare = replace(bare, notes=(_note("reply", error),))
+        return bare if _holds_vectors(path, body) else replace(bare, output=_start_of(body))
 
 
-def _read_stream(dialect: Dialect, body: bytes) -> Completion:
+def _read_stream(dialect: ModuleType, body: bytes) -> Completion:
     events = sse.payloads(body)
     if not events.payloads and not events.done:
         raise ValueError("a stream without an event")
@@ -93,11 +83,14 @@ def _read_stream(dialect: Dialect, body: bytes) -> Completion:
     return replace(completion, streamed=True, finished=finished, notes=notes + completion.notes)
 
 
-def _read_whole(dialect: Dialect, body: bytes) -> Completion:
+def _read_whole(dialect: ModuleType, body: bytes) -> Completion:
     reply = strict_json.parse(strict_json.text_of(body))
     if isinstance(reply, list) and len(reply) == 1:
         reply = reply[0]  # Gemini wraps its errors
-    return (dialect if isinstance(reply, dict) else other).read_reply(reply)
+    completion = (dialect if isinstance(reply, dict) else other).read_reply(reply)
+    if dialect.OBSERVATION_TYPE == "embedding" and completion.output is reply:
+        return replace(completion, output=embeddings.without_vectors(reply))
+    return completion
 
 
 def _is_stream(body: bytes, content_type: str) -> bool:
@@ -117,8 +110,14 @@ def _presentable(read: _Read) -> _Read:
     return replace(read, **{name: media.presentable(value) for name, value in vars(read).items()})
 
 
+def _holds_vectors(path: str, body: bytes) -> bool:
+    """Whether a reply that can't be read is JSON with vectors in it, which nobody wants to see."""
+    return for_path(path).OBSERVATION_TYPE == "embedding" and body.lstrip()[:1] in (b"{", b"[")
+
+
 def _start_of(body: bytes) -> str | None:
-    return strict_json.text_of(body[: 4 * _TEXT_LENGTH])[:_TEXT_LENGTH] or None
+    text = strict_json.text_of(body[: 4 * _TEXT_LENGTH])
+    return media.without_base64(text)[:_TEXT_LENGTH] or None
 
 
 def _note(what: str, error: Exception) -> str:

@@ -34,3 +34,14 @@ def _dimensions(vector: Any) -> int:
     if isinstance(vector, str):  # base64 of 32-bit floats
         return len(vector) * 3 // 4 // 4
     return len(vector)
+
+
+def without_vectors(value: Any) -> Any:
+    """A reply of another form with the length of each vector in its place."""
+    if isinstance(value, dict):
+        return {name: without_vectors(member) for name, member in value.items()}
+    if not isinstance(value, list):
+        return value
+    if value and set(map(type, value)) <= {int, float}:
+        return f"[{len(value)} numbers]"
+    return [without_vectors(item) for item in value]

@@ -43,9 +43,19 @@ def presentable(value: Any) -> Any:
         if set(map(type, value)) <= _NO_TEXT:  # a hundred thousand tokens, in no time
             return value
         return [presentable(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    # What a JSON reader in JavaScript would take for another number, or for Infinity.
+    return str(value) if isinstance(value, int) and abs(value) > LARGEST_INTEGER else value
 
 
+def without_base64(text: str) -> str:
+    """A text, such as the beginning of some JSON, with the length of base64 in its place."""
+    return _LONG_BASE64.sub(lambda found: f"[base64, {len(found[0])} characters]", text)
+
+
+LARGEST_INTEGER = 2**53
+_LONG_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{400,}+=*+")
 _MEDIA_MEMBERS = {"data", "result", *_ALWAYS_MEDIA}
 
 

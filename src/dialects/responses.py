@@ -60,7 +60,7 @@ def fold(events: list[Any]) -> dict[str, Any]:
 
 
 def _grow_items(items: dict[int, dict[str, Any]], event: dict[str, Any]) -> None:
-    kind, index, delta = event.get("type"), event["output_index"], event.get("delta")
+    kind, index, delta = str(event.get("type")), event["output_index"], event.get("delta")
     item = items.setdefault(index, {})
     if kind in _PARTS:
         where, part_type, member = _PARTS[kind]

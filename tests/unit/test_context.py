@@ -66,9 +66,29 @@ def test_spans():
         x_portkey_span_name="summarize",
     )
     assert said.observation_id == SPAN
-    assert said.parent_id == fit_id("step one", 16)
+    assert said.parent_id == fit_id("step one", 16, HEX32)
     assert said.name == "summarize"
     assert said.metadata == {"x-portkey-parent-span-id": "step one"}
+
+
+def test_the_same_step_of_two_traces_is_two_observations():
+    first, second = (
+        read(x_portkey_trace_id=trace, x_portkey_span_id="step-1") for trace in ("a", "b")
+    )
+    assert first.observation_id != second.observation_id
+    again = read(x_portkey_trace_id="a", x_portkey_span_id="step-1")
+    assert again.observation_id == first.observation_id
+
+
+def test_an_observation_is_not_its_own_parent():
+    said = read(traceparent=PARENT, x_portkey_span_id=SPAN)
+    assert (said.observation_id, said.parent_id) == (SPAN, None)
+    assert said.notes
+
+
+def test_long_ids_are_told_apart_by_all_of_them():
+    ids = [read(x_portkey_trace_id="x" * 300 + end).trace_id for end in "ab"]
+    assert ids[0] != ids[1]
 
 
 def test_traceparent_is_joined():
@@ -174,6 +194,14 @@ def test_an_environment_that_langfuse_refuses_is_noted():
     [
         ({"langfuse_prompt_name": "greet", "langfuse_prompt_version": "3"}, ("greet", 3)),
         ({"baggage": "langfuse_prompt_name=g,langfuse_prompt_version=1"}, ("g", 1)),
+        (
+            {
+                "langfuse_prompt_name": "greet",
+                "baggage": "langfuse_prompt_name=b,langfuse_prompt_version=7",
+            },
+            ("b", 7),
+        ),
+        ({"langfuse_prompt_name": "g", "langfuse_prompt_version": "12345678901"}, (None, None)),
         ({"langfuse_prompt_name": "greet"}, (None, None)),
         ({"langfuse_prompt_version": "3"}, (None, None)),
         ({"langfuse_prompt_name": "greet", "langfuse_prompt_version": "three"}, (None, None)),
@@ -182,7 +210,7 @@ def test_an_environment_that_langfuse_refuses_is_noted():
 def test_prompts(headers, prompt):
     said = read(**headers)
     assert (said.prompt_name, said.prompt_version) == prompt
-    assert bool(said.notes) == (prompt == (None, None))
+    assert prompt != (None, None) or said.notes
 
 
 @pytest.mark.parametrize(
@@ -206,6 +234,16 @@ def test_metadata_that_is_no_object_is_noted(header, value):
     said = context.read({header: value})
     assert said.metadata == {}
     assert said.notes == (f"{header}: not a JSON object",)
+
+
+@pytest.mark.parametrize("tags", ["[]", "", " , "])
+def test_tags_that_are_none(tags):
+    assert read(langfuse_tags=tags).tags == ()
+
+
+def test_a_switch_is_no_name():
+    said = read(x_portkey_metadata='{"_user": true, "_session": 7}')
+    assert (said.user, said.session) == (None, "7")
 
 
 def test_values_have_a_length():

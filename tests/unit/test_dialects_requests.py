@@ -516,7 +516,7 @@ def test_a_body_that_is_no_json_is_shown_as_text(path: str, body: bytes) -> None
 
 
 def test_a_long_text_is_cut() -> None:
-    assert len(dialects.read_request(CHAT, b"x" * 1_000_000).input) == 10_000
+    assert len(dialects.read_request(CHAT, b"x " * 500_000).input) == 10_000
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,27 @@ from pydantic import TypeAdapter
 
 import ingestion
 from local import inbox_ingestion
-from tracing import Observation
+from tracing import Observation, Trace
 from vocabulary import Received
 
+TRACE = Trace(
+    id="0af7651916cd43dd8448eb211c80319c",
+    joined=False,
+    name="my trace",
+    user="ada",
+    session="s1",
+    tags=("a", "b"),
+    environment="staging",
+    release="r1",
+    version="v1",
+    metadata={"provider": "openai"},
+)
 FULL = Observation(
     id="b7ad6b7169203331",
-    trace_id="0af7651916cd43dd8448eb211c80319c",
+    trace=TRACE,
     parent_id="00f067aa0ba902b7",
-    joined=False,
     type="generation",
     name="chat/completions",
-    trace_name="my trace",
     started=1795436099.196,
     ended=1795436100.708,
     completion_started=1795436099.5,
@@ -32,11 +42,7 @@ FULL = Observation(
     level="ERROR",
     status_message="HTTP 500: oops",
     metadata={"provider": "openai", "streamed": True, "latency_ms": 1512},
-    user="ada",
-    session="s1",
-    tags=("a", "b"),
     environment="staging",
-    release="r1",
     version="v1",
     prompt_name="greeting",
     prompt_version=3,
@@ -53,13 +59,9 @@ EMPTY = replace(
     level="DEFAULT",
     status_message=None,
     metadata={},
-    user=None,
-    session=None,
+    trace=Trace("0" * 31 + "1", False, None, None, None, (), None, None, None, {}),
     parent_id=None,
-    trace_name=None,
-    tags=(),
     environment=None,
-    release=None,
     version=None,
     prompt_name=None,
     prompt_version=None,
@@ -70,7 +72,9 @@ def events(observation: Observation, kind: str = "generation-create") -> list[di
     return json.loads(ingestion.batch(observation, kind))["batch"]
 
 
-@pytest.mark.parametrize("observation", [FULL, EMPTY, replace(FULL, joined=True)])
+@pytest.mark.parametrize(
+    "observation", [FULL, EMPTY, replace(FULL, trace=replace(TRACE, joined=True))]
+)
 @pytest.mark.parametrize("major", [2, 3])
 def test_langfuse_takes_the_batch(observation, major):
     adapter = TypeAdapter(IngestionEvent)
@@ -95,7 +99,7 @@ def test_an_embedding_is_one_where_the_server_knows_them():
 def test_every_field_arrives_where_langfuse_looks_for_it():
     trace, generation = (event["body"] for event in events(FULL))
     assert trace == {
-        "id": FULL.trace_id,
+        "id": TRACE.id,
         "timestamp": "2026-11-23T12:14:59.196+00:00",
         "name": "my trace",
         "userId": "ada",
@@ -104,13 +108,13 @@ def test_every_field_arrives_where_langfuse_looks_for_it():
         "release": "r1",
         "version": "v1",
         "environment": "staging",
-        "metadata": FULL.metadata,
+        "metadata": {"provider": "openai"},
         "input": [{"role": "user", "content": "Grüße ✓"}],
         "output": {"role": "assistant", "content": "Hallo"},
     }
     assert generation == {
         "id": FULL.id,
-        "traceId": FULL.trace_id,
+        "traceId": TRACE.id,
         "parentObservationId": "00f067aa0ba902b7",
         "name": "chat/completions",
         "startTime": "2026-11-23T12:14:59.196+00:00",
@@ -134,9 +138,10 @@ def test_every_field_arrives_where_langfuse_looks_for_it():
 
 
 def test_of_a_joined_trace_only_what_the_caller_said_is_told():
-    trace, generation = (e["body"] for e in events(replace(FULL, joined=True, trace_name=None)))
+    joined = replace(FULL, trace=replace(TRACE, joined=True, name=None))
+    trace, generation = (e["body"] for e in events(joined))
     assert set(trace) == {
-        *("id", "userId", "sessionId", "tags", "release", "version", "environment")
+        *("id", "userId", "sessionId", "tags", "release", "version", "environment", "metadata")
     }
     assert {"input", "output", "metadata", "name"} <= set(generation)
 
@@ -155,7 +160,7 @@ def test_the_same_observation_is_the_same_bytes():
 
 
 def test_half_a_character_does_not_break_the_batch():
-    assert json.loads(ingestion.batch(replace(FULL, output='"\ud83d"', user="\udc00"), "x"))
+    assert json.loads(ingestion.batch(replace(FULL, output='"\ud83d"', name="\udc00"), "x"))
 
 
 def test_answers():

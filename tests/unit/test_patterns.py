@@ -11,7 +11,6 @@ import patterns
         r"(?:\d{4}[ -]?){3}\d{4}",
         r"(?i)internal-id: \w+",
         r"\b(?:foo|bar)-\d+\b",
-        r"(?:ab)+",
     ],
 )
 def test_patterns_that_people_use(pattern):
@@ -29,6 +28,8 @@ def test_patterns_that_people_use(pattern):
         (r".*.*.*.*x", "too long"),
         (r"(x+)\1", "too long"),
         (r"(?=(a+)+b)c", "too long"),
+        (r"\w+\w+#", "too long"),
+        (r".*x", "too long"),
         ("[", "no regular expression"),
         ("(?P<n", "no regular expression"),
         ("x{99999999999999}", "no regular expression"),
@@ -46,3 +47,19 @@ def test_patterns_that_are_refused(pattern, reason):
 def test_not_too_many():
     with pytest.raises(ValueError, match="more than 20"):
         patterns.check(["a"] * 21)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("character", "a1 -.@")
+@pytest.mark.parametrize("pattern", [r"\d+X", r"[\w.+-]+@[\w-]+\.[\w.]+", r"\s+$"])
+def test_what_is_accepted_takes_time_in_proportion(pattern, character):
+    """A search that took the square of the length would take an hour."""
+    text = character * 800_000
+    assert len(patterns.remove(text, patterns.check([pattern]), "")) <= len(text)
+
+
+@pytest.mark.parametrize("before", [0, 350, 399, 400, 450, 499, 500, 501, 899, 900, 5000])
+def test_a_match_is_found_wherever_it_lies(before):
+    found = patterns.check([r"\d{3}-\d{4}"])
+    text = "x" * before + "555-1234" + "y" * 700 + "555-9876"
+    assert patterns.remove(text, found, "!") == "x" * before + "!" + "y" * 700 + "!"

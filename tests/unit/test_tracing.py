@@ -2,12 +2,16 @@
 
 import json
 from dataclasses import replace
+from random import Random
+from typing import Any
 
 import pytest
 
 import context
+import ingestion
 from config import Settings
-from tracing import DEFAULT, ERROR, WARNING, Exchange, observe
+from patterns import check
+from tracing import DEFAULT, ERROR, WARNING, Exchange, content_mode, observe
 from vocabulary import Call, Capture, Ending
 
 REQUEST = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "temperature": 1}'
@@ -55,7 +59,7 @@ def test_a_whole_reply():
     assert json.loads(observation.output or "") == {"role": "assistant", "content": "hello"}
     assert observation.usage == {"input": 2, "output": 1, "total": 3}
     assert (observation.level, observation.status_message) == (DEFAULT, None)
-    assert observation.user == "ada"
+    assert observation.trace.user == "ada"
 
 
 def test_a_streamed_reply():
@@ -130,4 +134,112 @@ def test_secrets_of_request_and_deployment_are_taken_out():
     observation = observed(replace(WHOLE, body=json.dumps(reply).encode()), call, request)
     for secret in content.split():
         assert secret not in repr(observation)
-    assert observation.user == "user [redacted]"
+    assert observation.trace.user == "user [redacted]"
+
+
+def batch_size(observation) -> int:
+    return len(ingestion.batch(observation, "generation-create"))
+
+
+def test_of_a_joined_trace_only_what_the_caller_said_is_told():
+    headers = {"x-portkey-trace-id": "t", "langfuse-metadata": '{"team": "search"}'}
+    request = REQUEST.replace(b'"gpt-4o"', b'"gpt-4o", "user": "body"')
+    settings: Any = {"environment": "gw", "release": "worker"}
+    trace = observed(call=replace(CALL, headers=headers), request=request, **settings).trace
+    assert trace.joined
+    assert (trace.name, trace.user, trace.environment, trace.release) == (None,) * 4
+    assert trace.metadata == {"team": "search", "x-portkey-trace-id": "t"}
+    own = observed(call=replace(CALL, headers={}), request=request, **settings).trace
+    assert (own.user, own.environment, own.release) == ("body", "gw", "worker")
+    assert own.metadata["provider"] == "openai"
+
+
+@pytest.mark.parametrize("header", ["x-portkey-metadata", "langfuse-metadata"])
+def test_numbers_that_are_none_in_json_become_text(header):
+    call = replace(CALL, headers={header: '{"a": 1e999, "b": NaN, "c": ' + "9" * 400 + "}"})
+    request = REQUEST.replace(b"1}", b'1e999, "seed": ' + b"9" * 400 + b"}")
+    observation = observed(call=call, request=request)
+    text = ingestion.batch(observation, "generation-create").decode()
+    json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert observation.metadata["a"] == "inf"
+    assert observation.parameters["seed"] == "9" * 400
+
+
+def test_no_field_outgrows_what_langfuse_takes():
+    body = {
+        "model": "m" * 10_000,
+        "messages": [{"role": "user", "content": "1" * 790_000}],
+        "stop": ["x" * 1000] * 700,
+        "user": "u" * 10_000,
+        "metadata": {f"{n:0300}": "v" * 5000 for n in range(300)},
+        **{f"own_{n}": "y" * 900 for n in range(1000)},
+    }
+    reply = {"choices": [{"message": {"role": "assistant", "content": "2" * 790_000}}]}
+    capture = replace(WHOLE, body=json.dumps(reply).encode())
+    observation = observed(capture, request=json.dumps(body).encode(), redact=check(["[0-9]"]))
+    assert batch_size(observation) < 4_400_000
+    assert len(observation.input or "") <= 800_000
+    assert "[redacted]" in (observation.input or "")
+
+
+def test_without_content_nothing_of_it_is_left():
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "SECRET"}],
+        "system": "SECRET",
+        "stop": ["SECRET"],
+        "guided_json": {"SECRET": 1},
+        "temperature": 0.5,
+        "reasoning_effort": "low",
+        "metadata": {"SECRET": "SECRET"},
+        "response_format": {"SECRET": 1},
+    }
+    reply = {"stop_reason": "x", "stop_sequence": "SECRET", "error": {"message": "SECRET"}}
+    request = json.dumps(body).encode()
+    for call in (CALL, replace(CALL, path="/v1/messages")):
+        capture = replace(WHOLE, status=400, body=json.dumps(reply).encode())
+        observation = observed(capture, call, request, content="usage")
+        assert "SECRET" not in repr(observation)
+        assert observation.parameters["temperature"] == 0.5
+    assert observed(request=request, content="usage").parameters == {
+        "temperature": 0.5,
+        "reasoning_effort": "low",
+    }
+
+
+def test_the_gateways_own_words_are_not_overwritten():
+    call = replace(CALL, headers={"x-portkey-metadata": '{"request_id": "mine", "provider": "x"}'})
+    metadata = observed(call=call).metadata
+    assert (metadata["request_id"], metadata["provider"]) == ("mine", "openai")
+
+
+def test_a_sample_of_ids_that_begin_with_a_time():
+    random = Random(4)
+    ids = [f"65a1b2c3{random.getrandbits(96):024x}" for _ in range(1000)]
+    said = [context.read({"x-portkey-trace-id": trace_id}) for trace_id in ids]
+    kept = sum(content_mode(s, Settings(sample_rate=0.25)) == "full" for s in said)
+    assert 200 < kept < 300
+
+
+def test_a_header_that_is_no_secret_takes_nothing_out():
+    call = replace(CALL, headers={"x-portkey-azure-deployment-id": "gpt-4o-2024"})
+    observation = observed(call=call)
+    assert observation.model == "gpt-4o-2024-08-06"
+    assert observation.metadata["request_headers"] == {
+        "x-portkey-azure-deployment-id": "[redacted]"
+    }
+
+
+@pytest.mark.parametrize(
+    "reply", [b'{"embeddings": [[0.125, 0.25]]}', b'{"data": [{"embedding": [0.125']
+)
+def test_vectors_are_never_recorded(reply):
+    call = replace(CALL, path="/v1/embeddings")
+    observation = observed(replace(WHOLE, body=reply, cut=True), call, b'{"input": "x"}')
+    assert "0.125" not in repr(observation)
+
+
+def test_base64_of_a_body_that_was_cut_is_not_recorded():
+    request = b'{"messages": [{"image": "data:image/png;base64,' + b"iVBORw0KGgo" * 1000
+    observation = observed(request=request, size=10**7)
+    assert "iVBORw0KGgo" not in (observation.input or "")
