@@ -231,11 +231,7 @@ def _content(value: Any) -> str:
 
 
 def _patterns(value: Any) -> tuple[re.Pattern[str], ...]:
-    if isinstance(value, str):
-        try:
-            value = strict_json.parse(value)
-        except ValueError:
-            raise ValueError("is not valid JSON") from None
+    value = _json(value)
     if not isinstance(value, list):
         raise ValueError("must be a JSON list of regular expressions")
     return patterns.check(value)
@@ -273,12 +269,17 @@ def _base_url(value: Any, *, allow_http: bool = False) -> str:
     return text
 
 
+def _json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return strict_json.parse(value)
+    except ValueError:
+        raise ValueError("is not valid JSON") from None
+
+
 def _json_object(value: Any) -> dict[str, Any]:
-    if isinstance(value, str):
-        try:
-            value = strict_json.parse(value)
-        except ValueError:
-            raise ValueError("is not valid JSON") from None
+    value = _json(value)
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")
     return value
