@@ -19,16 +19,16 @@ def fit(value: Any, limit: int, clean: Callable[[str], str] = str) -> Any:
     what is left of a text before the note is added.
     """
     text = to_json(value)
-    if _fits(text, limit):
+    if fits(text, limit):
         return value
     longest = limit // 2
     while longest >= SHORTEST_CUT:
         shorter = _shorten(value, longest, clean)
-        if _fits(to_json(shorter), limit):
+        if fits(to_json(shorter), limit):
             return shorter
         longest //= 4
     size = limit // 2
-    while not _fits(to_json(beginning := cut_text(text, size, clean)), limit) and size:
+    while not fits(to_json(beginning := cut_text(text, size, clean)), limit) and size:
         size //= 2
     return beginning
 
@@ -55,7 +55,8 @@ def _shorten(value: Any, length: int, clean: Callable[[str], str]) -> Any:
     return value
 
 
-def _fits(text: str, limit: int) -> bool:
+def fits(text: str, limit: int) -> bool:
+    """Whether a text has at most `limit` bytes in UTF-8."""
     # Nearly every text is so short, or so long, that its bytes need not be counted.
     if 4 * len(text) <= limit:
         return True

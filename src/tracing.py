@@ -13,7 +13,7 @@ import strict_json
 from config import Settings
 from context import CONTENT_MODES, VALUE_LENGTH, Context
 from dialects import media
-from fitting import cut_text, fit
+from fitting import cut_text, fit, fits
 from redaction import Redactor, credentials, recorded_headers, to_json
 from vocabulary import Call, Capture, Ending
 
@@ -145,7 +145,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         if value is None or not full:
             return None
         text = redactor.to_json(fit(value, settings.max_field_bytes, clean))
-        if len(text) * 4 <= settings.max_field_bytes:
+        if fits(text, settings.max_field_bytes):
             return text
         # What was put in a secret's place may have been longer than that.
         return to_json(fit(strict_json.parse(text), settings.max_field_bytes))
