@@ -100,16 +100,16 @@ def _check(pattern: Any, number: int) -> re.Pattern[str]:
 def remove(text: str, patterns: Iterable[re.Pattern[str]], replacement: str) -> str:
     """A text without what the patterns match, as far as a match lies within one piece of it."""
     for pattern in patterns:
-        done, rest = [], text
-        while len(rest) > PIECE:
-            end = PIECE - OVERLAP
-            for match in pattern.finditer(rest, 0, PIECE):
+        done, start = [], 0
+        while len(text) - start > PIECE:
+            piece, end = text[start : start + PIECE], PIECE - OVERLAP
+            for match in pattern.finditer(piece):
                 if match.start() >= end:
                     break  # the next piece shows all of it
                 end = max(end, match.end())
-            done.append(pattern.sub(replacement, rest[:end]))
-            rest = rest[end:]
-        text = "".join((*done, pattern.sub(replacement, rest)))
+            done.append(pattern.sub(replacement, piece[:end]))
+            start += end
+        text = "".join((*done, pattern.sub(replacement, text[start:])))
     return text
 
 

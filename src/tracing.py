@@ -137,7 +137,6 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         output = "[redacted]: its pieces, put together, hold a credential"
     clean = redactor.clean
     full = redactor.searchable and content_mode(said, settings) == "full"
-    streamed = completion.streamed
     level, status_message = _verdict(capture, completion, full)
     name = said.name or call.path.removeprefix("/v1/")
 
@@ -172,7 +171,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         started=exchange.started,
         ended=capture.ended,
         # The first bytes of a whole reply come when all of it is there: they tell nothing.
-        completion_started=capture.first_byte if streamed else None,
+        completion_started=capture.first_byte if completion.streamed else None,
         model=clean((completion.model or prompt.model or "")[:VALUE_LENGTH] or None),
         parameters=_parameters(prompt, completion, full, clean),
         input=content(prompt.input),

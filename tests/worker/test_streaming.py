@@ -157,6 +157,16 @@ def leave(stage: Stage, provider: Provider, headers: dict[str, str], until: byte
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+async def until_aborted(provider: Provider) -> None:
+    """Say nothing more, and tell the test when the gateway has given up."""
+    provider.gate("asked").set()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        provider.gate("aborted").set()
+        raise
+
+
 @pytest.fixture
 def patient(provider: Provider) -> Provider:
     """A provider that says two words and then, until it is aborted, nothing that counts."""
@@ -207,12 +217,7 @@ def test_a_client_that_leaves_aborts_an_untraced_stream(stage_with, patient: Pro
 
 def test_a_client_that_leaves_before_the_reply_is_traced(stage: Stage, provider: Provider):
     async def script(request):
-        provider.gate("asked").set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            provider.gate("aborted").set()
-            raise
+        await until_aborted(provider)
         return web.Response()
 
     provider.script = script
@@ -288,12 +293,7 @@ def test_beyond_the_limit_a_client_that_leaves_is_told_apart(stage_with, provide
     async def script(request):
         response = await begin(request)
         await response.write(delta("x" * 30_000) + b": the end\n\n")
-        provider.gate("asked").set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            provider.gate("aborted").set()
-            raise
+        await until_aborted(provider)
         return response
 
     provider.script = script
