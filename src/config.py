@@ -54,8 +54,12 @@ VARIABLES = (
 
 @dataclass(frozen=True)
 class Destination:
-    """A Langfuse project: where observations go, and with which credentials."""
+    """A Langfuse project: where observations go, and with which credentials.
 
+    Its name may stand where its keys may not.
+    """
+
+    name: str
     base_url: str
     public_key: str
     secret_key: str = field(repr=False)
@@ -179,7 +183,7 @@ def _destination(reader: _Reader) -> Destination | None:
     base_url = reader.get(name, lambda value: _base_url(value, allow_http=allow_http), None) or (
         None if reader.env.get(name) else "https://cloud.langfuse.com"
     )
-    return Destination(base_url, public_key, secret_key) if base_url else None
+    return Destination("default", base_url, public_key, secret_key) if base_url else None
 
 
 def _text(value: Any) -> str:

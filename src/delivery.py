@@ -20,9 +20,7 @@ class Post(Protocol):
 
 async def deliver(observation: Observation, settings: Settings, post: Post) -> None:
     """Send an observation to the deployment's Langfuse; one log line where that fails."""
-    destination = settings.destination
-    if destination is None:
-        return
+    destination = observation.destination
     best, *others = ingestion.kinds(observation)
     delivery = await _send(observation, best, destination, settings, post)
     for kind in others:

@@ -18,7 +18,7 @@ import providers
 import redaction
 import rewriting
 import tracing
-from config import VERSION, Settings
+from config import VERSION, Destination, Settings
 from logs import log
 from vocabulary import (
     Answer,
@@ -122,7 +122,7 @@ async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
         return errors.answer(body, call.path)
     if settings.destination is None:
         return await _proxy(call, upstream, body, platform)
-    return await _proxy_traced(call, upstream, body, settings, platform)
+    return await _proxy_traced(call, upstream, body, settings.destination, settings, platform)
 
 
 def _about(call: Call, settings: Settings) -> Answer:
@@ -173,7 +173,12 @@ async def _proxy(call: Call, upstream: UpstreamCall, body: Body | None, platform
 
 
 async def _proxy_traced(
-    call: Call, upstream: UpstreamCall, body: Body, settings: Settings, platform: Platform
+    call: Call,
+    upstream: UpstreamCall,
+    body: Body,
+    destination: Destination,
+    settings: Settings,
+    platform: Platform,
 ) -> Any:
     """The same, and let the exchange become an observation once it has ended."""
     said = context.read(call.headers)
@@ -190,6 +195,7 @@ async def _proxy_traced(
         exchange = tracing.Exchange(
             call=call,
             context=said,
+            destination=destination,
             provider=upstream.provider,
             request=body.read(settings.max_capture_bytes),
             request_size=body.size,

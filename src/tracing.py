@@ -10,7 +10,7 @@ from typing import Any
 
 import dialects
 import strict_json
-from config import Settings
+from config import Destination, Settings
 from context import CONTENT_MODES, VALUE_LENGTH, Context
 from dialects import media
 from fitting import cut_text, fit, fits
@@ -46,6 +46,7 @@ class Exchange:
 
     call: Call
     context: Context
+    destination: Destination
     provider: str
     request: bytes
     request_size: int
@@ -82,6 +83,7 @@ class Observation:
     """
 
     id: str
+    destination: Destination
     trace: Trace
     parent_id: str | None
     type: str
@@ -164,6 +166,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     )
     return Observation(
         id=said.observation_id,
+        destination=exchange.destination,
         trace=trace,
         parent_id=said.parent_id,
         type=dialect.OBSERVATION_TYPE,

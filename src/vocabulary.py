@@ -1,7 +1,7 @@
 """The words that the rooms share: what comes in, what goes out, and what is answered instead."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -54,6 +54,43 @@ class Received:
     status: int
     headers: Mapping[str, str]
     text: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a batch that a server may judge by itself: an ingestion event, or a span.
+
+    `text` is its JSON. `alternative` is sent in its place where a server refuses it.
+    """
+
+    id: str
+    text: str
+    alternative: "Part | None" = None
+
+
+class Fate(StrEnum):
+    """What an answer of Langfuse's says became of a batch, or of a part of it."""
+
+    STORED = "stored"
+    LATER = "later"  # the same bytes may be taken another time
+    MALFORMED = "malformed"  # something in it will never be taken
+    TOO_LARGE = "too large"
+    NOT_SPOKEN = "not spoken"  # this server wants the other protocol
+    MISCONFIGURED = "misconfigured"  # wrong keys, or not Langfuse: nothing to gain by repeating
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an answer says became of a batch.
+
+    `fate` is that of every part but those in `parts`, by id. `reason` says why, where it is not
+    stored. `after` is how many seconds the server wants to be left alone, where it says so.
+    """
+
+    fate: Fate
+    reason: str = ""
+    after: float | None = None
+    parts: Mapping[str, "Verdict"] = field(default_factory=dict)
 
 
 class Ending(StrEnum):

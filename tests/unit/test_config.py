@@ -19,7 +19,7 @@ def test_langfuse_keys_turn_tracing_on():
     settings = load(KEYS)
     assert settings.destination
     assert settings.destination == config.Destination(
-        "https://cloud.langfuse.com", "pk-lf-1", "sk-lf-1"
+        "default", "https://cloud.langfuse.com", "pk-lf-1", "sk-lf-1"
     )
     assert settings.secrets == (PUBLIC, SECRET, settings.destination.credential)
     assert SECRET not in repr(settings)

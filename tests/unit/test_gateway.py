@@ -11,7 +11,7 @@ import gateway
 from config import Destination, Settings
 from vocabulary import Answer, BodyTooLarge, Call, Capture, Ending, NetworkError, Received
 
-DESTINATION = Destination("https://langfuse.example", "pk-lf-1", "sk-lf-1234567890")
+DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1234567890")
 TRACED = Settings(destination=DESTINATION)
 CHAT = b'{"model": "m", "messages": []}'
 

@@ -8,6 +8,7 @@ from langfuse.api.ingestion.types import IngestionEvent
 from pydantic import TypeAdapter
 
 import ingestion
+from config import Destination
 from local import inbox_ingestion
 from tracing import Observation, Trace
 from vocabulary import Received
@@ -26,6 +27,7 @@ TRACE = Trace(
 )
 FULL = Observation(
     id="b7ad6b7169203331",
+    destination=Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1"),
     trace=TRACE,
     parent_id="00f067aa0ba902b7",
     type="generation",

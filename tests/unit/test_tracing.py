@@ -9,7 +9,7 @@ import pytest
 
 import context
 import ingestion
-from config import Settings
+from config import Destination, Settings
 from patterns import check
 from tracing import DEFAULT, ERROR, WARNING, Exchange, content_mode, observe
 from vocabulary import Call, Capture, Ending
@@ -35,6 +35,7 @@ WHOLE = Capture(
     Ending.COMPLETE, 1002.5, 200, "application/json", json.dumps(REPLY).encode(), first_byte=1002.0
 )
 STREAMED = replace(WHOLE, content_type="text/event-stream; charset=utf-8", body=STREAM)
+DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1")
 CALL = Call("POST", "/v1/chat/completions", "", {"x-portkey-user-id": "ada"})
 
 
@@ -42,7 +43,8 @@ def observed(
     capture: Capture = WHOLE, call: Call = CALL, request: bytes = REQUEST, size: int = 0, **settings
 ):
     said = context.read(call.headers)
-    exchange = Exchange(call, said, "openai", request, size or len(request), 1000.0, capture)
+    size = size or len(request)
+    exchange = Exchange(call, said, DESTINATION, "openai", request, size, 1000.0, capture)
     return observe(exchange, Settings(secrets=("sk-lf-the-deployments",), **settings))
 
 
