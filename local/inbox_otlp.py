@@ -151,10 +151,12 @@ def _keep_span(
     attributes: Attributes = span["attributes"]
     trace_id, span_id = span["traceId"].lower(), span["spanId"].lower()
     start = int(span["startTimeUnixNano"])
+    parent = (span.get("parentSpanId") or "").lower() or None
     trace = _trace_fields(attributes, resource)
+    observation = _observation_fields(attributes, span.get("status") or {})
     fields = {
         "trace_id": trace_id,
-        "parent_id": (span.get("parentSpanId") or "").lower() or None,
+        "parent_id": parent,
         "name": span["name"],
         "start_time": _iso(start),
         "end_time": _iso(int(span["endTimeUnixNano"])),
@@ -165,18 +167,20 @@ def _keep_span(
         "session_id": trace.get("session_id"),
         "tags": trace.get("tags"),
         "release": trace.get("release"),
-        **_observation_fields(attributes, span.get("status") or {}),
+        **observation,
     }
+    if parent is None:
+        # What the root says is said of the trace, wherever its trace attributes say nothing else.
+        said = {
+            "name": span["name"],
+            "input": observation["input"],
+            "output": observation["output"],
+        }
+        metadata = trace.get("metadata", {}) | observation["metadata"]
+        trace = {k: v for k, v in said.items() if v is not None} | trace | {"metadata": metadata}
     unknown = {name: value for name, value in attributes.items() if not _is_known(name)}
-    fields["metadata"] |= {
-        name: value
-        for name, value in {
-            "attributes": unknown,
-            "resourceAttributes": resource,
-            "scope": scope,
-        }.items()
-        if value
-    }
+    about = {"attributes": unknown, "resourceAttributes": resource, "scope": scope}
+    fields["metadata"] = observation["metadata"] | {k: v for k, v in about.items() if v}
     raw = span | {"resource": resource, "scope": scope}
     order = (False, start / 1e9)
     store.replace_observation(span_id, Part(span_id, order, fields, raw, "otlp"))
@@ -190,8 +194,8 @@ def _iso(nanoseconds: int) -> str:
     return f"{date:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
 
 
-_TRACE_METADATA = "langfuse.trace.metadata."
-_METADATA = "langfuse.observation.metadata."
+_TRACE_METADATA = "langfuse.trace.metadata"
+_METADATA = "langfuse.observation.metadata"
 
 
 def _trace_fields(attributes: Attributes, resource: Attributes) -> dict[str, Any]:
@@ -205,7 +209,7 @@ def _trace_fields(attributes: Attributes, resource: Attributes) -> dict[str, Any
         "session_id": attributes.get("session.id", attributes.get("langfuse.session.id")),
         "tags": _json(tags) if isinstance(tags, str) else tags,
         "public": attributes.get("langfuse.trace.public"),
-        "metadata": _under(_TRACE_METADATA, attributes),
+        "metadata": _metadata(_TRACE_METADATA, attributes),
         "input": _json(attributes.get("langfuse.trace.input")),
         "output": _json(attributes.get("langfuse.trace.output")),
         "release": attributes.get("langfuse.release", resource.get("langfuse.release")),
@@ -234,14 +238,20 @@ def _observation_fields(attributes: Attributes, status: dict[str, Any]) -> dict[
         "type": TYPES.get(str(kind), "SPAN") if kind or not model else "GENERATION",
         "completion_start_time": started if is_time(started) else None,
         "model": model,
-        "model_parameters": _json_object(own("model.parameters")),
+        "model_parameters": {
+            name: value
+            if isinstance(value, str | int | float) and not isinstance(value, bool)
+            # The server makes a text of every other.
+            else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            for name, value in _json_object(own("model.parameters")).items()
+        },
         "input": _json(own("input")),
         "output": _json(own("output")),
         "usage": _usage(attributes),
         "cost": _json_object(own("cost_details")),
         "level": level if level in LEVELS else ("ERROR" if failed else "DEFAULT"),
         "status_message": own("status_message") or status.get("message"),
-        "metadata": _under(_METADATA, attributes),
+        "metadata": _metadata(_METADATA, attributes),
         "prompt_name": own("prompt.name"),
         "prompt_version": int(version) if str(version).isdigit() else None,
     }
@@ -268,13 +278,14 @@ def _usage(attributes: Attributes) -> dict[str, int]:
     return usage_details(details)
 
 
-def _under(prefix: str, attributes: Attributes) -> dict[str, Any]:
-    """The attributes that begin with the prefix, by the rest of their names."""
-    return {
-        name.removeprefix(prefix): _structure(value)
-        for name, value in attributes.items()
-        if name.startswith(prefix)
+def _metadata(name: str, attributes: Attributes) -> dict[str, Any]:
+    """The object in the attribute of that name, and every attribute below the name."""
+    below = {
+        key.removeprefix(f"{name}."): _structure(value)
+        for key, value in attributes.items()
+        if key.startswith(f"{name}.")
     }
+    return _json_object(attributes.get(name)) | below
 
 
 def _structure(value: Any) -> Any:
