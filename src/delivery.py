@@ -7,7 +7,7 @@ import ingestion
 from config import VERSION, Destination, Settings
 from logs import log
 from tracing import Observation
-from vocabulary import NetworkError, Received
+from vocabulary import Fate, NetworkError, Part, Received, Verdict
 
 
 class Post(Protocol):
@@ -20,32 +20,33 @@ class Post(Protocol):
 
 async def deliver(observation: Observation, settings: Settings, post: Post) -> None:
     """Send an observation to the deployment's Langfuse; one log line where that fails."""
-    destination = observation.destination
-    best, *others = ingestion.kinds(observation)
-    delivery = await _send(observation, best, destination, settings, post)
-    for kind in others:
-        if delivery.refused:
-            delivery = await _send(observation, kind, destination, settings, post)
-    if not delivery.delivered:
-        log("trace_not_delivered", reason=delivery.reason, trace_id=observation.trace.id)
+    parts = ingestion.parts(observation)
+    verdict = await _send(observation, parts, settings, post)
+    if others := [part.alternative for part in parts if part.id in verdict.parts]:
+        parts = tuple(part for part in others if part)
+        verdict = await _send(observation, parts, settings, post) if parts else verdict
+    reason = verdict.reason or "; ".join(refused.reason for refused in verdict.parts.values())
+    if verdict.fate is not Fate.STORED or verdict.parts:
+        log("trace_not_delivered", reason=reason, trace_id=observation.trace.id)
 
 
 async def _send(
-    observation: Observation, kind: str, destination: Destination, settings: Settings, post: Post
-) -> ingestion.Delivery:
+    observation: Observation, parts: tuple[Part, ...], settings: Settings, post: Post
+) -> Verdict:
+    destination = observation.destination
     url = destination.base_url + ingestion.PATH
-    batch = ingestion.batch(observation, kind)
     try:
+        batch = ingestion.body(parts)
         answer = await post(url, _headers(destination), batch, settings.timeout)
     except NetworkError as error:
-        return ingestion.Delivery(False, f"Langfuse could not be reached: {error}")
-    return ingestion.read_answer(answer)
+        return Verdict(Fate.LATER, f"Langfuse could not be reached: {error}")
+    return ingestion.read_answer(answer, parts, observation.ended)
 
 
 def _headers(destination: Destination) -> dict[str, str]:
     return {
         "authorization": f"Basic {destination.credential}",
-        "content-type": "application/json",
+        **ingestion.HEADERS,
         "x-langfuse-public-key": destination.public_key,
         # Never a Langfuse SDK's name: the server behaves by it.
         "x-langfuse-sdk-name": "langfuse-ai-gateway",

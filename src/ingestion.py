@@ -1,55 +1,33 @@
-"""Langfuse's ingestion batches: an observation to events, and Langfuse's answer to a `Delivery`.
+"""Langfuse's ingestion batches, the protocol of v2 and v3: observations to events, and answers.
 
 `POST /api/public/ingestion`, https://api.reference.langfuse.com/#tag/ingestion
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import strict_json
-from fitting import cut_text
+from redaction import to_json
 from tracing import Observation
-from vocabulary import Received
+from vocabulary import Fate, Part, Received, Verdict
+from wire import FOREIGN, inclusive_usage, iso_time, read_status, verdict
 
-REASON_LENGTH = 300
 PATH = "/api/public/ingestion"
+HEADERS: Mapping[str, str] = {"content-type": "application/json"}
+# "Batch sizes are limited to 3.5 MB in total." (the reference above)
+MAX_BYTES = 3_500_000
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """What became of a batch: delivered, or why not.
+def parts(observation: Observation) -> tuple[Part, ...]:
+    """The events of an observation: its trace's and its own.
 
-    `refused` is set where the server took the batch and refused an event of it.
-    """
-
-    delivered: bool
-    reason: str = ""
-    refused: bool = False
-
-
-def kinds(observation: Observation) -> tuple[str, ...]:
-    """The types of event that may carry an observation, the best first.
-
-    Langfuse v2 refuses the newer types; a generation it takes always.
-    """
-    newer = ("embedding-create",) if observation.type == "embedding" else ()
-    return (*newer, "generation-create")
-
-
-def batch(observation: Observation, kind: str) -> bytes:
-    """The body of `POST /api/public/ingestion` for one observation, as an event of this kind, and
-    its trace.
-
-    The same observation always gives the same bytes, ids included, so that a batch that is sent
-    again stores nothing twice. Absent fields are left out: a null would overwrite a stored value.
+    The same observation always gives the same events, ids included, so that one that is sent again
+    is stored once. Absent fields are left out: a null would overwrite a stored value.
     """
     told = observation.trace
     trace = {
         "id": told.id,
-        "timestamp": None if told.joined else _time(observation.started),
+        "timestamp": None if told.joined else iso_time(observation.started),
         "name": told.name,
         "userId": told.user,
         "sessionId": told.session,
@@ -59,17 +37,18 @@ def batch(observation: Observation, kind: str) -> bytes:
         "environment": told.environment,
         "metadata": told.metadata,
     }
+    usage = inclusive_usage(observation.usage)
     generation = {
         "id": observation.id,
         "traceId": told.id,
         "parentObservationId": observation.parent_id,
         "name": observation.name,
-        "startTime": _time(observation.started),
-        "endTime": _time(observation.ended),
-        "completionStartTime": _time(observation.completion_started),
+        "startTime": iso_time(observation.started),
+        "endTime": iso_time(observation.ended),
+        "completionStartTime": iso_time(observation.completion_started),
         "model": observation.model,
         "modelParameters": observation.parameters,
-        "usage": _inclusive_usage(observation.usage),
+        "usage": {**usage, "unit": "TOKENS"} if usage else None,
         "usageDetails": observation.usage,
         "costDetails": observation.cost,
         "level": observation.level,
@@ -81,32 +60,76 @@ def batch(observation: Observation, kind: str) -> bytes:
         "metadata": observation.metadata,
     }
     content = _content(observation)
-    events = (
-        # The content of a trace that the caller made is the caller's to say.
-        _event("trace-create", trace, "" if told.joined else content, observation),
-        _event(kind, generation, content, observation),
-    )
-    return f'{{"batch":[{",".join(events)}]}}'.encode("utf-8", "replace")
+    own = _event("generation-create", generation, content, observation)
+    if observation.type == "embedding":
+        # Langfuse v2 refuses this type, but takes any observation as a generation.
+        own = _event("embedding-create", generation, content, observation, alternative=own)
+    # The content of a trace that the caller made is the caller's to say.
+    return _event("trace-create", trace, "" if told.joined else content, observation), own
 
 
-def read_answer(answer: Received) -> Delivery:
-    """What the answer to a batch says became of it."""
-    if 300 <= answer.status < 400:
-        location = answer.headers.get("location", "nowhere").partition("?")[0]
-        return Delivery(False, f"redirected to {location}: is LANGFUSE_BASE_URL right?")
-    if answer.status in (401, 403):
-        return Delivery(False, f"HTTP {answer.status}: are the Langfuse keys right?")
-    if answer.status not in (200, 201, 207):
-        return Delivery(False, f"HTTP {answer.status}")
+def body(parts: Sequence[Part]) -> bytes:
+    """The body of the request that carries these events."""
+    return f'{{"batch":[{",".join(part.text for part in parts)}]}}'.encode("utf-8", "replace")
+
+
+def read_answer(answer: Received, parts: Sequence[Part], now: float) -> Verdict:
+    """What the answer to these events says became of each. Never raises.
+
+    `now` is the time in seconds since the epoch.
+    """
+    judged = read_status(answer, now)
+    if judged is not None:
+        return judged
     try:
-        body = strict_json.parse(answer.text)
-        errors = body["errors"]
-        refused = [f"{error.get('status')} {error.get('message')}" for error in errors]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return Delivery(False, "the answer is not Langfuse's: is LANGFUSE_BASE_URL right?")
-    # A server may quote the event that it refuses, of which nothing belongs in a log.
-    reason = cut_text("refused: " + "; ".join(refused), REASON_LENGTH) if refused else ""
-    return Delivery(not refused, reason, refused=bool(refused))
+        results = strict_json.parse(answer.text)
+        stored = _by_id(results["successes"])
+        errors = _by_id(results["errors"])
+        refusals = {event: _refusal(error) for event, error in errors.items()}
+    except (ValueError, TypeError, KeyError):
+        return FOREIGN
+    ids = dict.fromkeys(part.id for part in parts)
+    # Of an event whose id it could not read Langfuse says "unknown".
+    stray = next((error for error in errors if error not in ids), None)
+    blamed = {
+        event: event if event in errors else stray
+        for event in ids
+        if event in errors or event not in stored
+    }
+    refused = [errors[error] for error in blamed.values() if error is not None]
+    if len(refused) == len(ids) > 0 and _not_spoken(refused, parts):
+        reasons = dict.fromkeys(refusal.reason for refusal in refusals.values())
+        return verdict(Fate.NOT_SPOKEN, "; ".join(reasons))
+    unanswered = verdict(Fate.LATER, "not in the answer")
+    return Verdict(
+        Fate.STORED,
+        parts={
+            event: unanswered if error is None else refusals[error]
+            for event, error in blamed.items()
+        },
+    )
+
+
+def _not_spoken(errors: Sequence[Mapping[str, Any]], parts: Sequence[Part]) -> bool:
+    """Whether a server that refused every event takes none of them in whatever form, as v4 does."""
+    if any(error["status"] != 400 for error in errors):
+        return False
+    said = (f"{error.get('message')} {error.get('error')}" for error in errors)
+    return not any(part.alternative for part in parts) or any("not accepted" in s for s in said)
+
+
+def _by_id(results: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(results, list):
+        raise TypeError("a list was expected")
+    return {result["id"]: result for result in results}
+
+
+def _refusal(error: Mapping[str, Any]) -> Verdict:
+    status = error["status"]
+    later = status == 429 or status >= 500
+    return verdict(
+        Fate.LATER if later else Fate.MALFORMED, f"{status} {error.get('message', '')}".strip()
+    )
 
 
 def _content(observation: Observation) -> str:
@@ -115,32 +138,15 @@ def _content(observation: Observation) -> str:
     return "".join(f',"{name}":{text}' for name, text in texts if text is not None)
 
 
-def _event(kind: str, body: Mapping[str, Any], content: str, observation: Observation) -> str:
-    present = {name: value for name, value in body.items() if value not in (None, {}, [])}
-    envelope = {
-        "id": f"{observation.id}-{kind}",
-        "type": kind,
-        "timestamp": _time(observation.ended),
-    }
-    return f'{_json(envelope)[:-1]},"body":{_json(present)[:-1]}{content}}}}}'
-
-
-def _inclusive_usage(usage: Mapping[str, int]) -> dict[str, Any] | None:
-    # Langfuse v2 knows only these counts, and only as sums of all parts.
-    if not usage:
-        return None
-    sums = {
-        side: sum(count for name, count in usage.items() if name.startswith(side))
-        for side in ("input", "output")
-    }
-    return {**sums, "total": usage.get("total", sum(sums.values())), "unit": "TOKENS"}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _time(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+def _event(
+    kind: str,
+    fields: Mapping[str, Any],
+    content: str,
+    observation: Observation,
+    alternative: Part | None = None,
+) -> Part:
+    present = {name: value for name, value in fields.items() if value not in (None, {}, [])}
+    event_id = f"{observation.id}-{kind}"
+    envelope = {"id": event_id, "type": kind, "timestamp": iso_time(observation.ended)}
+    text = f'{to_json(envelope)[:-1]},"body":{to_json(present)[:-1]}{content}}}}}'
+    return Part(event_id, text, alternative)

@@ -2,76 +2,24 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from langfuse.api.ingestion.types import IngestionEvent
 from pydantic import TypeAdapter
 
 import ingestion
-from config import Destination
 from local import inbox_ingestion
-from tracing import Observation, Trace
-from vocabulary import Received
+from tests.unit.samples import EMPTY, FULL, JOINED, TRACE
+from tracing import Observation
+from vocabulary import Fate, Received, Verdict
+from wire import REASON_LENGTH
 
-TRACE = Trace(
-    id="0af7651916cd43dd8448eb211c80319c",
-    joined=False,
-    name="my trace",
-    user="ada",
-    session="s1",
-    tags=("a", "b"),
-    environment="staging",
-    release="r1",
-    version="v1",
-    metadata={"provider": "openai"},
-)
-FULL = Observation(
-    id="b7ad6b7169203331",
-    destination=Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1"),
-    trace=TRACE,
-    parent_id="00f067aa0ba902b7",
-    type="generation",
-    name="chat/completions",
-    started=1795436099.196,
-    ended=1795436100.708,
-    completion_started=1795436099.5,
-    model="gpt-4o-mini-2024-07-18",
-    parameters={"temperature": 0.5, "stop": ["a", "b"], "stream": True, "seed": 7},
-    input='[{"role":"user","content":"Grüße ✓"}]',
-    output='{"role":"assistant","content":"Hallo"}',
-    usage={"input": 7, "input_cached_tokens": 3, "output": 2, "total": 12},
-    cost={"total": 0.25},
-    level="ERROR",
-    status_message="HTTP 500: oops",
-    metadata={"provider": "openai", "streamed": True, "latency_ms": 1512},
-    environment="staging",
-    version="v1",
-    prompt_name="greeting",
-    prompt_version=3,
-)
-EMPTY = replace(
-    FULL,
-    completion_started=None,
-    model=None,
-    parameters={},
-    input=None,
-    output=None,
-    usage={},
-    cost={},
-    level="DEFAULT",
-    status_message=None,
-    metadata={},
-    trace=Trace("0" * 31 + "1", False, None, None, None, (), None, None, None, {}),
-    parent_id=None,
-    environment=None,
-    version=None,
-    prompt_name=None,
-    prompt_version=None,
-)
+ADAPTER = TypeAdapter(IngestionEvent)
 
 
-def events(observation: Observation, kind: str = "generation-create") -> list[dict]:
-    return json.loads(ingestion.batch(observation, kind))["batch"]
+def events(observation: Observation) -> list[dict[str, Any]]:
+    return json.loads(ingestion.body(ingestion.parts(observation)))["batch"]
 
 
 @pytest.mark.parametrize(
@@ -79,38 +27,43 @@ def events(observation: Observation, kind: str = "generation-create") -> list[di
 )
 @pytest.mark.parametrize("major", [2, 3])
 def test_langfuse_takes_the_batch(observation, major):
-    adapter = TypeAdapter(IngestionEvent)
     batch = events(observation)
     assert [event["type"] for event in batch] == ["trace-create", "generation-create"]
+    assert [part.alternative for part in ingestion.parts(observation)] == [None, None]
     for event in batch:
-        adapter.validate_python(event)
+        ADAPTER.validate_python(event)
         assert inbox_ingestion.problem(event, major) is None
 
 
 def test_an_embedding_is_one_where_the_server_knows_them():
-    embedding = replace(FULL, type="embedding")
-    assert ingestion.kinds(embedding) == ("embedding-create", "generation-create")
-    assert ingestion.kinds(FULL) == ("generation-create",)
-    event = events(embedding, "embedding-create")[1]
-    # The package has no model of its own for it: the body is a generation's.
-    TypeAdapter(IngestionEvent).validate_python({**event, "type": "generation-create"})
-    assert inbox_ingestion.problem(event, 3) is None
-    assert inbox_ingestion.problem(event, 2) is not None
+    _, part = ingestion.parts(JOINED)
+    assert part.alternative
+    embedding, generation = json.loads(part.text), json.loads(part.alternative.text)
+    assert (embedding["type"], generation["type"]) == ("embedding-create", "generation-create")
+    assert embedding["body"] == generation["body"]
+    assert (embedding["id"], generation["id"]) == (part.id, part.alternative.id)
+    assert part.id != part.alternative.id
+    # Langfuse's package has no model of its own for it: the body is a generation's.
+    ADAPTER.validate_python(generation)
+    assert inbox_ingestion.problem(embedding, 3) is None
+    assert inbox_ingestion.problem(embedding, 2) is not None
+    assert inbox_ingestion.problem(generation, 2) is None
 
 
 def test_every_field_arrives_where_langfuse_looks_for_it():
-    trace, generation = (event["body"] for event in events(FULL))
+    observation = replace(FULL, parent_id="00f067aa0ba902b7")
+    trace, generation = (event["body"] for event in events(observation))
     assert trace == {
         "id": TRACE.id,
         "timestamp": "2026-11-23T12:14:59.196+00:00",
         "name": "my trace",
         "userId": "ada",
         "sessionId": "s1",
-        "tags": ["a", "b"],
+        "tags": ["a", "b,c"],
         "release": "r1",
         "version": "v1",
         "environment": "staging",
-        "metadata": {"provider": "openai"},
+        "metadata": FULL.metadata,
         "input": [{"role": "user", "content": "Grüße ✓"}],
         "output": {"role": "assistant", "content": "Hallo"},
     }
@@ -154,29 +107,153 @@ def test_absent_fields_are_left_out():
         assert not {"userId", "model", "usage", "input", "output"} & set(event["body"])
 
 
-def test_the_same_observation_is_the_same_bytes():
-    assert ingestion.batch(FULL, "x") == ingestion.batch(replace(FULL), "x")
-    ids = {event["id"] for event in events(FULL)}
+def test_every_observation_has_events_of_its_own():
+    ids = {part.id for part in ingestion.parts(FULL)}
     assert len(ids) == 2
-    assert ids.isdisjoint(event["id"] for event in events(replace(FULL, id="0" * 16)))
+    assert ids.isdisjoint(part.id for part in ingestion.parts(replace(FULL, id="0" * 16)))
 
 
-def test_half_a_character_does_not_break_the_batch():
-    assert json.loads(ingestion.batch(replace(FULL, output='"\ud83d"', name="\udc00"), "x"))
+# What the answers below are about.
+PARTS = ingestion.parts(FULL)
+TRACE_ID, OWN_ID = (part.id for part in PARTS)
+STORED = Verdict(Fate.STORED)
+MISSING = Verdict(Fate.LATER, "not in the answer")
+NOT_ACCEPTED = "Event type not accepted"
+FOREIGN = Verdict(Fate.MISCONFIGURED, "the answer is not Langfuse's: is LANGFUSE_BASE_URL right?")
 
 
-def test_answers():
-    def read(status, text="", **headers):
-        return ingestion.read_answer(Received(status, headers, text))
+def taken(*ids: str) -> list[dict[str, Any]]:
+    return [{"id": event, "status": 201} for event in ids]
 
-    taken = read(207, '{"successes": [{"id": "a", "status": 201}], "errors": []}')
-    assert taken.delivered
-    refused = read(207, '{"successes": [], "errors": [{"id": "a", "status": 400, "message": "m"}]}')
-    assert not refused.delivered
-    assert "400 m" in refused.reason
-    assert "LANGFUSE_BASE_URL" in read(302, location="https://login.example").reason
-    assert "https://login.example" in read(302, location="https://login.example").reason
-    for status in (401, 403, 404, 413, 500, 503):
-        assert str(status) in read(status, "<html>").reason
-    for text in ("", "<html>", "[]", "null", '{"errors": 7}', '{"errors": [7]}', "[" * 100_000):
-        assert not read(200, text).delivered
+
+def refused(*ids: str, status: int = 400, message: str = "Invalid") -> list[dict[str, Any]]:
+    return [{"id": event, "status": status, "message": message} for event in ids]
+
+
+def read(successes: Any, errors: Any, parts=PARTS, status: int = 207) -> Verdict:
+    text = json.dumps({"successes": successes, "errors": errors})
+    return ingestion.read_answer(Received(status, {}, text), parts, 0)
+
+
+def partly(**parts: Verdict) -> Verdict:
+    ids = {"trace": TRACE_ID, "own": OWN_ID}
+    return Verdict(Fate.STORED, parts={ids[name]: judged for name, judged in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("successes", "errors", "verdict"),
+    [
+        (taken(TRACE_ID, OWN_ID), [], STORED),
+        (taken(TRACE_ID, OWN_ID, "another"), [], STORED),
+        (
+            taken(TRACE_ID),
+            refused(OWN_ID),
+            partly(own=Verdict(Fate.MALFORMED, "400 Invalid")),
+        ),
+        (
+            taken(TRACE_ID),
+            refused(OWN_ID, status=500, message="oops"),
+            partly(own=Verdict(Fate.LATER, "500 oops")),
+        ),
+        (
+            taken(OWN_ID),
+            refused(TRACE_ID, status=429, message=""),
+            partly(trace=Verdict(Fate.LATER, "429")),
+        ),
+        # An error counts more than a success.
+        (
+            taken(TRACE_ID, OWN_ID),
+            refused(OWN_ID, status=401, message="no"),
+            partly(own=Verdict(Fate.MALFORMED, "401 no")),
+        ),
+        ([], [], partly(trace=MISSING, own=MISSING)),
+        (taken(OWN_ID), [], partly(trace=MISSING)),
+        # Langfuse could not read whose error it is.
+        (
+            taken(TRACE_ID),
+            refused("unknown"),
+            partly(own=Verdict(Fate.MALFORMED, "400 Invalid")),
+        ),
+        (
+            taken(TRACE_ID),
+            refused("unknown", status=503),
+            partly(own=Verdict(Fate.LATER, "503 Invalid")),
+        ),
+        (taken(TRACE_ID, OWN_ID), refused("unknown"), STORED),
+        (
+            [],
+            refused(TRACE_ID, OWN_ID, message=NOT_ACCEPTED),
+            Verdict(Fate.NOT_SPOKEN, f"400 {NOT_ACCEPTED}"),
+        ),
+        ([], refused("unknown", "unknown"), Verdict(Fate.NOT_SPOKEN, "400 Invalid")),
+        (
+            [],
+            refused(TRACE_ID) + refused(OWN_ID, message="no"),
+            Verdict(Fate.NOT_SPOKEN, "400 Invalid; 400 no"),
+        ),
+        (
+            [],
+            refused(TRACE_ID, message=NOT_ACCEPTED) + refused(OWN_ID, status=500, message="x"),
+            partly(
+                trace=Verdict(Fate.MALFORMED, f"400 {NOT_ACCEPTED}"),
+                own=Verdict(Fate.LATER, "500 x"),
+            ),
+        ),
+        (
+            [],
+            refused(TRACE_ID, message=NOT_ACCEPTED),
+            partly(trace=Verdict(Fate.MALFORMED, f"400 {NOT_ACCEPTED}"), own=MISSING),
+        ),
+        (
+            taken(OWN_ID),
+            refused(TRACE_ID, message=NOT_ACCEPTED),
+            partly(trace=Verdict(Fate.MALFORMED, f"400 {NOT_ACCEPTED}")),
+        ),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 201, 207])
+def test_an_answer_is_read_event_by_event(successes, errors, verdict, status):
+    assert read(successes, errors, status=status) == verdict
+
+
+def test_what_has_an_alternative_is_not_given_up_before_that_was_tried():
+    parts = ingestion.parts(JOINED)
+    ids = [part.id for part in parts]
+    both = read([], refused(*ids), parts)
+    assert set(both.parts) == set(ids)
+    assert {judged.fate for judged in both.parts.values()} == {Fate.MALFORMED}
+    assert read([], refused(*ids, message=NOT_ACCEPTED), parts).fate is Fate.NOT_SPOKEN
+    in_detail = [{**error, "error": f"Type is {NOT_ACCEPTED}"} for error in refused(*ids)]
+    assert read([], in_detail, parts).fate is Fate.NOT_SPOKEN
+
+
+@pytest.mark.parametrize(
+    ("successes", "errors"),
+    [
+        (None, []),
+        ([], None),
+        ({}, []),
+        ([], {}),
+        ("", []),
+        ([], "errors"),
+        (["text"], []),
+        ([7], []),
+        ([], ["text"]),
+        ([{}], []),
+        ([{"id": [1]}], []),
+        ([], [{"id": {"a": 1}, "status": 400}]),
+        ([], [{"id": "a"}]),
+        ([], [{"id": "a", "status": "400"}]),
+        ([], [{"id": "a", "status": None}]),
+    ],
+)
+def test_another_shape_is_not_langfuses(successes, errors):
+    assert read(successes, errors) == FOREIGN
+
+
+def test_a_reason_does_not_quote_the_prompt_at_length():
+    errors = [*refused(TRACE_ID, message="x" * 900), *refused(OWN_ID, message="y" * 900)]
+    assert len(read([], errors).reason) < REASON_LENGTH + 50
+    [judged] = read(taken(TRACE_ID), errors[1:]).parts.values()
+    assert len(judged.reason) < REASON_LENGTH + 50
+    assert "[cut: " in judged.reason

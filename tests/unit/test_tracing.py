@@ -140,7 +140,7 @@ def test_secrets_of_request_and_deployment_are_taken_out():
 
 
 def batch_size(observation) -> int:
-    return len(ingestion.batch(observation, "generation-create"))
+    return len(ingestion.body(ingestion.parts(observation)))
 
 
 def test_of_a_joined_trace_only_what_the_caller_said_is_told():
@@ -161,7 +161,7 @@ def test_numbers_that_are_none_in_json_become_text(header):
     call = replace(CALL, headers={header: '{"a": 1e999, "b": NaN, "c": ' + "9" * 400 + "}"})
     request = REQUEST.replace(b"1}", b'1e999, "seed": ' + b"9" * 400 + b"}")
     observation = observed(call=call, request=request)
-    text = ingestion.batch(observation, "generation-create").decode()
+    text = ingestion.body(ingestion.parts(observation)).decode()
     json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert observation.metadata["a"] == "inf"
     assert observation.parameters["seed"] == "9" * 400

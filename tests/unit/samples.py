@@ -1,0 +1,137 @@
+"""Observations that the tests of both protocols send."""
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from config import Destination
+from redaction import to_json
+from tracing import Observation, Trace
+
+TRACE = Trace(
+    id="0af7651916cd43dd8448eb211c80319c",
+    joined=False,
+    name="my trace",
+    user="ada",
+    session="s1",
+    tags=("a", "b,c"),
+    environment="staging",
+    release="r1",
+    version="v1",
+    metadata={"provider": "openai", "streamed": True, "latency_ms": 1512, "deep": {"a": [1, None]}},
+)
+FULL = Observation(
+    id="b7ad6b7169203331",
+    destination=Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1"),
+    trace=TRACE,
+    parent_id=None,
+    type="generation",
+    name="chat/completions",
+    started=1795436099.196,
+    ended=1795436100.708,
+    completion_started=1795436099.5,
+    model="gpt-4o-mini-2024-07-18",
+    parameters={"temperature": 0.5, "stop": ["a", "b"], "stream": True, "seed": 7, "top_p": None},
+    input='[{"role":"user","content":"Grüße ✓"}]',
+    output='{"role":"assistant","content":"Hallo"}',
+    usage={"input": 7, "input_cached_tokens": 3, "output": 2, "total": 12},
+    cost={"total": 0.25},
+    level="ERROR",
+    status_message="HTTP 500: oops",
+    metadata=TRACE.metadata,
+    environment="staging",
+    version="v1",
+    prompt_name="greeting",
+    prompt_version=3,
+)
+EMPTY = replace(
+    FULL,
+    completion_started=None,
+    model=None,
+    parameters={},
+    input=None,
+    output=None,
+    usage={},
+    cost={},
+    level="DEFAULT",
+    status_message=None,
+    metadata={},
+    trace=Trace("0" * 31 + "1", False, None, None, None, (), None, None, None, {}),
+    parent_id=None,
+    environment=None,
+    version=None,
+    prompt_name=None,
+    prompt_version=None,
+)
+# An embedding in a trace of the caller's, of which the caller said little.
+JOINED = replace(
+    FULL,
+    type="embedding",
+    parent_id="00f067aa0ba902b7",
+    level="DEFAULT",
+    status_message=None,
+    metadata={**FULL.metadata, "team": "search"},
+    version=None,
+    trace=replace(EMPTY.trace, id=TRACE.id, joined=True, session="s2", metadata={"team": "search"}),
+)
+
+# Half a character among them.
+TEXTS = st.text(st.characters(), max_size=20)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+_OBJECTS = st.dictionaries(
+    TEXTS | st.sampled_from(["provider", "request_type", "requested_model", "notes"]),
+    VALUES,
+    max_size=5,
+)
+_TIMES = st.floats(0, 4e9)
+_MAYBE = st.none() | TEXTS
+_CONTENT = st.none() | VALUES.map(to_json)
+_TRACES = st.builds(
+    Trace,
+    id=st.just(TRACE.id),
+    joined=st.booleans(),
+    name=_MAYBE,
+    user=_MAYBE,
+    session=_MAYBE,
+    tags=st.lists(TEXTS, max_size=3).map(tuple),
+    environment=_MAYBE,
+    release=_MAYBE,
+    version=_MAYBE,
+    metadata=_OBJECTS,
+)
+OBSERVATIONS = st.builds(
+    Observation,
+    id=st.just(FULL.id),
+    destination=st.just(FULL.destination),
+    trace=_TRACES,
+    parent_id=st.sampled_from([None, "00f067aa0ba902b7"]),
+    type=st.sampled_from(["generation", "embedding"]),
+    name=TEXTS,
+    started=_TIMES,
+    ended=_TIMES,
+    completion_started=st.none() | _TIMES,
+    model=_MAYBE,
+    parameters=_OBJECTS,
+    input=_CONTENT,
+    output=_CONTENT,
+    usage=st.dictionaries(
+        st.sampled_from(["input", "input_cached_tokens", "output", "total"]),
+        st.integers(0, 2**40),
+    ),
+    cost=st.dictionaries(st.just("total"), st.floats(0, 1e6)),
+    level=st.sampled_from(["DEFAULT", "WARNING", "ERROR"]),
+    status_message=_MAYBE,
+    metadata=_OBJECTS,
+    environment=_MAYBE,
+    version=_MAYBE,
+    prompt_name=_MAYBE,
+    prompt_version=st.none() | st.integers(1, 1000),
+)
