@@ -5,7 +5,7 @@ credential of the request and of the deployment is taken out of everything that 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dialects
@@ -149,7 +149,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         if fits(text, settings.max_field_bytes):
             return text
         # What was put in a secret's place may have been longer than that.
-        return to_json(fit(strict_json.parse(text), settings.max_field_bytes))
+        return _cut(text, settings.max_field_bytes)
 
     metadata = _metadata(exchange, prompt, completion, full, redactor.searchable, clean)
     trace = Trace(
@@ -189,6 +189,34 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         prompt_name=clean(said.prompt_name),
         prompt_version=said.prompt_version,
     )
+
+
+def shortened(observation: Observation, limit: int) -> Observation:
+    """The observation with an input and an output of at most `limit` bytes each, and a note of it;
+    as it is where they are no longer than that."""
+    texts = {"input": observation.input, "output": observation.output}
+    long = {name: text for name, text in texts.items() if text and not fits(text, limit)}
+    if not long:
+        return observation
+    notes = observation.metadata.get("notes", [])
+    notes = notes if isinstance(notes, list) else [notes]
+    note = f"content: cut to {limit} bytes for its delivery"
+    metadata = {**observation.metadata, "notes": [*notes, note]}
+    trace = observation.trace
+    return replace(
+        observation,
+        **{name: _cut(text, limit) for name, text in long.items()},
+        metadata=metadata,
+        trace=trace if trace.joined else replace(trace, metadata=metadata),
+    )
+
+
+def _cut(text: str, limit: int) -> str:
+    try:
+        value = strict_json.parse(text)
+    except ValueError:  # a dialect may have put what was nested deep a little deeper
+        value = text
+    return to_json(fit(value, limit))
 
 
 def _metadata(

@@ -11,7 +11,8 @@ import context
 import ingestion
 from config import Destination, Settings
 from patterns import check
-from tracing import DEFAULT, ERROR, WARNING, Exchange, content_mode, observe
+from tests.unit.samples import FULL, JOINED
+from tracing import DEFAULT, ERROR, WARNING, Exchange, content_mode, observe, shortened
 from vocabulary import Call, Capture, Ending
 
 REQUEST = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "temperature": 1}'
@@ -245,3 +246,36 @@ def test_base64_of_a_body_that_was_cut_is_not_recorded():
     request = b'{"messages": [{"image": "data:image/png;base64,' + b"iVBORw0KGgo" * 1000
     observation = observed(request=request, size=10**7)
     assert "iVBORw0KGgo" not in (observation.input or "")
+
+
+def test_an_observation_is_shortened_for_its_delivery():
+    long = json.dumps([{"role": "user", "content": "wörd " * 2000}], ensure_ascii=False)
+    short = shortened(replace(FULL, input=long), 3000)
+    assert len((short.input or "").encode()) <= 3000
+    assert json.loads(short.input or "")[0]["content"].startswith("wörd wörd")
+    assert short.output == FULL.output
+    note = "content: cut to 3000 bytes for its delivery"
+    assert short.metadata == {**FULL.metadata, "notes": [note]}
+    assert short.trace.metadata == short.metadata
+    assert FULL.metadata == FULL.trace.metadata
+    assert "notes" not in FULL.metadata
+
+    again = shortened(replace(short, output=long), 400)
+    assert len((again.input or "").encode()) <= 400
+    assert len((again.output or "").encode()) <= 400
+    assert again.metadata["notes"] == [note, note.replace("3000", "400")]
+    joined = shortened(replace(JOINED, output=long, metadata={"notes": "mine"}), 400)
+    assert joined.metadata["notes"] == ["mine", note.replace("3000", "400")]
+    assert joined.trace == JOINED.trace
+
+
+@pytest.mark.parametrize("text", [None, '"short"', "[" * 90 + "]" * 90])
+def test_what_is_short_stays_as_it_is(text):
+    observation = replace(FULL, input=text, output=None)
+    assert shortened(observation, 200) is observation
+
+
+def test_what_is_nested_too_deep_to_be_read_is_shortened_as_a_text():
+    short = shortened(replace(FULL, output="[" * 2000 + "]" * 2000), 400)
+    assert len(short.output or "") <= 400
+    assert json.loads(short.output or "").startswith("[[[")
