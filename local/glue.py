@@ -77,8 +77,11 @@ def import_worker() -> None:
     worker = entry.Default
 
 
-async def handle(request: Any, env: Any, ctx: Any) -> Any:
-    """Answer one request: JavaScript Request, env and context in, JavaScript Response out."""
+async def handle(name: str, env: Any, ctx: Any, *args: Any) -> Any:
+    """Call a handler of the Worker's: JavaScript arguments in, JavaScript result out."""
     from workers import python_from_rpc, python_to_rpc
 
-    return python_to_rpc(await worker(ctx, env).fetch(python_from_rpc(request)))
+    handler = getattr(worker(ctx, env), name, None)
+    if handler is None:
+        raise TypeError(f"Method {name} does not exist")
+    return python_to_rpc(await handler(*map(python_from_rpc, args)))

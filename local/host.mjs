@@ -1,6 +1,7 @@
 // The local runtime's host: a JavaScript Worker that loads Pyodide inside the
-// real workerd and hands every request to the Python Worker in src/, as
-// Cloudflare's own Python runtime does. Nothing of it is deployed.
+// real workerd and hands every request and every batch of a queue to the Python
+// Worker in src/, as Cloudflare's own Python runtime does. Nothing of it is
+// deployed.
 //
 // Three things need care:
 //   * workerd refuses to compile WebAssembly from bytes; the `unsafeEval`
@@ -157,7 +158,22 @@ let booted;
 
 export default class Host extends WorkerEntrypoint {
   async fetch(request) {
+    return await this.#call("fetch", request);
+  }
+
+  // workerd gives a class's handler `undefined` for env and context, and
+  // Cloudflare's Python runtime passes that on.
+  async queue(...args) {
+    try {
+      return await this.#call("queue", ...args);
+    } catch (error) {
+      console.error(String(error)); // nobody else would say it
+      throw error;
+    }
+  }
+
+  async #call(handler, ...args) {
     const { env, handle } = await (booted ??= boot());
-    return await handle.callWithOptions({ relaxed: true, promising: true }, request, env, this.ctx);
+    return await handle.callWithOptions({ relaxed: true, promising: true }, handler, env, this.ctx, ...args);
   }
 }

@@ -7,12 +7,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import threading
 import tomllib
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +29,7 @@ PYODIDE_FILES = {
     "pyodide.asm.wasm": "wasm",
     "python_stdlib.zip": "data",
 }
+MODULES = {"host.mjs": "esModule", **PYODIDE_FILES, "bundle.json": "json", "glue.py": "text"}
 # Pyodide would take workerd for Node where a `process` global is there, which is the default.
 HOST_FLAGS = ["no_nodejs_compat"]
 
@@ -68,8 +71,16 @@ class Runtime:
     `allow` names the networks that its `fetch` may reach (workerd's words: `local` is loopback,
     `private` and `public` the rest). `port` 0 takes a free one. Each log line goes to `on_log` and
     into `logs`. `modules` are the Python modules, by default those that are deployed;
-    `without_flags` are compatibility flags of `wrangler.toml` to leave out. Use it as a context
-    manager, or call `close`.
+    `without_flags` are compatibility flags of `wrangler.toml` to leave out.
+
+    `queues` maps a binding to the settings of its queue's consumer, which is the Worker itself, in
+    the words of `[[queues.consumers]]`: `{"TRACE_QUEUE": {"queue": "traces", "max_retries": 3}}`.
+    These queues are miniflare's simulation and rest in memory. What ends in a dead-letter queue
+    becomes a line of the log: `{"event": "dead_letter", "queue": ..., "text": ...}`, with `base64`
+    for `text` where the message is of bytes. Without queues workerd runs alone, which is lighter.
+
+    `url` is the Worker's address, `pid` the process id of workerd. Use it as a context manager, or
+    call `close`.
     """
 
     def __init__(
@@ -81,26 +92,46 @@ class Runtime:
         on_log: Callable[[str], None] | None = None,
         modules: Mapping[str, str] | None = None,
         without_flags: Iterable[str] = (),
+        queues: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         require_installed()
         self.logs: list[str] = []
         self._logged = threading.Condition()
         self._on_log = on_log
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-")
-        texts = {f"WORKER_{name}": value for name, value in env.items() if isinstance(value, str)}
-        self._write_config(
-            env, allow, port, bundle() if modules is None else modules, set(without_flags)
-        )
+        folder = Path(self._folder.name)
+        _write_modules(folder, bundle() if modules is None else modules)
+        wrangler = wrangler_config()
+        # What the host itself stands in for is not asked of workerd.
+        flags = set(wrangler["compatibility_flags"]) - {"python_workers"} - set(without_flags)
+        worker = {
+            "folder": str(folder),
+            "modules": MODULES,
+            "date": wrangler["compatibility_date"],
+            "flags": [*sorted(flags), *HOST_FLAGS],
+            "env": dict(env),
+            "allow": list(allow),
+            "port": port,
+            "queues": {name: dict(settings) for name, settings in (queues or {}).items()},
+        }
         control, control_end = os.pipe()
-        self._process = subprocess.Popen(
-            [
+        if queues:
+            script = ROOT / "local" / "miniflare.mjs"
+            command = [NODE_MODULES / ".bin" / "node", script, str(control_end)]
+            variables = {"NO_COLOR": "1"}
+        else:
+            (folder / "config.capnp").write_text(_workerd_config(worker))
+            command = [
                 *(NODE_MODULES / ".bin" / "workerd", "serve", "--experimental"),
-                *(f"--control-fd={control_end}", Path(self._folder.name) / "config.capnp"),
-            ],
+                *(f"--control-fd={control_end}", folder / "config.capnp"),
+            ]
+            variables = {f"WORKER_{k}": v for k, v in env.items() if isinstance(v, str)}
+        self._process = subprocess.Popen(
+            command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **texts},
+            stdin=subprocess.PIPE if queues else subprocess.DEVNULL,
+            env={**os.environ, **variables},
             pass_fds=[control_end],
             text=True,
             errors="replace",
@@ -110,20 +141,21 @@ class Runtime:
             self._reader = threading.Thread(target=self._read_logs, daemon=True)
             self._reader.start()
             os.close(control_end)
+            if self._process.stdin:
+                with suppress(BrokenPipeError):  # the log says why
+                    print(json.dumps(worker), file=self._process.stdin, flush=True)
             with os.fdopen(control) as messages:
                 message = messages.readline()
             if not message:
+                self.close()  # which waits for the log's last line
                 raise RuntimeError("workerd did not start:\n" + "\n".join(self.logs))
-            self.url = f"http://127.0.0.1:{json.loads(message)['port']}"
+            started = json.loads(message)
+            self.pid: int = started.get("pid", self._process.pid)
+            self.url = f"http://127.0.0.1:{started['port']}"
             self._boot()
         except BaseException:  # an interrupt too must not leave workerd behind
             self.close()
             raise
-
-    @property
-    def pid(self) -> int:
-        """The process id of workerd."""
-        return self._process.pid
 
     def wait_for_logs(self, enough: Callable[[list[str]], bool], timeout: float = 10) -> None:
         """Return when the log's lines are `enough`; raises TimeoutError."""
@@ -137,12 +169,18 @@ class Runtime:
 
     def close(self) -> None:
         """Stop workerd and remove its files."""
-        self._process.terminate()
+        if self._process.stdin:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()  # miniflare ends with its input, after workerd
+        else:
+            self._process.terminate()
         try:
-            self._process.wait(2)
+            self._process.wait(5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        with suppress(ProcessLookupError):  # what a miniflare that was killed has left
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._reader.join()
         self._folder.cleanup()
 
@@ -174,44 +212,6 @@ class Runtime:
             if self._on_log:
                 self._on_log(self.logs[-1])
 
-    def _write_config(
-        self,
-        env: Mapping[str, Any],
-        allow: Iterable[str],
-        port: int,
-        modules: Mapping[str, str],
-        without_flags: set[str],
-    ) -> None:
-        folder = Path(self._folder.name)
-        for name in PYODIDE_FILES:
-            (folder / name).symlink_to(NODE_MODULES / "pyodide" / name)
-        for name in ("host.mjs", "glue.py"):
-            (folder / name).symlink_to(ROOT / "local" / name)
-        (folder / "bundle.json").write_text(json.dumps(modules))
-        files = {
-            "host.mjs": "esModule",
-            **PYODIDE_FILES,
-            "bundle.json": "json",
-            "glue.py": "text",
-        }
-        bindings = [f"(name = {_quote(name)}, {_binding(name, env[name])})" for name in env]
-        wrangler = wrangler_config()
-        # What the host itself stands in for is not asked of workerd.
-        flags = set(wrangler["compatibility_flags"]) - {"python_workers"} - without_flags
-        (folder / "config.capnp").write_text(
-            CONFIG.format(
-                modules=", ".join(
-                    f"(name = {_quote(name)}, {kind} = embed {_quote(name)})"
-                    for name, kind in files.items()
-                ),
-                date=_quote(wrangler["compatibility_date"]),
-                flags=", ".join(map(_quote, [*sorted(flags), *HOST_FLAGS])),
-                bindings=", ".join(['(name = "UNSAFE_EVAL", unsafeEval = void)', *bindings]),
-                allow=", ".join(map(_quote, allow)),
-                port=port,
-            )
-        )
-
 
 CONFIG = """\
 using Workerd = import "/workerd/workerd.capnp";
@@ -229,6 +229,29 @@ const config :Workerd.Config = (
   sockets = [(name = "http", address = "127.0.0.1:{port}", service = "worker", http = ())],
 );
 """
+
+
+def _write_modules(folder: Path, modules: Mapping[str, str]) -> None:
+    for name in PYODIDE_FILES:
+        (folder / name).symlink_to(NODE_MODULES / "pyodide" / name)
+    for name in ("host.mjs", "glue.py"):
+        (folder / name).symlink_to(ROOT / "local" / name)
+    (folder / "bundle.json").write_text(json.dumps(modules))
+
+
+def _workerd_config(worker: Mapping[str, Any]) -> str:
+    bindings = [f"(name = {_quote(k)}, {_binding(k, v)})" for k, v in worker["env"].items()]
+    return CONFIG.format(
+        modules=", ".join(
+            f"(name = {_quote(name)}, {kind} = embed {_quote(name)})"
+            for name, kind in worker["modules"].items()
+        ),
+        date=_quote(worker["date"]),
+        flags=", ".join(map(_quote, worker["flags"])),
+        bindings=", ".join(['(name = "UNSAFE_EVAL", unsafeEval = void)', *bindings]),
+        allow=", ".join(map(_quote, worker["allow"])),
+        port=worker["port"],
+    )
 
 
 def _binding(name: str, value: Any) -> str:
