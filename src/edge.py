@@ -1,4 +1,4 @@
-"""The platform's side of a request: fetch, streams, timers and waitUntil.
+"""The platform's side: fetch, streams, timers, waitUntil, gzip and the queue.
 
 A reply is never copied through Python on its way to the client. Two native pumps, each through an
 `IdentityTransformStream`, carry the two branches of its body, since a branch of a `tee` that is
@@ -8,7 +8,8 @@ https://developers.cloudflare.com/workers/runtime-apis/streams/
 
 import asyncio
 import time
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import js
@@ -22,6 +23,7 @@ from vocabulary import (
     Call,
     Capture,
     Ending,
+    Message,
     NetworkError,
     Received,
     UpstreamCall,
@@ -246,6 +248,76 @@ class _Recorder:
             first_byte=self.first_byte,
             reason=reason,
         )
+
+
+class Queue:
+    """The producer's end of a queue, made from its binding.
+
+    https://developers.cloudflare.com/queues/configuration/javascript-apis/
+    """
+
+    def __init__(self, binding: Any) -> None:
+        self.binding = binding
+
+    async def send(self, bodies: Sequence[str | bytes]) -> None:
+        """Put messages into the queue: at most 100, and 256 KB. Raises `NetworkError`."""
+        # Converted here, since the SDK's own conversion looks at every single byte.
+        messages = [
+            _object({"body": body, "contentType": "text" if isinstance(body, str) else "bytes"})
+            for body in bodies
+        ]
+        try:
+            await self.binding.sendBatch(to_js(messages))
+        except JsException as error:
+            raise NetworkError(error.message) from error
+
+
+@dataclass(frozen=True)
+class QueuedMessage(Message):
+    """A message to acknowledge or to put back; the first of the two counts."""
+
+    platform: Any
+
+    def ack(self) -> None:
+        self.platform.ack()
+
+    def retry(self, delay_seconds: int) -> None:
+        self.platform.retry({"delaySeconds": delay_seconds})
+
+
+def messages(batch: Any) -> list[QueuedMessage]:
+    """The messages of a batch, as the SDK hands it to the `queue` handler."""
+    return [QueuedMessage(_body(m.body), m.attempts, m) for m in batch.messages]
+
+
+def _body(body: Any) -> str | bytes:
+    # Whatever somebody else has put into the queue must not fail the batch that it is in.
+    return bytes(body) if isinstance(body, memoryview) else str(body)
+
+
+async def gzip(data: bytes) -> bytes:
+    stream = js.Blob.new(to_js([data])).stream()
+    stream = stream.pipeThrough(js.CompressionStream.new("gzip"))
+    return (await js.Response.new(stream).arrayBuffer()).to_bytes()
+
+
+async def gunzip(data: bytes, limit: int) -> bytes:
+    """Raises `BodyTooLarge` over `limit` bytes, and `ValueError` for what is not whole gzip."""
+    # Its last four bytes say how long it is unpacked, so that one native read takes it whole.
+    size = int.from_bytes(data[-4:], "little")
+    if size > limit:
+        raise BodyTooLarge
+    stream = js.Blob.new(to_js([data])).stream()
+    stream = stream.pipeThrough(js.DecompressionStream.new("gzip"))
+    reader = stream.getReader(_object({"mode": "byob"}))
+    try:
+        result = await reader.readAtLeast(size + 1, js.Uint8Array.new(size + 1))
+        if result.value.byteLength == size:
+            return result.value.to_bytes()
+        await reader.cancel()
+    except JsException as error:
+        raise ValueError(error.message) from error
+    raise ValueError("another length than it says")
 
 
 def to_response(answer: Answer) -> Any:
