@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,8 @@ import pytest
 from local.runtime import NODE_MODULES, ROOT, NotInstalled, bundle, require_installed
 
 
-@pytest.fixture(scope="module")
-def uploaded(tmp_path_factory) -> Path:
-    try:
-        require_installed()
-    except NotInstalled as error:
-        pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("upload")
+def dry_run(project: Path, folder: Path, environment: str = "") -> str:
+    """What wrangler says it would deploy of a project; the upload is in `folder / "out"`."""
     bin_folder = NODE_MODULES / ".bin"
     env = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("CLOUDFLARE_", "CF_"))},
@@ -25,9 +21,10 @@ def uploaded(tmp_path_factory) -> Path:
         "WRANGLER_SEND_METRICS": "false",
         "HOME": str(folder / "home"),
     }
+    command = ["deploy", "--dry-run", f"--outdir={folder / 'out'}", f"--env={environment}"]
     done = subprocess.run(
-        [bin_folder / "wrangler", "deploy", "--dry-run", f"--outdir={folder / 'out'}"],
-        cwd=ROOT,
+        [bin_folder / "wrangler", *command],
+        cwd=project,
         env=env,
         capture_output=True,
         text=True,
@@ -35,6 +32,21 @@ def uploaded(tmp_path_factory) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert shutil.which("wrangler", path=env["PATH"])
+    return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _installed() -> None:
+    try:
+        require_installed()
+    except NotInstalled as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def uploaded(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("upload")
+    dry_run(ROOT, folder)
     return folder / "out"
 
 
@@ -57,3 +69,27 @@ def test_no_tooling_ships(uploaded: Path):
     assert not names & {"conftest.py", "host.mjs", "glue.py", "echo.py", "inbox.py", ".dev.vars"}
     text = "".join(p.read_text() for p in uploaded.rglob("*.py"))
     assert not re.search(r"sk-lf-[0-9a-f]{8}-", text)
+
+
+@pytest.mark.parametrize("environment", ["", "production"])
+def test_the_queue_deploys_once_it_is_uncommented(tmp_path: Path, environment: str):
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("src", "local", "python_modules"):
+        (project / name).symlink_to(ROOT / name)
+    source = re.sub(r"(?m)^#(?=\S)", "", (ROOT / "wrangler.toml").read_text())
+    (project / "wrangler.toml").write_text(source)
+
+    name = "-".join(filter(None, ["langfuse-ai-gateway", environment, "traces"]))
+    assert f"env.TRACE_QUEUE ({name})" in dry_run(project, tmp_path, environment)
+    config = tomllib.loads(source)
+    (consumer,) = config["env"].get(environment, config)["queues"]["consumers"]
+    assert consumer == {
+        "queue": name,
+        "max_batch_size": 100,
+        "max_batch_timeout": 5,
+        "max_retries": 20,
+        "dead_letter_queue": f"{name}-dead",
+    }
+    for queue in (name, f"{name}-dead"):  # the commands that create them stand beside
+        assert f"wrangler queues create {queue}\n" in source
