@@ -118,7 +118,7 @@ class Runtime:
         if queues:
             script = ROOT / "local" / "miniflare.mjs"
             command = [NODE_MODULES / ".bin" / "node", script, str(control_end)]
-            variables = {"NO_COLOR": "1"}
+            variables = {"NO_COLOR": "1", "TMPDIR": str(folder)}
         else:
             (folder / "config.capnp").write_text(_workerd_config(worker))
             command = [

@@ -261,13 +261,12 @@ class Queue:
 
     async def send(self, bodies: Sequence[str | bytes]) -> None:
         """Put messages into the queue: at most 100, and 256 KB. Raises `NetworkError`."""
-        # Converted here, since the SDK's own conversion looks at every single byte.
         messages = [
-            _object({"body": body, "contentType": "text" if isinstance(body, str) else "bytes"})
+            {"body": body, "contentType": "text" if isinstance(body, str) else "bytes"}
             for body in bodies
         ]
         try:
-            await self.binding.sendBatch(to_js(messages))
+            await self.binding.sendBatch(_object(messages))
         except JsException as error:
             raise NetworkError(error.message) from error
 
@@ -282,7 +281,7 @@ class QueuedMessage(Message):
         self.platform.ack()
 
     def retry(self, delay_seconds: int) -> None:
-        self.platform.retry({"delaySeconds": delay_seconds})
+        self.platform.retry(_object({"delaySeconds": delay_seconds}))
 
 
 def messages(batch: Any) -> list[QueuedMessage]:
@@ -365,6 +364,6 @@ def _headers(headers: Any) -> dict[str, str]:
     return dict(js.Array.from_(headers).to_py())
 
 
-def _object(value: Mapping[str, Any]) -> Any:
+def _object(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
     # Without the converter a dict arrives in JavaScript as a Map, which fetch does not understand.
     return to_js(value, dict_converter=js.Object.fromEntries)
