@@ -16,7 +16,8 @@ import strict_json
 from context import CONTENT_MODES, is_environment
 from providers import BASE_URLS
 
-VERSION = "0.1.0"
+# Langfuse behaves by the names of its own SDKs and of its own gateway; this is none of them.
+NAME, VERSION = "ai-gateway-worker", "0.1.0"
 
 TRACED_ENDPOINTS = (
     "/v1/chat/completions",
@@ -26,6 +27,7 @@ TRACED_ENDPOINTS = (
     "/v1/responses",
 )
 MEGABYTE = 1024 * 1024
+LARGEST_BATCH = 100
 # An input and an output of this size stand twice in a batch, of which Langfuse takes 4.4 MB.
 MAX_FIELD_BYTES = 800_000
 
@@ -42,7 +44,13 @@ VARIABLES = (
     "LANGFUSE_CONTENT",
     "LANGFUSE_REDACT",
     "LANGFUSE_MAX_FIELD_BYTES",
+    "LANGFUSE_PROTOCOL",
+    "LANGFUSE_DELIVERY",
+    "LANGFUSE_FLUSH_AT",
+    "LANGFUSE_FLUSH_INTERVAL",
     "LANGFUSE_TIMEOUT",
+    "LANGFUSE_RETRY_SECONDS",
+    "LANGFUSE_DEBUG",
     "TRACED_ENDPOINTS",
     "MAX_REQUEST_BYTES",
     "MAX_CAPTURE_BYTES",
@@ -81,7 +89,13 @@ class Settings:
     """
 
     destination: Destination | None = None
+    protocol: str = "auto"
+    delivery: str = "direct"
+    flush_at: int = 1
+    flush_interval: float = 1.0
     timeout: float = 5.0
+    delivery_seconds: float = 25.0
+    debug: bool = False
     environment: str | None = None
     release: str | None = None
     sample_rate: float = 1.0
@@ -99,16 +113,21 @@ class Settings:
     problem: str | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def destinations(self) -> dict[str, Destination]:
+        """Every destination by its name."""
+        return {self.destination.name: self.destination} if self.destination else {}
 
-def load(env: Mapping[str, Any]) -> Settings:
-    """Check the Worker's environment.
+
+def load(env: Mapping[str, Any], *, has_queue: bool = False) -> Settings:
+    """Check the Worker's environment, in which a queue may be bound.
 
     `env` holds the values of `SECRETS` and `VARIABLES` that are set; text as Cloudflare gives it,
     or a value that wrangler's JSON bindings already parsed. Never raises.
     """
     reader = _Reader(env)
     redact = reader.get("LANGFUSE_REDACT", _patterns, ())
-    content = reader.get("LANGFUSE_CONTENT", _content, "full")
+    content = reader.get("LANGFUSE_CONTENT", _one_of(*CONTENT_MODES), "full")
     if reader.failed & {"LANGFUSE_CONTENT", "LANGFUSE_REDACT"}:
         # Somebody wanted something left out, and what it was cannot be told.
         content = min(content, "usage", key=CONTENT_MODES.index)
@@ -117,8 +136,24 @@ def load(env: Mapping[str, Any]) -> Settings:
     secrets = [str(env[name]) for name in SECRETS if env.get(name)]
     if destination:
         secrets.append(destination.credential)
+    delivery = reader.get("LANGFUSE_DELIVERY", _one_of("direct", "queue"), Settings.delivery)
+    if delivery == "queue" and not has_queue:
+        reader.warnings.append("LANGFUSE_DELIVERY is queue, but no queue is bound as TRACE_QUEUE")
+        delivery = "direct"
     return Settings(
+        protocol=reader.get(
+            "LANGFUSE_PROTOCOL", _one_of("auto", "ingestion", "otlp"), Settings.protocol
+        ),
+        delivery=delivery,
+        flush_at=reader.get("LANGFUSE_FLUSH_AT", _count, Settings.flush_at),
+        flush_interval=reader.get(
+            "LANGFUSE_FLUSH_INTERVAL", _milliseconds, Settings.flush_interval
+        ),
         timeout=reader.get("LANGFUSE_TIMEOUT", _seconds, Settings.timeout),
+        delivery_seconds=reader.get(
+            "LANGFUSE_RETRY_SECONDS", _delivery_seconds, Settings.delivery_seconds
+        ),
+        debug=reader.get("LANGFUSE_DEBUG", _flag, Settings.debug),
         environment=reader.get("LANGFUSE_TRACING_ENVIRONMENT", _environment, None),
         release=reader.get("LANGFUSE_RELEASE", _text, None) or _version_id(env),
         sample_rate=reader.get("LANGFUSE_SAMPLE_RATE", _rate, Settings.sample_rate),
@@ -206,6 +241,27 @@ def _seconds(value: Any) -> float:
     return seconds
 
 
+def _count(value: Any) -> int:
+    count = int(value) if isinstance(value, int | str) else 0
+    if not 1 <= count <= LARGEST_BATCH:
+        raise ValueError(f"must be a number from 1 to {LARGEST_BATCH}")
+    return count
+
+
+def _milliseconds(value: Any) -> float:
+    milliseconds = float(value) if isinstance(value, int | float | str) else -1.0
+    if not 0 <= milliseconds <= 10_000:
+        raise ValueError("must be a number of milliseconds from 0 to 10000")
+    return milliseconds / 1000
+
+
+def _delivery_seconds(value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds > 28:
+        raise ValueError("must be at most 28 seconds, of the 30 that the platform gives")
+    return seconds
+
+
 def _size(value: Any) -> int:
     size = int(value) if isinstance(value, int | str) else 0
     if size <= 0:
@@ -227,11 +283,14 @@ def _field_size(value: Any) -> int:
     return size
 
 
-def _content(value: Any) -> str:
-    mode = _text(value).lower()
-    if mode not in CONTENT_MODES:
-        raise ValueError(f"must be one of {', '.join(CONTENT_MODES)}")
-    return mode
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        word = _text(value).lower()
+        if word not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return word
+
+    return parse
 
 
 def _patterns(value: Any) -> tuple[re.Pattern[str], ...]:

@@ -1,54 +1,214 @@
-"""Observations on their way to Langfuse."""
+"""Observations on their way out of the isolate: together or alone, at once or by way of the queue.
 
-from collections.abc import Mapping
-from typing import Protocol
+Every request delivers its own observation, inside its own `waitUntil`. With `LANGFUSE_FLUSH_AT`
+over 1 the observations of several requests go out together, by whoever comes first; what a request
+finds undelivered at its own deadline it sends itself, under the same ids.
+"""
 
-import ingestion
-from config import VERSION, Destination, Settings
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import exporter
+import memory
+import queueing
+from config import Destination, Settings
+from exporter import Exporter, Pending
 from logs import log
 from tracing import Observation
-from vocabulary import Fate, NetworkError, Part, Received, Verdict
+from vocabulary import Fate
+
+# How often a request looks whether another one has delivered its observation.
+POLL = 0.1
+# What an observation takes beside its content.
+OVERHEAD = 8_000
+# A wrong key or URL is reported once in so many seconds.
+QUIET = 60.0
+# So many trace ids stand in a line of the log.
+NAMED = 20
+# A message that was not delivered comes again after so many seconds, and then twice as many.
+FIRST_DELAY, LONGEST_DELAY = 10, 3600
 
 
-class Post(Protocol):
-    """The platform's HTTP POST: the whole answer within `timeout` seconds, or `NetworkError`."""
-
-    async def __call__(
-        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float
-    ) -> Received: ...
+class Platform(exporter.Platform, queueing.Platform, Protocol):
+    """What delivery asks of the runtime."""
 
 
-async def deliver(observation: Observation, settings: Settings, post: Post) -> None:
-    """Send an observation to the deployment's Langfuse; one log line where that fails."""
-    parts = ingestion.parts(observation)
-    verdict = await _send(observation, parts, settings, post)
-    if others := [part.alternative for part in parts if part.id in verdict.parts]:
-        parts = tuple(part for part in others if part)
-        verdict = await _send(observation, parts, settings, post) if parts else verdict
-    reason = verdict.reason or "; ".join(refused.reason for refused in verdict.parts.values())
-    if verdict.fate is not Fate.STORED or verdict.parts:
-        log("trace_not_delivered", reason=reason, trace_id=observation.trace.id)
+class Message(Protocol):
+    """A message that the queue delivers; `attempts` counts this time too."""
+
+    @property
+    def body(self) -> queueing.Body: ...
+    @property
+    def attempts(self) -> int: ...
+    def ack(self) -> None: ...
+    def retry(self, seconds: int) -> None: ...
 
 
-async def _send(
-    observation: Observation, parts: tuple[Part, ...], settings: Settings, post: Post
-) -> Verdict:
-    destination = observation.destination
-    url = destination.base_url + ingestion.PATH
-    try:
-        batch = ingestion.body(parts)
-        answer = await post(url, _headers(destination), batch, settings.timeout)
-    except NetworkError as error:
-        return Verdict(Fate.LATER, f"Langfuse could not be reached: {error}")
-    return ingestion.read_answer(answer, parts, observation.ended)
+class Outbox:
+    """What an isolate keeps of one destination, all of which is safe to lose."""
+
+    def __init__(self, destination: Destination, settings: Settings) -> None:
+        self.settings = settings
+        self.exporter = Exporter(destination, settings)
+        self.buffer: list[Pending] = []
+        self.counts = {"stored": 0, "queued": 0, "dropped": 0}
+        self.quiet_until, self.reported = 0.0, ""
+        self.unreported = 0
+
+    def state(self) -> dict[str, Any]:
+        """What `/health` shows to who has a gateway key."""
+        return {
+            "protocol": self.exporter.protocol,
+            "last": self.exporter.last,
+            "last_at": self.exporter.last_at,
+            **self.counts,
+        }
+
+    async def deliver(self, mine: Pending, platform: Platform) -> None:
+        """Deliver one request's observation, and with it what waits here already."""
+        settings = self.settings
+        deadline = platform.now() + settings.delivery_seconds
+        if settings.delivery == "queue" and await self._enqueue([mine], platform, cut=False):
+            return
+        self.buffer.append(mine)
+        if len(self.buffer) < settings.flush_at:
+            await platform.sleep(settings.flush_interval)
+            # Whoever took it may be about to succeed.
+            grace = platform.now() + settings.timeout
+            while mine.holder and not mine.settled and platform.now() < grace:
+                await platform.sleep(POLL)
+        if mine.settled:
+            return
+        batch = [mine, *(pending for pending in self.buffer if pending is not mine)]
+        self.buffer.clear()
+        late = await self.export(batch, deadline, platform)
+        if platform.queue is None:
+            # The others' own requests go on with them.
+            late = [p for p in late if p is mine or p.fate is Fate.MISCONFIGURED]
+        await self.give_up(late, platform)
+
+    async def export(
+        self, batch: Sequence[Pending], deadline: float, platform: Platform
+    ) -> list[Pending]:
+        """Send a batch to Langfuse. Out: those that it did not take, but may another time."""
+        ours = await self.exporter.export(batch, deadline, platform)
+        stored = [p for p in ours if p.fate is Fate.STORED]
+        self.counts["stored"] += len(stored)
+        if self.settings.debug:
+            self._report("trace_delivered", stored)
+        refused = [p for p in ours if p.fate in (Fate.MALFORMED, Fate.TOO_LARGE)]
+        self.counts["dropped"] += len(refused)
+        self._report("trace_not_delivered", refused)
+        return [p for p in ours if p.fate in (Fate.LATER, Fate.MISCONFIGURED)]
+
+    async def give_up(self, batch: Sequence[Pending], platform: Platform) -> None:
+        """Hand over to the queue what Langfuse does not take; drop what that does not take."""
+        reasons = {pending: pending.reason for pending in batch}
+        queued = await self._enqueue(batch, platform, cut=True)
+        for pending in queued:
+            pending.reason = reasons[pending]
+        self.report_late("trace_queued", queued, platform)
+        dropped = [pending for pending in batch if pending not in queued]
+        for pending in dropped:
+            pending.settled = True
+        self.counts["dropped"] += len(dropped)
+        self.report_late("trace_not_delivered", dropped, platform)
+
+    async def _enqueue(
+        self, batch: Sequence[Pending], platform: Platform, *, cut: bool
+    ) -> list[Pending]:
+        if platform.queue is None:
+            return []
+        taken = await queueing.enqueue(batch, platform.queue, platform, cut=cut)
+        self.counts["queued"] += len(taken)
+        return taken
+
+    def report_late(self, event: str, batch: Sequence[Pending], platform: Platform) -> None:
+        """Log what Langfuse did not take; a wrong key or URL only now and then."""
+        self._report(event, [p for p in batch if p.fate is not Fate.MISCONFIGURED])
+        wrong = [p for p in batch if p.fate is Fate.MISCONFIGURED]
+        self.unreported += len(wrong)
+        if wrong and (platform.now() >= self.quiet_until or wrong[0].reason != self.reported):
+            self.quiet_until, self.reported = platform.now() + QUIET, wrong[0].reason
+            self._report(event, wrong, self.unreported)
+            self.unreported = 0
+
+    def _report(self, event: str, batch: Sequence[Pending], observations: int = 0) -> None:
+        """One line for all that have the same reason."""
+        by_reason: dict[str, list[Pending]] = {}
+        for pending in batch:
+            by_reason.setdefault(pending.reason, []).append(pending)
+        for reason, group in by_reason.items():
+            log(
+                event,
+                reason=reason,
+                tries=max(pending.tries for pending in group),
+                observations=observations or len(group),
+                trace_ids=" ".join(p.observation.trace.id for p in group[:NAMED]),
+            )
 
 
-def _headers(destination: Destination) -> dict[str, str]:
-    return {
-        "authorization": f"Basic {destination.credential}",
-        **ingestion.HEADERS,
-        "x-langfuse-public-key": destination.public_key,
-        # Never a Langfuse SDK's name: the server behaves by it.
-        "x-langfuse-sdk-name": "langfuse-ai-gateway",
-        "x-langfuse-sdk-version": VERSION,
-    }
+_outboxes: dict[Destination, Outbox] = {}
+
+
+def outbox(destination: Destination, settings: Settings) -> Outbox:
+    """This isolate's outbox for a destination."""
+    if destination not in _outboxes:
+        _outboxes[destination] = Outbox(destination, settings)
+    return _outboxes[destination]
+
+
+async def deliver(observation: Observation, settings: Settings, platform: Platform) -> None:
+    """Deliver one request's observation; what is lost of it is logged."""
+    mine, box = Pending(observation), outbox(observation.destination, settings)
+    with memory.Hold(memory.waiting) as hold:
+        if hold.take(_size(observation)):
+            await box.deliver(mine, platform)
+        else:
+            mine.reason = "too much is waiting for Langfuse already"
+            await box.give_up([mine], platform)
+
+
+async def deliver_messages(
+    messages: Sequence[Message], settings: Settings, platform: Platform
+) -> None:
+    """Deliver what the queue brings, and let it bring again what Langfuse does not take now."""
+    batches: dict[Destination, dict[Pending, Message]] = {}
+    for message in messages:
+        try:
+            observation = await queueing.unpack(message.body, settings.destinations, platform)
+        except ValueError as error:
+            # Another version of this Worker may know better; else it ends with the dead letters.
+            log("message_not_read", reason=str(error), attempts=message.attempts)
+            message.retry(_delay(message, None))
+            continue
+        batch = batches.setdefault(observation.destination, {})
+        batch[Pending(observation)] = message
+        # Unpacked they may be many times as large, and not all of them fit into memory.
+        if sum(_size(pending.observation) for pending in batch) > memory.waiting.limit / 2:
+            await _deliver_batch(batches.pop(observation.destination), settings, platform)
+    for batch in batches.values():
+        await _deliver_batch(batch, settings, platform)
+
+
+async def _deliver_batch(
+    batch: dict[Pending, Message], settings: Settings, platform: Platform
+) -> None:
+    box = outbox(next(iter(batch)).observation.destination, settings)
+    late = await box.export([*batch], platform.now() + settings.delivery_seconds, platform)
+    box.report_late("trace_delayed", late, platform)
+    for pending, message in batch.items():
+        if pending in late:
+            message.retry(_delay(message, pending.after))
+        else:
+            message.ack()
+
+
+def _size(observation: Observation) -> int:
+    return OVERHEAD + sys.getsizeof(observation.input) + sys.getsizeof(observation.output)
+
+
+def _delay(message: Message, after: float | None) -> int:
+    doubled = FIRST_DELAY * 2 ** min(message.attempts - 1, 20)
+    return max(min(doubled, LONGEST_DELAY), round(after or 0.0))

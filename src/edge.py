@@ -17,38 +17,96 @@ from pyodide.ffi import JsException, jsnull, to_js
 
 import strict_json
 from logs import describe, log
+from memory import Hold
 from vocabulary import (
     Answer,
     BodyTooLarge,
     Call,
     Capture,
     Ending,
-    Message,
     NetworkError,
     Received,
     UpstreamCall,
 )
 
 # The first read of a captured branch takes the first chunk, whose time matters; each further one
-# waits for twice as much as the one before, so that a long stream costs few calls into Python.
-FIRST_READ = 8 * 1024
+# waits for twice as much as the one before, so that a long stream costs few calls into Python. The
+# buffer of a read takes memory for as long as it waits.
+FIRST_READ, LARGEST_READ = 8 * 1024, 64 * 1024
 # Langfuse's answer to a batch is short; one that is not comes from something else.
 LARGEST_ANSWER = 1024 * 1024
 # What the runtime decodes when a body is read; it passes any other encoding on as it is.
 DECODED = ("gzip", "br")
 
 
-class Edge:
+class Isolate:
+    """What any job can use: what `delivery.Platform` asks for. `queue` is the binding of one."""
+
+    def __init__(self, queue: Any) -> None:
+        self.queue = Queue(queue) if queue else None
+
+    def now(self) -> float:
+        return time.time()
+
+    def random(self) -> float:
+        return js.Math.random()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def http(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> Received:
+        init = {
+            "method": method,
+            "headers": headers,
+            "redirect": "manual",
+            "signal": js.AbortSignal.timeout(max(1, int(timeout * 1000))),
+        }
+        if body:
+            init["body"] = to_js(body)
+        try:
+            response = await js.fetch(url, _object(init))
+            read = await _read(response.body, LARGEST_ANSWER)
+            text = strict_json.text_of(read.to_bytes())
+            return Received(response.status, _headers(response.headers), text)
+        except BodyTooLarge:
+            raise NetworkError(f"an answer of more than {LARGEST_ANSWER} bytes") from None
+        except JsException as error:
+            raise NetworkError(error.message) from error
+
+    async def gzip(self, data: bytes) -> bytes:
+        stream = js.Blob.new(to_js([data])).stream()
+        stream = stream.pipeThrough(js.CompressionStream.new("gzip"))
+        return (await js.Response.new(stream).arrayBuffer()).to_bytes()
+
+    async def gunzip(self, data: bytes, limit: int) -> bytes:
+        # Its last four bytes say how long it is unpacked, so that one native read takes it whole.
+        size = int.from_bytes(data[-4:], "little")
+        if size > limit:
+            raise ValueError(f"more than {limit} bytes")
+        stream = js.Blob.new(to_js([data])).stream()
+        stream = stream.pipeThrough(js.DecompressionStream.new("gzip"))
+        reader = stream.getReader(_object({"mode": "byob"}))
+        try:
+            result = await reader.readAtLeast(size + 1, js.Uint8Array.new(size + 1))
+            if result.value.byteLength == size:
+                return result.value.to_bytes()
+            await reader.cancel()
+        except JsException as error:
+            raise ValueError(error.message) from error
+        raise ValueError("another length than it says")
+
+
+class Edge(Isolate):
     """One request's platform: what `gateway.Platform` asks for."""
 
-    def __init__(self, request: Any, ctx: Any) -> None:
+    def __init__(self, request: Any, ctx: Any, queue: Any) -> None:
+        super().__init__(queue)
         self.request = request
         self.ctx = ctx
         self.abort: Any = None
         self.call = _call(request)
-
-    def now(self) -> float:
-        return time.time()
 
     async def read_body(self, limit: int) -> "Body":
         length = self.call.headers.get("content-length", "")
@@ -91,29 +149,51 @@ class Edge:
 
         self.ctx.waitUntil(run())
 
-    async def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float
-    ) -> Received:
-        """POST `body` and read the whole answer, within `timeout` seconds; redirects are answers.
 
-        Raises `NetworkError`.
-        """
-        init = {
-            "method": "POST",
-            "headers": headers,
-            "body": to_js(body),
-            "redirect": "manual",
-            "signal": js.AbortSignal.timeout(int(timeout * 1000)),
-        }
+class Queue:
+    """The producer's end of a queue, made from its binding.
+
+    https://developers.cloudflare.com/queues/configuration/javascript-apis/
+    """
+
+    def __init__(self, binding: Any) -> None:
+        self.binding = binding
+
+    async def send(self, bodies: Sequence[str | bytes]) -> None:
+        """Put messages into the queue: at most 100, and 256 KB. Raises `NetworkError`."""
+        messages = [
+            {"body": body, "contentType": "text" if isinstance(body, str) else "bytes"}
+            for body in bodies
+        ]
         try:
-            response = await js.fetch(url, _object(init))
-            read = await _read(response.body, LARGEST_ANSWER)
-            text = strict_json.text_of(read.to_bytes())
-            return Received(response.status, _headers(response.headers), text)
-        except BodyTooLarge:
-            raise NetworkError(f"an answer of more than {LARGEST_ANSWER} bytes") from None
+            await self.binding.sendBatch(_object(messages))
         except JsException as error:
             raise NetworkError(error.message) from error
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a queue. Of `ack` and `retry` the first that is called counts."""
+
+    body: str | bytes
+    attempts: int
+    platform: Any
+
+    def ack(self) -> None:
+        self.platform.ack()
+
+    def retry(self, seconds: int) -> None:
+        self.platform.retry(_object({"delaySeconds": seconds}))
+
+
+def messages(batch: Any) -> list[Message]:
+    """The messages of a batch, as the SDK hands it to the `queue` handler."""
+    return [Message(_body(m.body), m.attempts, m) for m in batch.messages]
+
+
+def _body(body: Any) -> str | bytes:
+    # Whatever somebody else has put into the queue must not fail the batch that it is in.
+    return bytes(body) if isinstance(body, memoryview) else str(body)
 
 
 class Body:
@@ -147,10 +227,10 @@ class Reply:
         return _response(self.response.body, self.response, headers)
 
     def relay_captured(
-        self, headers: tuple[tuple[str, str], ...], limit: int
+        self, headers: tuple[tuple[str, str], ...], limit: int, hold: Hold
     ) -> tuple[Any, Awaitable[Capture]]:
         if self.response.body is jsnull:
-            return self.relay(headers), _Recorder(self).without_body()
+            return self.relay(headers), _Recorder(self, hold).without_body()
         to_client, to_trace = self.response.body.tee()
         encoding = self.response.headers.get("content-encoding")
         length = self.response.headers.get("content-length")
@@ -167,14 +247,15 @@ class Reply:
         if encoding in DECODED:
             response.headers.delete("content-encoding")
             response.headers.delete("content-length")
-        return response, _Recorder(self).record(sent, copied, copy, limit)
+        return response, _Recorder(self, hold).record(sent, copied, copy, limit)
 
 
 class _Recorder:
     """Follows a reply's two pumps to their end."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, hold: Hold) -> None:
         self.reply = reply
+        self.hold = hold
         self.body = bytearray()
         self.cut = False
         self.first_byte: float | None = None
@@ -226,13 +307,15 @@ class _Recorder:
         if not result.done:
             self.first_byte = time.time()
         while not result.done:
-            self.body += result.value.to_bytes()
-            if len(self.body) > limit:
+            read = result.value.to_bytes()
+            room = self.hold.take(len(read))
+            self.body += read if room else b""
+            if not room or len(self.body) > limit:
                 self.cut = True
                 del self.body[limit:]
                 await reader.cancel()
                 return
-            size = min(2 * size, limit + 1 - len(self.body))
+            size = min(2 * size, LARGEST_READ, limit + 1 - len(self.body))
             result = await reader.readAtLeast(size, js.Uint8Array.new(size))
 
     def _capture(self, ending: Ending, reason: str = "") -> Capture:
@@ -248,75 +331,6 @@ class _Recorder:
             first_byte=self.first_byte,
             reason=reason,
         )
-
-
-class Queue:
-    """The producer's end of a queue, made from its binding.
-
-    https://developers.cloudflare.com/queues/configuration/javascript-apis/
-    """
-
-    def __init__(self, binding: Any) -> None:
-        self.binding = binding
-
-    async def send(self, bodies: Sequence[str | bytes]) -> None:
-        """Put messages into the queue: at most 100, and 256 KB. Raises `NetworkError`."""
-        messages = [
-            {"body": body, "contentType": "text" if isinstance(body, str) else "bytes"}
-            for body in bodies
-        ]
-        try:
-            await self.binding.sendBatch(_object(messages))
-        except JsException as error:
-            raise NetworkError(error.message) from error
-
-
-@dataclass(frozen=True)
-class QueuedMessage(Message):
-    """A message to acknowledge or to put back; the first of the two counts."""
-
-    platform: Any
-
-    def ack(self) -> None:
-        self.platform.ack()
-
-    def retry(self, delay_seconds: int) -> None:
-        self.platform.retry(_object({"delaySeconds": delay_seconds}))
-
-
-def messages(batch: Any) -> list[QueuedMessage]:
-    """The messages of a batch, as the SDK hands it to the `queue` handler."""
-    return [QueuedMessage(_body(m.body), m.attempts, m) for m in batch.messages]
-
-
-def _body(body: Any) -> str | bytes:
-    # Whatever somebody else has put into the queue must not fail the batch that it is in.
-    return bytes(body) if isinstance(body, memoryview) else str(body)
-
-
-async def gzip(data: bytes) -> bytes:
-    stream = js.Blob.new(to_js([data])).stream()
-    stream = stream.pipeThrough(js.CompressionStream.new("gzip"))
-    return (await js.Response.new(stream).arrayBuffer()).to_bytes()
-
-
-async def gunzip(data: bytes, limit: int) -> bytes:
-    """Raises `BodyTooLarge` over `limit` bytes, and `ValueError` for what is not whole gzip."""
-    # Its last four bytes say how long it is unpacked, so that one native read takes it whole.
-    size = int.from_bytes(data[-4:], "little")
-    if size > limit:
-        raise BodyTooLarge
-    stream = js.Blob.new(to_js([data])).stream()
-    stream = stream.pipeThrough(js.DecompressionStream.new("gzip"))
-    reader = stream.getReader(_object({"mode": "byob"}))
-    try:
-        result = await reader.readAtLeast(size + 1, js.Uint8Array.new(size + 1))
-        if result.value.byteLength == size:
-            return result.value.to_bytes()
-        await reader.cancel()
-    except JsException as error:
-        raise ValueError(error.message) from error
-    raise ValueError("another length than it says")
 
 
 def to_response(answer: Answer) -> Any:

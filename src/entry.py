@@ -5,10 +5,11 @@ from typing import Any
 from workers import WorkerEntrypoint
 
 import config
+import delivery
 import errors
 import gateway
 import logs
-from edge import Edge, to_response
+from edge import Edge, Isolate, messages, to_response
 from vocabulary import Answer, Refusal
 
 # The environment is the same for an isolate's whole life, so it is checked once.
@@ -20,7 +21,7 @@ class Default(WorkerEntrypoint):
 
     async def fetch(self, request: Any) -> Any:
         """Answer one request. The platform's request in, a JavaScript Response out."""
-        edge = Edge(request.js_object, self.ctx)
+        edge = Edge(request.js_object, self.ctx, _queue(self.env))
         try:
             answer = await gateway.handle(edge.call, settings(self.env), edge)
         except Exception as error:  # the client's last resort: a clear error, in its dialect
@@ -30,13 +31,22 @@ class Default(WorkerEntrypoint):
             )
         return to_response(answer) if isinstance(answer, Answer) else answer
 
+    async def queue(self, batch: Any, *_: Any) -> None:
+        """Deliver a batch of the queue's: the traces that did not go to Langfuse directly.
+
+        https://developers.cloudflare.com/queues/configuration/javascript-apis/#consumer
+        """
+        platform = Isolate(_queue(self.env))
+        await delivery.deliver_messages(messages(batch), settings(self.env), platform)
+
 
 def settings(env: Any) -> config.Settings:
     """The checked settings of this isolate; reports what is wrong with them once."""
     global _settings
     if _settings is None:
         names = (*config.SECRETS, *config.VARIABLES, *config.BINDINGS)
-        _settings = config.load({name: _plain(getattr(env, name, None)) for name in names})
+        values = {name: _plain(getattr(env, name, None)) for name in names}
+        _settings = config.load(values, has_queue=_queue(env) is not None)
         logs.conceal(_settings.secrets)
         if _settings.problem:
             logs.log("misconfigured", problem=_settings.problem)
@@ -45,6 +55,10 @@ def settings(env: Any) -> config.Settings:
         if _settings.destination is None:
             logs.log("tracing_off", reason="no Langfuse destination is configured")
     return _settings
+
+
+def _queue(env: Any) -> Any:
+    return getattr(env, "TRACE_QUEUE", None)
 
 
 def _plain(value: Any) -> Any:

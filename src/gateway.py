@@ -14,6 +14,7 @@ import context
 import delivery
 import errors
 import keys
+import memory
 import providers
 import redaction
 import rewriting
@@ -68,18 +69,15 @@ class Reply(Protocol):
         ...
 
     def relay_captured(
-        self, headers: tuple[tuple[str, str], ...], limit: int
+        self, headers: tuple[tuple[str, str], ...], limit: int, hold: memory.Hold
     ) -> tuple[Any, Awaitable[Capture]]:
-        """The same, and a capture of at most `limit` bytes of it, which never fails."""
+        """The same, and a capture of at most `limit` bytes of it, and as many as `hold` can take.
+        The capture never fails."""
         ...
 
 
-class Platform(Protocol):
+class Platform(delivery.Platform, Protocol):
     """What the gateway asks of the runtime, for one request."""
-
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        ...
 
     async def read_body(self, limit: int) -> Body:
         """The request's body. Raises `BodyTooLarge`."""
@@ -99,8 +97,6 @@ class Platform(Protocol):
     def run_after(self, name: str, job: Coroutine[Any, Any, None]) -> None:
         """Let a job go on after the response; log its failure under its name."""
         ...
-
-    post: delivery.Post
 
 
 async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
@@ -134,9 +130,16 @@ def _about(call: Call, settings: Settings) -> Answer:
             f"This is an AI gateway, version {VERSION}. Point an OpenAI or Anthropic SDK at it.\n"
         )
         return Answer(200, text, "text/plain; charset=utf-8")
-    tracing_on = settings.destination is not None
-    status = {"status": "misconfigured" if settings.problem else "ok"}
-    return Answer(200, json.dumps({**status, "version": VERSION, "tracing": tracing_on}))
+    status: dict[str, Any] = {
+        "status": "misconfigured" if settings.problem else "ok",
+        "version": VERSION,
+        "tracing": settings.destination is not None,
+    }
+    # Where there are no keys to show, nobody is known to run this gateway.
+    known = settings.gateway_keys and not keys.refuse(call, settings.gateway_keys)
+    if known and settings.destination:
+        status["delivery"] = delivery.outbox(settings.destination, settings).state()
+    return Answer(200, json.dumps(status))
 
 
 def _refuse(call: Call, settings: Settings) -> Refusal | None:
@@ -189,28 +192,32 @@ async def _proxy_traced(
     headers = (("x-portkey-provider", upstream.provider), ("x-portkey-trace-id", said.trace_id))
     started = platform.now()
     seen: asyncio.Future[Awaitable[Capture]] = asyncio.Future()
+    hold = memory.Hold(memory.captured)
+    kept = min(body.size, settings.max_capture_bytes)
+    kept = kept if hold.take(kept) else 0
 
     async def trace() -> None:
-        capture = await (await seen)
-        exchange = tracing.Exchange(
-            call=call,
-            context=said,
-            destination=destination,
-            provider=upstream.provider,
-            request=body.read(settings.max_capture_bytes),
-            request_size=body.size,
-            started=started,
-            capture=capture,
-        )
-        observation = tracing.observe(exchange, settings)
-        await delivery.deliver(observation, settings, platform.post)
+        with hold:
+            capture = await (await seen)
+            exchange = tracing.Exchange(
+                call=call,
+                context=said,
+                destination=destination,
+                provider=upstream.provider,
+                request=body.read(kept),
+                request_size=body.size,
+                started=started,
+                capture=capture,
+            )
+            observation = tracing.observe(exchange, settings)
+        await delivery.deliver(observation, settings, platform)
 
     # Begun before there is a reply, so that a client that leaves while it waits is traced too.
     platform.run_after("trace", trace())
     try:
         reply = await platform.fetch(upstream, body)
-        body.keep(settings.max_capture_bytes)
-        response, capture = reply.relay_captured(headers, settings.max_capture_bytes)
+        body.keep(kept)
+        response, capture = reply.relay_captured(headers, settings.max_capture_bytes, hold)
     except NetworkError as error:
         ending = Ending.CLIENT_LEFT if platform.client_left() else Ending.UNREACHABLE
         seen.set_result(_already(Capture(ending, platform.now(), reason=str(error))))

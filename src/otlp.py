@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import strict_json
-from config import VERSION
+from config import NAME, VERSION
 from redaction import to_json
 from tracing import ERROR, Observation
 from vocabulary import Fate, Part, Received, Verdict
 from wire import FOREIGN, inclusive_usage, iso_time, milliseconds, read_status, verdict
 
-NAME = "langfuse-ai-gateway"
 PATH = "/api/public/otel/v1/traces"
 HEADERS: Mapping[str, str] = {
     "content-type": "application/json",

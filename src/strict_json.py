@@ -12,21 +12,20 @@ from typing import Any
 
 # NaN and Infinity, which are no JSON, would be read as numbers that can't be written as JSON.
 _DECODER = json.JSONDecoder(parse_constant=str)
-_DEPTH = 100
 _NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|[^][{}"]++', re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
-def parse(text: str) -> Any:
+def parse(text: str, depth: int = 100) -> Any:
     """The value of one JSON text. Raises ValueError for whatever can't be read.
 
-    That includes a nesting of more than 100 levels and a number of thousands of digits.
+    That includes a nesting of more than `depth` levels and a number of thousands of digits.
     """
     # Nearly every text has so few brackets that they need not be looked at; of any other only its
     # brackets are left and counted.
-    if text.count("[") + text.count("{") > _DEPTH:
+    if text.count("[") + text.count("{") > depth:
         brackets = _NO_BRACKETS.sub("", text)
-        if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > _DEPTH:
+        if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > depth:
             raise ValueError("JSON is nested too deep")
     text = text.strip(" \t\r\n")
     value, end = _DECODER.raw_decode(text)

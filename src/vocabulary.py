@@ -121,14 +121,6 @@ class Capture:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Message:
-    """A message of the queue, as it arrives; `attempts` counts its deliveries, this one too."""
-
-    body: str | bytes
-    attempts: int
-
-
 class NetworkError(Exception):
     """No response came. The message is the platform's reason."""
 

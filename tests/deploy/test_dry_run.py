@@ -80,7 +80,7 @@ def test_the_queue_deploys_once_it_is_uncommented(tmp_path: Path, environment: s
     source = re.sub(r"(?m)^#(?=\S)", "", (ROOT / "wrangler.toml").read_text())
     (project / "wrangler.toml").write_text(source)
 
-    name = "-".join(filter(None, ["langfuse-ai-gateway", environment, "traces"]))
+    name = "-".join(filter(None, ["ai-gateway-worker", environment, "traces"]))
     assert f"env.TRACE_QUEUE ({name})" in dry_run(project, tmp_path, environment)
     config = tomllib.loads(source)
     (consumer,) = config["env"].get(environment, config)["queues"]["consumers"]

@@ -110,6 +110,24 @@ def test_half_a_key_pair_is_reported():
     assert settings.warnings
 
 
+def test_delivery_settings():
+    settings = config.load(
+        {
+            "LANGFUSE_PROTOCOL": "OTLP",
+            "LANGFUSE_DELIVERY": "queue",
+            "LANGFUSE_FLUSH_AT": "10",
+            "LANGFUSE_FLUSH_INTERVAL": "250",
+            "LANGFUSE_RETRY_SECONDS": "10",
+            "LANGFUSE_DEBUG": "true",
+        },
+        has_queue=True,
+    )
+    assert settings.warnings == ()
+    assert (settings.protocol, settings.delivery, settings.debug) == ("otlp", "queue", True)
+    assert (settings.flush_at, settings.flush_interval) == (10, 0.25)
+    assert settings.delivery_seconds == 10
+
+
 @pytest.mark.parametrize("value", ["false", "False", "0", False])
 def test_tracing_can_be_switched_off(value):
     assert load({**KEYS, "LANGFUSE_TRACING_ENABLED": value}).destination is None
@@ -135,6 +153,18 @@ def test_tracing_can_be_switched_off(value):
         ("LANGFUSE_SAMPLE_RATE", "nan"),
         ("LANGFUSE_MAX_FIELD_BYTES", "10"),
         ("TRACE_STREAM_USAGE", "maybe"),
+        ("LANGFUSE_PROTOCOL", "grpc"),
+        ("LANGFUSE_DELIVERY", "pigeon"),
+        ("LANGFUSE_DELIVERY", "queue"),  # where none is bound
+        ("LANGFUSE_FLUSH_AT", "0"),
+        ("LANGFUSE_FLUSH_AT", "101"),
+        ("LANGFUSE_FLUSH_AT", "1.5"),
+        ("LANGFUSE_FLUSH_INTERVAL", "-1"),
+        ("LANGFUSE_FLUSH_INTERVAL", "nan"),
+        ("LANGFUSE_FLUSH_INTERVAL", "60000"),
+        ("LANGFUSE_RETRY_SECONDS", "29"),
+        ("LANGFUSE_RETRY_SECONDS", "0"),
+        ("LANGFUSE_DEBUG", "loud"),
     ],
 )
 def test_a_malformed_value_falls_back_and_is_reported(name, value):

@@ -1,18 +1,27 @@
 """The story of a request against a platform that is a few lines long."""
 
 import asyncio
+import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+import delivery
 import gateway
-from config import Destination, Settings
-from vocabulary import Answer, BodyTooLarge, Call, Capture, Ending, NetworkError, Received
+from config import VERSION, Settings
+from tests.unit import virtual_time
+from tests.unit.langfuse import SETTINGS as TRACED
+from tests.unit.langfuse import Langfuse
+from vocabulary import Answer, BodyTooLarge, Call, Capture, Ending, NetworkError
 
-DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1234567890")
-TRACED = Settings(destination=DESTINATION)
+
+@pytest.fixture(autouse=True)
+def _a_new_isolate(monkeypatch):
+    monkeypatch.setattr(delivery, "_outboxes", {})
+
+
 CHAT = b'{"model": "m", "messages": []}'
 
 
@@ -35,7 +44,7 @@ class FakeBody:
 
 
 @dataclass
-class FakePlatform:
+class FakePlatform(Langfuse):
     """Answers with `capture`, raises it if it is an error, and keeps what it was asked for."""
 
     body: bytes = CHAT
@@ -44,11 +53,7 @@ class FakePlatform:
     )
     left: bool = False
     fetched: list[Any] = field(default_factory=list)
-    posted: list[Any] = field(default_factory=list)
     jobs: list[Any] = field(default_factory=list)
-
-    def now(self) -> float:
-        return 1.0
 
     async def read_body(self, limit: int) -> FakeBody:
         if len(self.body) > limit:
@@ -64,7 +69,7 @@ class FakePlatform:
     def relay(self, headers):
         return ("relayed", dict(headers))
 
-    def relay_captured(self, headers, limit):
+    def relay_captured(self, headers, limit, hold):
         async def capture():
             return self.capture
 
@@ -76,10 +81,6 @@ class FakePlatform:
     def run_after(self, name, job) -> None:
         self.jobs.append((name, asyncio.ensure_future(job)))
 
-    async def post(self, url, headers, body, timeout) -> Received:
-        self.posted.append((url, headers, json.loads(body)))
-        return Received(207, {}, '{"successes": [], "errors": []}')
-
 
 def handle(platform: FakePlatform, settings=TRACED, method="POST", path="/v1/chat/completions"):
     async def run():
@@ -88,7 +89,7 @@ def handle(platform: FakePlatform, settings=TRACED, method="POST", path="/v1/cha
             await job
         return answer
 
-    return asyncio.run(run())
+    return virtual_time.run(run())
 
 
 def test_a_traced_call():
@@ -96,9 +97,9 @@ def test_a_traced_call():
     kind, headers = handle(platform)
     assert kind == "captured"
     assert headers["x-portkey-provider"] == "openai"
-    ((url, _, batch),) = platform.posted
-    assert url == "https://langfuse.example/api/public/ingestion"
-    assert batch["batch"][0]["body"]["id"] == headers["x-portkey-trace-id"]
+    (request,) = platform.requests
+    assert request.path == "/api/public/ingestion"
+    assert json.loads(request.body)["batch"][0]["body"]["id"] == headers["x-portkey-trace-id"]
     assert [name for name, _ in platform.jobs] == ["trace"]
 
 
@@ -116,7 +117,7 @@ def test_calls_that_leave_no_trace(settings, method, path):
     kind, headers = handle(platform, settings, method, path)
     assert kind == "relayed"
     assert "x-portkey-trace-id" not in headers
-    assert platform.jobs == platform.posted == []
+    assert platform.jobs == platform.requests == []
 
 
 def test_an_untraced_body_is_never_read():
@@ -131,14 +132,14 @@ def test_a_provider_that_cannot_be_reached_is_traced(left, ending):
     answer = handle(platform)
     assert isinstance(answer, Answer)
     assert answer.status == 502
-    generation = platform.posted[0][2]["batch"][1]["body"]
+    generation = json.loads(platform.requests[0].body)["batch"][1]["body"]
     assert generation["metadata"]["ending"] == ending
 
 
 def test_the_log_of_an_unreachable_provider_holds_no_credential(capsys):
     platform = FakePlatform(capture=NetworkError("no route to https://x/?key=sk-query-secret"))
     call = Call("GET", "/v1/models", "key=sk-query-secret", {})
-    asyncio.run(gateway.handle(call, TRACED, platform))
+    virtual_time.run(gateway.handle(call, TRACED, platform))
     line = capsys.readouterr().out
     assert "provider_unreachable" in line
     assert "sk-query-secret" not in line
@@ -177,3 +178,32 @@ def test_a_misconfigured_gateway_serves_only_its_health():
     assert "GATEWAY_API_KEYS" in answer.body
     assert platform.fetched == []
     assert handle(platform, settings, "GET", "/health").status == 200
+
+
+def test_health_tells_who_has_a_key_what_became_of_the_traces():
+    key = "gw_0123456789abcdef"
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    settings = replace(TRACED, gateway_keys={"ada": digest})
+    platform = FakePlatform()
+
+    def health(headers) -> dict[str, Any]:
+        call = Call("GET", "/health", "", headers)
+        answer = virtual_time.run(gateway.handle(call, settings, platform))
+        return json.loads(answer.body)
+
+    public = {"status": "ok", "version": VERSION, "tracing": True}
+    assert health({}) == public
+    assert health({"authorization": "Bearer gw_wrong"}) == public
+    shown = {"authorization": f"Bearer {key}"}
+    unused = {"protocol": None, "last": None, "last_at": None}
+    assert health(shown)["delivery"] == {**unused, "stored": 0, "queued": 0, "dropped": 0}
+    call = Call("POST", "/v1/chat/completions", "", {"x-portkey-api-key": key})
+
+    async def run() -> None:
+        await gateway.handle(call, settings, platform)
+        await platform.jobs[0][1]
+
+    virtual_time.run(run())
+    told = health(shown)["delivery"]
+    assert (told["protocol"], told["last"], told["stored"]) == ("ingestion", "stored", 1)
+    assert "sk-lf" not in json.dumps(told)

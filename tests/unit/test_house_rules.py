@@ -1,6 +1,7 @@
 """Rules of the house that a reader would otherwise have to remember."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,17 @@ def test_no_secret_has_a_name_among_the_variables():
     assert wrangler["preview_urls"] is False
     assert wrangler["observability"] == {"enabled": True, "redact_query_string": True}
     assert "global_fetch_strictly_public" in wrangler["compatibility_flags"]
+
+
+def test_the_readme_lists_every_variable_and_every_line_of_the_log():
+    import config
+
+    readme = (ROOT / "README.md").read_text()
+    for name in (*config.SECRETS, *config.VARIABLES, *config.BINDINGS):
+        assert f"`{name}`" in readme, name
+    # Events are the first words that `log` and the outbox's reports are called with.
+    source = "".join(path.read_text() for path in SOURCES)
+    events = set(re.findall(r'(?:log|_report|report_late)\(\s*"(\w+)"', source))
+    assert {"trace_not_delivered", "trace_queued", "message_not_read", "job_failed"} <= events
+    for event in events:
+        assert f"`{event}`" in readme, event

@@ -54,10 +54,10 @@ def test_it_is_what_opentelemetry_defines():
     request = parsed(export(replace(FULL, parent_id="00f067aa0ba902b7"), EMPTY, JOINED))
     [group] = request.resource_spans
     assert [(item.key, item.value.string_value) for item in group.resource.attributes] == [
-        ("service.name", "langfuse-ai-gateway")
+        ("service.name", "ai-gateway-worker")
     ]
     [scoped] = group.scope_spans
-    assert (scoped.scope.name, scoped.scope.version) == ("langfuse-ai-gateway", VERSION)
+    assert (scoped.scope.name, scoped.scope.version) == ("ai-gateway-worker", VERSION)
     full, empty, _ = scoped.spans
     assert full.trace_id.hex() == TRACE.id
     assert full.span_id.hex() == FULL.id

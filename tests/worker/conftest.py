@@ -138,14 +138,16 @@ class Stage:
         """The log's lines since this test began."""
         return self.gateway.logs[self.first_log :]
 
-    def wait_for_logs(self, event: str, n: int = 1, **fields: Any) -> list[dict[str, Any]]:
+    def wait_for_logs(
+        self, event: str, n: int = 1, timeout: float = 10, **fields: Any
+    ) -> list[dict[str, Any]]:
         """The log lines of an event with these fields, as soon as there are `n` of them."""
 
         def lines() -> list[dict[str, Any]]:
             found = (json.loads(line) for line in self.logs if line.startswith("{"))
             return [line for line in found if line.items() >= {"event": event, **fields}.items()]
 
-        self.gateway.wait_for_logs(lambda _: len(lines()) >= n)
+        self.gateway.wait_for_logs(lambda _: len(lines()) >= n, timeout)
         return lines()
 
     def _is_ours(self, observation: Observation) -> bool:
@@ -189,7 +191,7 @@ def _inbox() -> Iterator[tuple[Inbox, Server]]:
 @pytest.fixture
 def inbox(_inbox: tuple[Inbox, Server]) -> Inbox:
     inbox = _inbox[0]
-    inbox.fault = None
+    inbox.fault, inbox.version = None, "3.120.0"
     inbox.clear()
     return inbox
 
@@ -206,6 +208,7 @@ def environment(_inbox: tuple[Inbox, Server], _provider: Provider) -> Iterator[d
             "LANGFUSE_SECRET_KEY": SECRET_KEY,
             "LANGFUSE_BASE_URL": _inbox[1].url,
             "LANGFUSE_TIMEOUT": "2",
+            "LANGFUSE_RETRY_SECONDS": "5",
             "PROVIDERS": json.dumps(providers),
         }
 
@@ -214,11 +217,11 @@ def environment(_inbox: tuple[Inbox, Server], _provider: Provider) -> Iterator[d
 def _runtimes(environment: dict[str, Any]) -> Iterator[Callable[..., Runtime]]:
     running: dict[str, Runtime] = {}
 
-    def run(without_flags: tuple[str, ...], changes: dict[str, Any]) -> Runtime:
-        name = json.dumps([without_flags, changes], sort_keys=True)
+    def run(changes: dict[str, Any], **options: Any) -> Runtime:
+        name = json.dumps([changes, options], sort_keys=True)
         if name not in running:
             env = {k: v for k, v in {**environment, **changes}.items() if v is not None}
-            running[name] = Runtime(env, without_flags=without_flags)
+            running[name] = Runtime(env, **options)
         return running[name]
 
     yield run
@@ -234,12 +237,16 @@ def stage_with(
     _inbox: tuple[Inbox, Server],
     environment: dict[str, Any],
 ) -> Callable[..., Stage]:
-    """A stage whose Worker has some other variables: `stage_with(NAME=value)`, None for unset."""
+    """A stage whose Worker has some other variables: `stage_with(NAME=value)`, None for unset.
+
+    What is in lower case is for the `Runtime`: `without_flags`, `queues`.
+    """
 
     began = datetime.now(UTC).isoformat(timespec="milliseconds")
 
-    def build(without_flags: tuple[str, ...] = (), **changes: Any) -> Stage:
-        runtime = _runtimes(without_flags, changes)
+    def build(**changes: Any) -> Stage:
+        options = {name: changes.pop(name) for name in [*changes] if name.islower()}
+        runtime = _runtimes(changes, **options)
         return Stage(
             runtime, provider, inbox, _inbox[1].loop, began, len(runtime.logs), environment
         )

@@ -192,7 +192,7 @@ def patient(provider: Provider) -> Provider:
 # its own pump, which fails at the next write.
 @pytest.mark.parametrize("without_flags", [(), ("enable_request_signal",)])
 def test_a_client_that_leaves_aborts_the_provider(stage_with, patient: Provider, without_flags):
-    stage = stage_with(without_flags)
+    stage = stage_with(without_flags=without_flags)
     leave(stage, patient, SCRIPTED, until=b"mind")
     patient.wait("aborted")
     observation = stage.observation()

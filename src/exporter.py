@@ -1,0 +1,312 @@
+"""Batches on their way into one Langfuse project: which protocol, how often, and until when.
+
+What each answer asks for is in the protocols' modules; here it is done. A part that is sent again
+is the same bytes under the same ids, so that an answer that got lost never doubles an observation.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import ingestion
+import otlp
+import strict_json
+from config import NAME, VERSION, Destination, Settings
+from tracing import Observation, shortened
+from vocabulary import Fate, NetworkError, Part, Received, Verdict
+
+HEALTH = "/api/public/health"
+PROTOCOLS: Mapping[str, Any] = {"ingestion": ingestion, "otlp": otlp}
+# Of Langfuse's fourth version on, by its migration guide, spans are the one way in.
+OTLP_SINCE = 4
+# Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 8.0
+# A request has 50 subrequests on the free plan, and its provider needs some:
+# https://developers.cloudflare.com/workers/platform/limits/#subrequests
+MOST_POSTS = 30
+# What the health page would have said, an answer to a batch says too.
+HEALTH_TIMEOUT = 2.0
+POLL = 0.05
+# What a body has around its parts, at most.
+ENVELOPE = 1000
+SHORTEST_CONTENT = 1000
+
+
+class Platform(Protocol):
+    """What delivery asks of the runtime."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def random(self) -> float:
+        """A number from 0 to 1."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    async def http(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> Received:
+        """The whole answer to a request within `timeout` seconds. Raises `NetworkError`."""
+        ...
+
+
+@dataclass(eq=False)
+class Pending:
+    """An observation that waits for its delivery.
+
+    `fate` is what the last answer made of it and `reason` why, `tries` how often it was sent,
+    `after` how many seconds the server wants to be left alone. `settled` is set where there is
+    nothing left to try. `holder` is who sends it at the moment; whoever did so before lets it go.
+    """
+
+    observation: Observation
+    fate: Fate = Fate.LATER
+    reason: str = ""
+    tries: int = 0
+    after: float | None = None
+    settled: bool = False
+    holder: object = None
+
+    def settle(self, fate: Fate, reason: str = "") -> None:
+        """This is what became of it."""
+        self.fate, self.reason, self.settled = fate, reason, True
+
+
+@dataclass
+class Exporter:
+    """One Langfuse project as this isolate knows it, all of which is safe to lose.
+
+    `protocol` is the one that the server is known to take. `last` is the outcome of the last
+    attempt, and `last_at` its time.
+    """
+
+    destination: Destination
+    settings: Settings
+    protocol: str | None = None
+    last: str | None = None
+    last_at: float | None = None
+    asking_until: float = 0.0
+
+    async def export(
+        self, batch: Sequence[Pending], deadline: float, platform: Platform
+    ) -> list[Pending]:
+        """Send a batch until each of its observations is settled or taken by another holder, or
+        until `deadline`, in seconds since the epoch. Out: those that it did not lose to another
+        one, and in them what became of them."""
+        return await _Export(self, batch, deadline, platform).run()
+
+    async def speak(self, platform: Platform) -> str:
+        """The protocol to try: the one that is configured or known, else by the server's version,
+        for which one of this isolate's requests asks.
+
+        https://api.reference.langfuse.com/#tag/health
+        """
+        if self.settings.protocol != "auto":
+            return self.settings.protocol
+        until = self.asking_until
+        if self.protocol is None and platform.now() >= until:
+            timeout = min(HEALTH_TIMEOUT, self.settings.timeout / 2)
+            self.asking_until = platform.now() + timeout
+            url = self.destination.base_url + HEALTH
+            try:
+                answer = await platform.http("GET", url, {}, b"", timeout)
+                self.protocol = self.protocol or _spoken(answer)
+            except NetworkError:
+                self.protocol = None  # the batch will meet the same, and report it
+            self.asking_until = 0.0
+        # A promise belongs to the request that made it, so that another one can only look.
+        while self.protocol is None and platform.now() < until == self.asking_until:
+            await platform.sleep(POLL)
+        return self.protocol or "ingestion"
+
+    def headers(self, protocol: str) -> dict[str, str]:
+        """The headers of a batch."""
+        return {
+            "authorization": f"Basic {self.destination.credential}",
+            "x-langfuse-public-key": self.destination.public_key,
+            "x-langfuse-sdk-name": NAME,
+            "x-langfuse-sdk-version": VERSION,
+            **PROTOCOLS[protocol].HEADERS,
+        }
+
+
+def backoff(retry: int, random: float) -> float:
+    """Seconds to wait before a retry, the first of which is 0; `random` is from 0 to 1."""
+    return random * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**retry)
+
+
+def _spoken(answer: Received) -> str | None:
+    """The protocol of the server that gave this answer for its health; None if it is not well."""
+    if answer.status in (408, 429) or answer.status >= 500:
+        return None
+    try:
+        major = int(strict_json.parse(answer.text)["version"].split(".")[0])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        major = 0  # no such page, in a server older than the page
+    return "otlp" if major >= OTLP_SINCE else "ingestion"
+
+
+# A part of a batch, and whose it is.
+Piece = tuple[Pending, Part]
+
+
+@dataclass
+class _Export:
+    """One batch while it is sent."""
+
+    exporter: Exporter
+    batch: Sequence[Pending]
+    deadline: float
+    platform: Platform
+    protocol: str = ""
+    posts: int = 0
+    after: float | None = None
+    refused_as: set[str] = field(default_factory=set)
+    # What is to be sent now, what after a pause, and what each observation still lacks.
+    now: list[list[Piece]] = field(default_factory=list)
+    later: list[Piece] = field(default_factory=list)
+    lacking: dict[Pending, set[str]] = field(default_factory=dict)
+
+    async def run(self) -> list[Pending]:
+        for pending in self.batch:
+            pending.holder = self
+        self.protocol = await self.exporter.speak(self.platform)
+        self._encode()
+        retry = 0
+        while await self._send() and await self._pause(retry):
+            retry += 1
+            self.now, self.later, self.after = self._grouped(self.later), [], None
+        held = [pending for pending in self.batch if pending.holder is self]
+        for pending in held:
+            pending.holder = None
+        return held
+
+    def _is_ours(self, pending: Pending) -> bool:
+        return pending.holder is self and not pending.settled
+
+    def _encode(self) -> None:
+        """Everything that is not settled, in the words of the protocol."""
+        parts = PROTOCOLS[self.protocol].parts
+        ours = filter(self._is_ours, self.batch)
+        pieces = [(pending, part) for pending in ours for part in parts(pending.observation)]
+        self.lacking = {}
+        for pending, part in pieces:
+            self.lacking.setdefault(pending, set()).add(part.id)
+        self.now, self.later = self._grouped(pieces), []
+
+    def _grouped(self, pieces: Sequence[Piece]) -> list[list[Piece]]:
+        groups: list[list[Piece]] = []
+        room = 0
+        for pending, part in pieces:
+            text = part.text
+            size = 1 + (len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
+            if size > room:
+                groups.append([])
+                room = PROTOCOLS[self.protocol].MAX_BYTES - ENVELOPE
+            groups[-1].append((pending, part))
+            room -= size
+        return groups
+
+    async def _send(self) -> bool:
+        """Send what is to be sent now. Whether something of it is to be sent again later."""
+        while self.now:
+            pieces = [piece for piece in self.now.pop() if self._is_ours(piece[0])]
+            if not pieces:
+                continue
+            if self.posts == MOST_POSTS or self.platform.now() >= self.deadline:
+                self.later += pieces
+                for pending, _ in pieces:
+                    pending.reason = pending.reason or "there was no time to send it"
+                continue
+            verdict = await self._post([part for _, part in pieces])
+            self._heed(verdict, [piece for piece in pieces if not piece[0].settled])
+        return bool(self.later)
+
+    async def _post(self, parts: Sequence[Part]) -> Verdict:
+        exporter, platform = self.exporter, self.platform
+        protocol = PROTOCOLS[self.protocol]
+        timeout = min(exporter.settings.timeout, self.deadline - platform.now())
+        url = exporter.destination.base_url + protocol.PATH
+        headers = exporter.headers(self.protocol)
+        self.posts += 1
+        try:
+            answer = await platform.http("POST", url, headers, protocol.body(parts), timeout)
+            verdict = protocol.read_answer(answer, parts, platform.now())
+        except NetworkError as error:
+            verdict = Verdict(Fate.LATER, f"Langfuse could not be reached: {error}")
+        exporter.last, exporter.last_at = verdict.reason or verdict.fate.value, platform.now()
+        return verdict
+
+    async def _pause(self, retry: int) -> bool:
+        """Wait before a retry. Whether there is time for one and its answer."""
+        settings = self.exporter.settings
+        last = min(settings.timeout, settings.delivery_seconds / 5)
+        left = self.deadline - last - self.platform.now()
+        if self.posts == MOST_POSTS or left <= 0 or left < (self.after or 0.0):
+            return False
+        wait = backoff(retry, self.platform.random()) if self.after is None else self.after
+        await self.platform.sleep(min(wait, left))
+        return True
+
+    def _heed(self, verdict: Verdict, pieces: list[Piece]) -> None:
+        for pending in dict.fromkeys(pending for pending, _ in pieces):
+            pending.tries += 1
+        if verdict.fate is Fate.NOT_SPOKEN:
+            self._change_protocol(verdict.reason, pieces)
+        elif verdict.fate in (Fate.MALFORMED, Fate.TOO_LARGE) and len(pieces) > 1:
+            middle = len(pieces) // 2
+            self.now += [pieces[middle:], pieces[:middle]]
+        else:
+            if verdict.fate is Fate.STORED:
+                self.exporter.protocol = self.exporter.protocol or self.protocol
+            for pending, part in pieces:
+                self._heed_one(pending, part, verdict.parts.get(part.id, verdict))
+
+    def _heed_one(self, pending: Pending, part: Part, verdict: Verdict) -> None:
+        if verdict.fate is Fate.STORED:
+            self.lacking[pending].discard(part.id)
+            # Whoever holds it now need not send it any more.
+            if not self.lacking[pending]:
+                pending.settle(Fate.STORED)
+        elif not self._is_ours(pending):
+            return  # another one's to judge
+        elif verdict.fate is Fate.LATER:
+            self.later.append((pending, part))
+            pending.reason, pending.after = verdict.reason, verdict.after
+            if verdict.after is not None:
+                self.after = max(verdict.after, self.after or 0.0)
+        elif verdict.fate is Fate.MALFORMED and part.alternative:
+            self.lacking[pending] ^= {part.id, part.alternative.id}
+            self.now.append([(pending, part.alternative)])
+        elif verdict.fate is Fate.TOO_LARGE and (smaller := self._smaller(pending, part)):
+            self.now.append([(pending, smaller)])
+        else:
+            pending.settle(verdict.fate, verdict.reason)
+
+    def _smaller(self, pending: Pending, part: Part) -> Part | None:
+        """The part with less content, or None where that makes it no smaller."""
+        limit = len(part.text) // 4
+        if limit < SHORTEST_CONTENT:
+            return None
+        pending.observation = shortened(pending.observation, limit)
+        for found in PROTOCOLS[self.protocol].parts(pending.observation):
+            for smaller in (found, found.alternative):
+                if smaller and smaller.id == part.id and len(smaller.text) < len(part.text):
+                    return smaller
+        return None
+
+    def _change_protocol(self, reason: str, pieces: list[Piece]) -> None:
+        self.refused_as.add(self.protocol)
+        others = PROTOCOLS.keys() - self.refused_as
+        if self.exporter.settings.protocol == "auto" and others:
+            self.exporter.protocol = self.protocol = others.pop()
+            self._encode()
+            return
+        # Ask again the next time: it may have been a server that was just being exchanged.
+        self.exporter.protocol = None
+        asked = " and ".join(sorted(self.refused_as))
+        for pending, _ in pieces:
+            if self._is_ours(pending):
+                pending.settle(Fate.MISCONFIGURED, f"not taken as {asked}: {reason}")

@@ -1,0 +1,402 @@
+"""When observations go out, together or alone, and what becomes of those that do not."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+import delivery
+import memory
+from config import Destination, Settings
+from tests.unit import virtual_time
+from tests.unit.langfuse import DESTINATION, SETTINGS, Langfuse, observation
+from vocabulary import NetworkError, Received
+
+
+@pytest.fixture(autouse=True)
+def _a_new_isolate(monkeypatch):
+    monkeypatch.setattr(delivery, "_outboxes", {})
+
+
+@dataclass
+class Queue:
+    """A queue that keeps what it gets, or fails."""
+
+    error: NetworkError | None = None
+    sends: list[list[Any]] = field(default_factory=list)
+
+    async def send(self, bodies: Sequence[Any]) -> None:
+        if self.error:
+            raise self.error
+        self.sends.append(list(bodies))
+
+    @property
+    def bodies(self) -> list[Any]:
+        return [body for bodies in self.sends for body in bodies]
+
+
+def logs(capsys) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def deliver(langfuse: Langfuse, *at: float, settings: Settings = SETTINGS, **changes: Any) -> float:
+    """Deliver an observation at each of these times, in seconds; out: when all were done."""
+
+    async def one(number: int, when: float) -> None:
+        await asyncio.sleep(when)
+        await delivery.deliver(observation(number, **changes), settings, langfuse)
+
+    async def run() -> float:
+        began = virtual_time.now()
+        await asyncio.gather(*(one(number, when) for number, when in enumerate(at or (0,), 1)))
+        return virtual_time.now() - began
+
+    return virtual_time.run(run())
+
+
+def batched(flush_at: int, interval: float = 1.0, **changes: Any) -> Settings:
+    return replace(SETTINGS, flush_at=flush_at, flush_interval=interval, **changes)
+
+
+def sizes(langfuse: Langfuse) -> list[int]:
+    return [len(set(request.ids)) for request in langfuse.requests]
+
+
+def test_each_goes_out_at_once_by_default(capsys):
+    langfuse = Langfuse()
+    # But for the moment in which one of them asks for the version.
+    assert deliver(langfuse, 0, 0, 0) < 0.1
+    assert sizes(langfuse) == [1, 1, 1]
+    assert logs(capsys) == []
+
+
+def test_so_many_go_out_together():
+    langfuse = Langfuse()
+    deliver(langfuse, 0, 0.1, 0.2, 0.3, 0.4, settings=batched(2))
+    assert sizes(langfuse) == [2, 2, 1]
+    assert langfuse.times == [0, 0.2, 1.3]
+    assert set(langfuse.stored.values()) == {1}
+
+
+def test_a_request_alone_waits_no_longer_than_the_interval():
+    langfuse = Langfuse()
+    assert deliver(langfuse, 0, settings=batched(10, 0.25)) == 0.25
+    assert langfuse.stored == {f"{1:016x}": 1}
+
+
+def test_nobody_depends_on_who_took_his_observation(capsys):
+    """The request that sends both hangs in its first attempt, for ever."""
+    langfuse = Langfuse()
+
+    async def play(request):
+        if len(langfuse.requests) == 1:
+            raise asyncio.CancelledError  # its request ended, as the platform ends one
+
+    langfuse.play = play
+
+    async def run() -> None:
+        first = asyncio.create_task(delivery.deliver(observation(1), batched(2), langfuse))
+        await asyncio.sleep(0.5)
+        second = asyncio.create_task(delivery.deliver(observation(2), batched(2), langfuse))
+        await asyncio.gather(first, second, return_exceptions=True)
+
+    virtual_time.run(run())
+    assert langfuse.stored == {f"{1:016x}": 1}
+    assert [set(r.ids) for r in langfuse.requests] == [{f"{1:016x}", f"{2:016x}"}, {f"{1:016x}"}]
+    assert logs(capsys) == []
+
+
+def test_who_flushes_late_does_not_send_what_is_stored():
+    langfuse = Langfuse()
+
+    async def play(request):
+        await asyncio.sleep(1.5)  # longer than the first one's interval still has
+
+    langfuse.play = play
+    deliver(langfuse, 0, 0.5, settings=batched(2))
+    assert sizes(langfuse) == [2]
+
+
+def test_in_an_outage_everybody_goes_on_alone(capsys):
+    langfuse = Langfuse()
+
+    async def play(request):
+        return Received(503, {}, "") if langfuse.now() < 1010 else None
+
+    langfuse.play = play
+    deliver(langfuse, 0, 0.5, settings=batched(2))
+    assert len(langfuse.stored) == 2
+    assert logs(capsys) == []
+
+
+def test_destinations_do_not_travel_together():
+    other = Destination("other", DESTINATION.base_url, "pk-lf-2", "sk-lf-2")
+    langfuse = Langfuse()
+
+    async def run() -> None:
+        await asyncio.gather(
+            *(
+                delivery.deliver(
+                    observation(n, destination=DESTINATION if n % 2 else other),
+                    batched(3),
+                    langfuse,
+                )
+                for n in range(1, 7)
+            )
+        )
+
+    virtual_time.run(run())
+    by_key = {r.headers["authorization"]: sorted(set(r.ids)) for r in langfuse.requests}
+    assert by_key == {
+        f"Basic {DESTINATION.credential}": [f"{n:016x}" for n in (1, 3, 5)],
+        f"Basic {other.credential}": [f"{n:016x}" for n in (2, 4, 6)],
+    }
+
+
+def failing(status: int = 503) -> Langfuse:
+    async def play(request):
+        return Received(status, {}, "oops")
+
+    return Langfuse(play=play)
+
+
+def test_what_is_lost_is_logged_once(capsys):
+    deliver(failing(), 0)
+    (line,) = logs(capsys)
+    assert line == {
+        "event": "trace_not_delivered",
+        "reason": "HTTP 503",
+        "tries": 7,
+        "observations": 1,
+        "trace_ids": f"{1:032x}",
+    }
+
+
+def test_each_of_a_batch_that_is_lost_is_logged_once(capsys):
+    deliver(failing(), 0, 0.1, 0.2, settings=batched(3))
+    lines = logs(capsys)
+    assert sorted(line["trace_ids"] for line in lines) == [f"{n:032x}" for n in (1, 2, 3)]
+
+
+def test_a_wrong_key_is_logged_once_a_minute(capsys):
+    deliver(failing(401), 0, 10, 20, 61, 62)
+    lines = logs(capsys)
+    assert [line["observations"] for line in lines] == [1, 3]
+    assert "are the Langfuse keys right?" in lines[0]["reason"]
+
+
+def test_debug_logs_what_was_stored(capsys):
+    deliver(Langfuse(), settings=replace(SETTINGS, debug=True))
+    (line,) = logs(capsys)
+    assert (line["event"], line["observations"]) == ("trace_delivered", 1)
+
+
+def test_what_waits_is_bounded(capsys):
+    langfuse = failing()
+    text = json.dumps("x" * 4_000_000)
+    deliver(langfuse, 0, 0, 0, 0, 0, input=text)
+    lines = logs(capsys)
+    assert [line["reason"] for line in lines].count("too much is waiting for Langfuse already") == 2
+    assert len(lines) == 5
+    assert memory.waiting.used == 0
+
+
+# The queue.
+
+
+def test_what_is_late_goes_to_the_queue(capsys):
+    langfuse = failing()
+    langfuse.queue = Queue()
+    deliver(langfuse, 0)
+    (line,) = logs(capsys)
+    assert (line["event"], line["reason"]) == ("trace_queued", "HTTP 503")
+    (body,) = langfuse.queue.bodies
+    assert json.loads(body)["destination"] == "default"
+    assert DESTINATION.secret_key not in body
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_what_a_new_key_or_url_may_save_goes_to_the_queue(status):
+    langfuse = failing(status)
+    langfuse.queue = Queue()
+    deliver(langfuse, 0)
+    assert len(langfuse.queue.bodies) == 1
+
+
+def test_what_langfuse_refuses_does_not(capsys):
+    langfuse = failing(400)
+    langfuse.queue = Queue()
+    deliver(langfuse, 0)
+    assert langfuse.queue.bodies == []
+    (line,) = logs(capsys)
+    assert line["event"] == "trace_not_delivered"
+
+
+def test_what_the_queue_does_not_take_is_logged(capsys):
+    langfuse = failing()
+    langfuse.queue = Queue(NetworkError("queue overloaded"))
+    deliver(langfuse, 0)
+    (line,) = logs(capsys)
+    assert line["event"] == "trace_not_delivered"
+    assert "queue overloaded" in line["reason"]
+
+
+QUEUED = replace(SETTINGS, delivery="queue")
+
+
+def test_everything_may_go_by_the_queue(capsys):
+    langfuse = Langfuse(queue=Queue())
+    deliver(langfuse, 0, 0, settings=QUEUED)
+    assert len(langfuse.queue.bodies) == 2
+    assert langfuse.requests == []
+    assert logs(capsys) == []
+
+
+def test_without_the_queue_it_goes_directly():
+    langfuse = Langfuse(queue=Queue(NetworkError("down")))
+    deliver(langfuse, 0, settings=QUEUED)
+    assert len(langfuse.stored) == 1
+
+
+def random_text(length: int) -> str:
+    """A text that hardly packs."""
+    from random import Random
+
+    return "".join(Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=length))
+
+
+def test_what_is_large_is_packed():
+    langfuse = Langfuse(queue=Queue())
+    deliver(langfuse, 0, settings=QUEUED, input=json.dumps("word " * 100_000))
+    (body,) = langfuse.queue.bodies
+    assert isinstance(body, bytes)
+    assert len(body) < 10_000
+
+
+def test_what_is_too_large_packed_goes_directly():
+    langfuse = Langfuse(queue=Queue())
+    deliver(langfuse, 0, settings=QUEUED, input=json.dumps(random_text(400_000)))
+    assert langfuse.queue.bodies == []
+    assert len(langfuse.stored) == 1
+
+
+def test_and_is_cut_last():
+    langfuse = failing()
+    langfuse.queue = Queue()
+    deliver(langfuse, 0, settings=QUEUED, input=json.dumps(random_text(400_000)))
+    (body,) = langfuse.queue.bodies
+    assert len(body) <= 128_000
+
+
+@dataclass
+class Message:
+    """A message as the queue brings it, and what became of it."""
+
+    body: Any
+    attempts: int = 1
+    outcome: Any = None
+
+    def ack(self) -> None:
+        assert self.outcome is None
+        self.outcome = "ack"
+
+    def retry(self, seconds: int) -> None:
+        assert self.outcome is None
+        self.outcome = seconds
+
+
+def queued(*numbers: int, **changes: Any) -> list[Message]:
+    """Messages as a delivery in another isolate makes them."""
+    langfuse = Langfuse(queue=Queue())
+    delivery._outboxes.clear()
+
+    async def run() -> None:
+        for number in numbers:
+            await delivery.deliver(observation(number, **changes), QUEUED, langfuse)
+
+    virtual_time.run(run())
+    delivery._outboxes.clear()
+    return [Message(body) for body in langfuse.queue.bodies]
+
+
+def consume(langfuse: Langfuse, messages: Sequence[Message], settings: Settings = SETTINGS) -> None:
+    virtual_time.run(delivery.deliver_messages(messages, settings, langfuse))
+
+
+@pytest.mark.parametrize("version", ["3.120.0", "4.16.0"])
+def test_messages_are_delivered_together(version, capsys):
+    langfuse = Langfuse(version)
+    messages = queued(*range(1, 101))
+    consume(langfuse, messages)
+    assert sizes(langfuse) == [100]
+    assert [message.outcome for message in messages] == ["ack"] * 100
+    assert logs(capsys) == []
+
+
+def test_a_message_gives_the_same_observation():
+    direct, queued_ = Langfuse(), Langfuse()
+    odd = {"metadata": {"deep": json.loads("[" * 95 + "]" * 95)}, "input": '"\\ud83d ✓"'}
+    deliver(direct, 0, **odd)
+    consume(queued_, queued(1, **odd))
+    assert direct.requests[0].body == queued_.requests[0].body
+
+
+def test_a_message_comes_again_later(capsys):
+    messages = queued(1, 2)
+    messages[1].attempts = 4
+    consume(failing(), messages)
+    assert [message.outcome for message in messages] == [10, 80]
+    (line,) = logs(capsys)
+    assert (line["event"], line["observations"]) == ("trace_delayed", 2)
+
+
+def test_a_message_waits_as_long_as_langfuse_says():
+    async def play(request):
+        return Received(429, {"retry-after": "120"}, "")
+
+    (message,) = queued(1)
+    consume(Langfuse(play=play), [message])
+    assert message.outcome == 120
+
+
+def test_a_refused_message_does_not_come_again(capsys):
+    async def play(request):
+        return Received(400, {}, "") if f"{2:016x}" in request.ids else None
+
+    messages = queued(1, 2, 3)
+    consume(Langfuse(play=play), messages)
+    assert [message.outcome for message in messages] == ["ack"] * 3
+    (line,) = logs(capsys)
+    assert (line["event"], line["observations"]) == ("trace_not_delivered", 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "nonsense", "[]", "{}", '{"destination": "default"}', b"not gzip", '{"destination": []}'],
+)
+def test_a_message_that_says_nothing_ends_with_the_dead_letters(body, capsys):
+    (good,) = queued(1)
+    bad = Message(body)
+    langfuse = Langfuse()
+    consume(langfuse, [bad, good])
+    assert (bad.outcome, good.outcome) == (10, "ack")
+    (line,) = logs(capsys)
+    assert line["event"] == "message_not_read"
+
+
+def test_a_message_for_a_project_that_is_gone_waits(capsys):
+    (message,) = queued(1, destination=replace(DESTINATION, name="gone"))
+    consume(Langfuse(), [message])
+    assert message.outcome == 10
+    assert "gone" in logs(capsys)[0]["reason"]
+
+
+def test_large_messages_are_delivered_in_turn():
+    langfuse = Langfuse()
+    messages = queued(*range(1, 11), input=json.dumps("word " * 300_000))
+    consume(langfuse, messages)
+    assert [message.outcome for message in messages] == ["ack"] * 10
+    assert len(langfuse.requests) > 1
