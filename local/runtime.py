@@ -21,6 +21,8 @@ from typing import Any
 
 from dotenv import dotenv_values
 
+from local.inspector import Inspector, Memory
+
 ROOT = Path(__file__).resolve().parent.parent
 NODE_MODULES = ROOT / "node_modules"
 PYODIDE_FILES = {
@@ -79,8 +81,8 @@ class Runtime:
     becomes a line of the log: `{"event": "dead_letter", "queue": ..., "text": ...}`, with `base64`
     for `text` where the message is of bytes. Without queues workerd runs alone, which is lighter.
 
-    `url` is the Worker's address, `pid` the process id of workerd. Use it as a context manager, or
-    call `close`.
+    `url` is the Worker's address, `pid` the process id of workerd. `memory` can be asked for where
+    it was started with `inspect`, and without queues. Use it as a context manager, or call `close`.
     """
 
     def __init__(
@@ -93,11 +95,13 @@ class Runtime:
         modules: Mapping[str, str] | None = None,
         without_flags: Iterable[str] = (),
         queues: Mapping[str, Mapping[str, Any]] | None = None,
+        inspect: bool = False,
     ) -> None:
         require_installed()
         self.logs: list[str] = []
         self._logged = threading.Condition()
         self._on_log = on_log
+        self._inspector: Inspector | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-")
         folder = Path(self._folder.name)
         _write_modules(folder, bundle() if modules is None else modules)
@@ -123,6 +127,7 @@ class Runtime:
             (folder / "config.capnp").write_text(_workerd_config(worker))
             command = [
                 *(NODE_MODULES / ".bin" / "workerd", "serve", "--experimental"),
+                *(["--inspector-addr=127.0.0.1:0"] if inspect else []),
                 *(f"--control-fd={control_end}", folder / "config.capnp"),
             ]
             variables = {f"WORKER_{k}": v for k, v in env.items() if isinstance(v, str)}
@@ -145,6 +150,7 @@ class Runtime:
                 with suppress(BrokenPipeError):  # the log says why
                     print(json.dumps(worker), file=self._process.stdin, flush=True)
             with os.fdopen(control) as messages:
+                inspector = messages.readline() if inspect else ""
                 message = messages.readline()
             if not message:
                 self.close()  # which waits for the log's last line
@@ -153,9 +159,16 @@ class Runtime:
             self.pid: int = started.get("pid", self._process.pid)
             self.url = f"http://127.0.0.1:{started['port']}"
             self._boot()
+            if inspector:
+                self._inspector = Inspector(json.loads(inspector)["port"])
         except BaseException:  # an interrupt too must not leave workerd behind
             self.close()
             raise
+
+    def memory(self) -> Memory:
+        """What the isolate has in memory now."""
+        assert self._inspector, "start the runtime with inspect=True"
+        return self._inspector.memory()
 
     def wait_for_logs(self, enough: Callable[[list[str]], bool], timeout: float = 10) -> None:
         """Return when the log's lines are `enough`; raises TimeoutError."""
@@ -169,6 +182,9 @@ class Runtime:
 
     def close(self) -> None:
         """Stop workerd and remove its files."""
+        if self._inspector:
+            self._inspector.close()
+            self._inspector = None
         if self._process.stdin:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()  # miniflare ends with its input, after workerd
