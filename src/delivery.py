@@ -18,8 +18,8 @@ from logs import log
 from tracing import Observation
 from vocabulary import Fate
 
-# How often a request looks whether another one has delivered its observation.
-POLL = 0.1
+# How often a request looks whether another one has delivered its observation: ever less often.
+POLL, LONGEST_POLL = 0.1, 1.6
 # What an observation takes beside its content.
 OVERHEAD = 8_000
 # A wrong key or URL is reported once in so many seconds.
@@ -74,19 +74,25 @@ class Outbox:
         self.buffer.append(mine)
         if len(self.buffer) < settings.flush_at:
             await platform.sleep(settings.flush_interval)
-            # Whoever took it may be about to succeed.
-            grace = platform.now() + settings.timeout
-            while mine.holder and not mine.settled and platform.now() < grace:
-                await platform.sleep(POLL)
+            await self._watch(mine, deadline - exporter.last_attempt(settings), platform)
         if mine.settled:
             return
         batch = [mine, *(pending for pending in self.buffer if pending is not mine)]
         self.buffer.clear()
         late = await self.export(batch, deadline, platform)
         if platform.queue is None:
-            # The others' own requests go on with them.
-            late = [p for p in late if p is mine or p.fate is Fate.MISCONFIGURED]
+            # The others' own requests go on with them, unless there is no time or no use.
+            late = [
+                p for p in late if p is mine or p.after is not None or p.fate is Fate.MISCONFIGURED
+            ]
         await self.give_up(late, platform)
+
+    async def _watch(self, mine: Pending, until: float, platform: Platform) -> None:
+        """Leave an observation to whoever took it, for as long as that one goes on."""
+        pause = POLL
+        while not mine.settled and mine.is_held(platform.now()) and platform.now() < until:
+            await platform.sleep(min(pause, until - platform.now()))
+            pause = min(2 * pause, LONGEST_POLL)
 
     async def export(
         self, batch: Sequence[Pending], deadline: float, platform: Platform

@@ -27,6 +27,8 @@ MOST_POSTS = 30
 # What the health page would have said, an answer to a batch says too.
 HEALTH_TIMEOUT = 2.0
 POLL = 0.05
+# What is not heard of for so long after it should have been, has ended with its request.
+OVERDUE = 1.0
 # What a body has around its parts, at most.
 ENVELOPE = 1000
 SHORTEST_CONTENT = 1000
@@ -67,7 +69,11 @@ class Pending:
     tries: int = 0
     after: float | None = None
     settled: bool = False
-    holder: object = None
+    holder: "_Export | None" = None
+
+    def is_held(self, now: float) -> bool:
+        """Whether somebody goes on with it, whose request has not ended."""
+        return self.holder is not None and now < self.holder.busy_until + OVERDUE
 
     def settle(self, fate: Fate, reason: str = "") -> None:
         """This is what became of it."""
@@ -137,6 +143,11 @@ def backoff(retry: int, random: float) -> float:
     return random * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**retry)
 
 
+def last_attempt(settings: Settings) -> float:
+    """Seconds before a deadline in which the last attempt begins."""
+    return min(settings.timeout, settings.delivery_seconds / 5)
+
+
 def _spoken(answer: Received) -> str | None:
     """The protocol of the server that gave this answer for its health; None if it is not well."""
     if answer.status in (408, 429) or answer.status >= 500:
@@ -162,6 +173,8 @@ class _Export:
     platform: Platform
     protocol: str = ""
     posts: int = 0
+    # The end of what it is doing.
+    busy_until: float = 0.0
     after: float | None = None
     refused_as: set[str] = field(default_factory=set)
     # What is to be sent now, what after a pause, and what each observation still lacks.
@@ -172,6 +185,7 @@ class _Export:
     async def run(self) -> list[Pending]:
         for pending in self.batch:
             pending.holder = self
+        self.busy_until = self.platform.now() + HEALTH_TIMEOUT
         self.protocol = await self.exporter.speak(self.platform)
         self._encode()
         retry = 0
@@ -231,6 +245,7 @@ class _Export:
         url = exporter.destination.base_url + protocol.PATH
         headers = exporter.headers(self.protocol)
         self.posts += 1
+        self.busy_until = platform.now() + timeout
         try:
             answer = await platform.http("POST", url, headers, protocol.body(parts), timeout)
             verdict = protocol.read_answer(answer, parts, platform.now())
@@ -241,13 +256,13 @@ class _Export:
 
     async def _pause(self, retry: int) -> bool:
         """Wait before a retry. Whether there is time for one and its answer."""
-        settings = self.exporter.settings
-        last = min(settings.timeout, settings.delivery_seconds / 5)
-        left = self.deadline - last - self.platform.now()
-        if self.posts == MOST_POSTS or left <= 0 or left < (self.after or 0.0):
+        now, after = self.platform.now(), self.after or 0.0
+        left = self.deadline - last_attempt(self.exporter.settings) - now
+        if self.posts == MOST_POSTS or left <= 0 or left < after:
             return False
-        wait = backoff(retry, self.platform.random()) if self.after is None else self.after
-        await self.platform.sleep(min(wait, left))
+        wait = min(max(after, backoff(retry, self.platform.random())), left)
+        self.busy_until = now + wait
+        await self.platform.sleep(wait)
         return True
 
     def _heed(self, verdict: Verdict, pieces: list[Piece]) -> None:

@@ -120,7 +120,7 @@ def test_who_flushes_late_does_not_send_what_is_stored():
     assert sizes(langfuse) == [2]
 
 
-def test_in_an_outage_everybody_goes_on_alone(capsys):
+def test_in_an_outage_they_stay_together(capsys):
     langfuse = Langfuse()
 
     async def play(request):
@@ -128,8 +128,31 @@ def test_in_an_outage_everybody_goes_on_alone(capsys):
 
     langfuse.play = play
     deliver(langfuse, 0, 0.5, settings=batched(2))
+    assert set(sizes(langfuse)) == {2}
     assert len(langfuse.stored) == 2
     assert logs(capsys) == []
+
+
+def test_nobody_sends_what_langfuse_wants_later():
+    langfuse = Langfuse()
+
+    async def play(request):
+        if len(langfuse.requests) == 1:
+            return Received(429, {"retry-after": "12"}, "")
+        return None
+
+    langfuse.play = play
+    deliver(langfuse, 0, 0.1, 0.2, settings=batched(3))
+    assert sizes(langfuse) == [3, 3]
+    assert langfuse.times == [0, 12]
+
+
+def test_nobody_sends_what_langfuse_wants_too_late(capsys):
+    langfuse = failing(429, **{"retry-after": "3600"})
+    deliver(langfuse, 0, 0.1, 0.2, settings=batched(3))
+    assert sizes(langfuse) == [3]
+    (line,) = logs(capsys)
+    assert (line["reason"], line["observations"]) == ("HTTP 429", 3)
 
 
 def test_destinations_do_not_travel_together():
@@ -156,9 +179,9 @@ def test_destinations_do_not_travel_together():
     }
 
 
-def failing(status: int = 503) -> Langfuse:
+def failing(status: int = 503, **headers: str) -> Langfuse:
     async def play(request):
-        return Received(status, {}, "oops")
+        return Received(status, headers, "oops")
 
     return Langfuse(play=play)
 

@@ -210,12 +210,24 @@ def test_the_posts_of_one_batch_are_counted():
     assert fates(batch) == {Fate.LATER}
 
 
-@pytest.mark.parametrize(("said", "times"), [("7", [0, 7]), ("0", [0, 0]), ("soon", [0, 0.5])])
+@pytest.mark.parametrize(("said", "times"), [("7", [0, 7]), ("0", [0, 0.5]), ("soon", [0, 0.5])])
 def test_retry_after_is_heeded(said, times):
     langfuse = Langfuse(play=answers(429, **{"retry-after": said}))
     batch, _ = export(langfuse)
     assert fates(batch) == {Fate.STORED}
     assert langfuse.times == times
+
+
+def test_a_retry_after_of_nothing_does_not_use_up_the_posts():
+    langfuse = Langfuse()
+
+    async def play(request):
+        busy = langfuse.now() < langfuse.requests[0].time + 10
+        return Received(429, {"retry-after": "0"}, "") if busy else None
+
+    langfuse.play = play
+    batch, _ = export(langfuse)
+    assert fates(batch) == {Fate.STORED}
 
 
 def test_a_retry_after_beyond_the_time_there_is_ends_it():
@@ -368,7 +380,7 @@ def test_what_another_holder_took_is_let_go():
     pending = Pending(observation(1))
 
     async def play(request):
-        pending.holder = "somebody else"
+        pending.holder = object()  # type: ignore[assignment]
         return Received(503, {}, "oops")
 
     langfuse.play = play
