@@ -1,8 +1,8 @@
 """Observations on their way out of the isolate: together or alone, at once or by way of the queue.
 
 Every request delivers its own observation, inside its own `waitUntil`. With `LANGFUSE_FLUSH_AT`
-over 1 the observations of several requests go out together, by whoever comes first; what a request
-finds undelivered at its own deadline it sends itself, under the same ids.
+over 1 the observations of several requests go out together, by whoever comes first; what that one
+does not deliver, a request sends itself while it has the time, under the same ids.
 """
 
 import sys
@@ -15,6 +15,7 @@ import queueing
 from config import Destination, Settings
 from exporter import Exporter, Pending
 from logs import log
+from redaction import Redactor
 from tracing import Observation
 from vocabulary import Fate
 
@@ -24,6 +25,8 @@ POLL, LONGEST_POLL = 0.1, 1.6
 OVERHEAD = 8_000
 # A wrong key or URL is reported once in so many seconds.
 QUIET = 60.0
+# A hand-over to the queue takes less than so many seconds.
+HAND_OVER = 5.0
 # So many trace ids stand in a line of the log.
 NAMED = 20
 # A message that was not delivered comes again after so many seconds, and then twice as many.
@@ -54,16 +57,17 @@ class Outbox:
         self.buffer: list[Pending] = []
         self.counts = {"stored": 0, "queued": 0, "dropped": 0}
         self.quiet_until, self.reported = 0.0, ""
-        self.unreported = 0
+        self.unreported: dict[str, int] = {}
 
     def state(self) -> dict[str, Any]:
         """What `/health` shows to who has a gateway key."""
-        return {
+        state = {
             "protocol": self.exporter.protocol,
-            "last": self.exporter.last,
+            "last": self.exporter.last,  # in the server's words, which may quote a key
             "last_at": self.exporter.last_at,
             **self.counts,
         }
+        return Redactor(self.settings.secrets).clean(state)
 
     async def deliver(self, mine: Pending, platform: Platform) -> None:
         """Deliver one request's observation, and with it what waits here already."""
@@ -82,9 +86,7 @@ class Outbox:
         late = await self.export(batch, deadline, platform)
         if platform.queue is None:
             # The others' own requests go on with them, unless there is no time or no use.
-            late = [
-                p for p in late if p is mine or p.after is not None or p.fate is Fate.MISCONFIGURED
-            ]
+            late = [p for p in late if p is mine or p.settled or p.after is not None]
         await self.give_up(late, platform)
 
     async def _watch(self, mine: Pending, until: float, platform: Platform) -> None:
@@ -103,6 +105,8 @@ class Outbox:
         self.counts["stored"] += len(stored)
         if self.settings.debug:
             self._report("trace_delivered", stored)
+        if stored:
+            self._break_silence()
         refused = [p for p in ours if p.fate in (Fate.MALFORMED, Fate.TOO_LARGE)]
         self.counts["dropped"] += len(refused)
         self._report("trace_not_delivered", refused)
@@ -110,10 +114,10 @@ class Outbox:
 
     async def give_up(self, batch: Sequence[Pending], platform: Platform) -> None:
         """Hand over to the queue what Langfuse does not take; drop what that does not take."""
-        reasons = {pending: pending.reason for pending in batch}
+        for pending in batch:
+            if pending.holder:
+                pending.holder.busy_until = platform.now() + HAND_OVER
         queued = await self._enqueue(batch, platform, cut=True)
-        for pending in queued:
-            pending.reason = reasons[pending]
         self.report_late("trace_queued", queued, platform)
         dropped = [pending for pending in batch if pending not in queued]
         for pending in dropped:
@@ -134,13 +138,22 @@ class Outbox:
         """Log what Langfuse did not take; a wrong key or URL only now and then."""
         self._report(event, [p for p in batch if p.fate is not Fate.MISCONFIGURED])
         wrong = [p for p in batch if p.fate is Fate.MISCONFIGURED]
-        self.unreported += len(wrong)
-        if wrong and (platform.now() >= self.quiet_until or wrong[0].reason != self.reported):
-            self.quiet_until, self.reported = platform.now() + QUIET, wrong[0].reason
-            self._report(event, wrong, self.unreported)
-            self.unreported = 0
+        if not wrong:
+            return
+        if platform.now() < self.quiet_until and wrong[0].reason == self.reported:
+            self.unreported[event] = self.unreported.get(event, 0) + len(wrong)
+            return
+        self._break_silence()
+        self.quiet_until, self.reported = platform.now() + QUIET, wrong[0].reason
+        self._report(event, wrong)
 
-    def _report(self, event: str, batch: Sequence[Pending], observations: int = 0) -> None:
+    def _break_silence(self) -> None:
+        """Log how many were left out of the log since the last line about them."""
+        for event, observations in self.unreported.items():
+            log(event, reason=self.reported, observations=observations)
+        self.quiet_until, self.unreported = 0.0, {}
+
+    def _report(self, event: str, batch: Sequence[Pending]) -> None:
         """One line for all that have the same reason."""
         by_reason: dict[str, list[Pending]] = {}
         for pending in batch:
@@ -150,7 +163,7 @@ class Outbox:
                 event,
                 reason=reason,
                 tries=max(pending.tries for pending in group),
-                observations=observations or len(group),
+                observations=len(group),
                 trace_ids=" ".join(p.observation.trace.id for p in group[:NAMED]),
             )
 
@@ -181,6 +194,7 @@ async def deliver_messages(
 ) -> None:
     """Deliver what the queue brings, and let it bring again what Langfuse does not take now."""
     batches: dict[Destination, dict[Pending, Message]] = {}
+    down: set[Destination] = set()
     for message in messages:
         try:
             observation = await queueing.unpack(message.body, settings.destinations, platform)
@@ -189,18 +203,24 @@ async def deliver_messages(
             log("message_not_read", reason=str(error), attempts=message.attempts)
             message.retry(_delay(message, None))
             continue
-        batch = batches.setdefault(observation.destination, {})
+        destination = observation.destination
+        if destination in down:
+            message.retry(_delay(message, None))
+            continue
+        batch = batches.setdefault(destination, {})
         batch[Pending(observation)] = message
         # Unpacked they may be many times as large, and not all of them fit into memory.
-        if sum(_size(pending.observation) for pending in batch) > memory.waiting.limit / 2:
-            await _deliver_batch(batches.pop(observation.destination), settings, platform)
+        full = sum(_size(pending.observation) for pending in batch) > memory.waiting.limit / 2
+        if full and not await _deliver_batch(batches.pop(destination), settings, platform):
+            down.add(destination)
     for batch in batches.values():
         await _deliver_batch(batch, settings, platform)
 
 
 async def _deliver_batch(
     batch: dict[Pending, Message], settings: Settings, platform: Platform
-) -> None:
+) -> bool:
+    """Deliver messages for one destination. Whether it takes any at the moment."""
     box = outbox(next(iter(batch)).observation.destination, settings)
     late = await box.export([*batch], platform.now() + settings.delivery_seconds, platform)
     box.report_late("trace_delayed", late, platform)
@@ -209,6 +229,7 @@ async def _deliver_batch(
             message.retry(_delay(message, pending.after))
         else:
             message.ack()
+    return not late
 
 
 def _size(observation: Observation) -> int:
@@ -217,4 +238,4 @@ def _size(observation: Observation) -> int:
 
 def _delay(message: Message, after: float | None) -> int:
     doubled = FIRST_DELAY * 2 ** min(message.attempts - 1, 20)
-    return max(min(doubled, LONGEST_DELAY), round(after or 0.0))
+    return min(max(doubled, round(after or 0.0)), LONGEST_DELAY)

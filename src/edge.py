@@ -35,6 +35,8 @@ from vocabulary import (
 FIRST_READ, LARGEST_READ = 8 * 1024, 64 * 1024
 # Langfuse's answer to a batch is short; one that is not comes from something else.
 LARGEST_ANSWER = 1024 * 1024
+# Seconds. A job that the platform ends does not give back what it holds.
+LONGEST_SEND = 3.0
 # What the runtime decodes when a body is read; it passes any other encoding on as it is.
 DECODED = ("gzip", "br")
 
@@ -166,7 +168,9 @@ class Queue:
             for body in bodies
         ]
         try:
-            await self.binding.sendBatch(_object(messages))
+            await asyncio.wait_for(self.binding.sendBatch(_object(messages)), LONGEST_SEND)
+        except TimeoutError:
+            raise NetworkError("no answer") from None
         except JsException as error:
             raise NetworkError(error.message) from error
 

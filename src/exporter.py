@@ -12,6 +12,7 @@ import ingestion
 import otlp
 import strict_json
 from config import NAME, VERSION, Destination, Settings
+from logs import describe
 from tracing import Observation, shortened
 from vocabulary import Fate, NetworkError, Part, Received, Verdict
 
@@ -25,7 +26,7 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 8.0
 # https://developers.cloudflare.com/workers/platform/limits/#subrequests
 MOST_POSTS = 30
 # What the health page would have said, an answer to a batch says too.
-HEALTH_TIMEOUT = 2.0
+HEALTH_TIMEOUT, ASK_AGAIN = 2.0, 10.0
 POLL = 0.05
 # What is not heard of for so long after it should have been, has ended with its request.
 OVERDUE = 1.0
@@ -94,6 +95,7 @@ class Exporter:
     last: str | None = None
     last_at: float | None = None
     asking_until: float = 0.0
+    ask_after: float = 0.0
 
     async def export(
         self, batch: Sequence[Pending], deadline: float, platform: Platform
@@ -103,7 +105,7 @@ class Exporter:
         one, and in them what became of them."""
         return await _Export(self, batch, deadline, platform).run()
 
-    async def speak(self, platform: Platform) -> str:
+    async def speak(self, deadline: float, platform: Platform) -> str:
         """The protocol to try: the one that is configured or known, else by the server's version,
         for which one of this isolate's requests asks.
 
@@ -111,16 +113,16 @@ class Exporter:
         """
         if self.settings.protocol != "auto":
             return self.settings.protocol
-        until = self.asking_until
-        if self.protocol is None and platform.now() >= until:
-            timeout = min(HEALTH_TIMEOUT, self.settings.timeout / 2)
-            self.asking_until = platform.now() + timeout
+        until, now = self.asking_until, platform.now()
+        timeout = min(HEALTH_TIMEOUT, self.settings.timeout / 2)
+        if self.protocol is None and now >= self.ask_after and now + timeout < deadline:
+            self.asking_until, self.ask_after = now + timeout, now + ASK_AGAIN
             url = self.destination.base_url + HEALTH
             try:
                 answer = await platform.http("GET", url, {}, b"", timeout)
                 self.protocol = self.protocol or _spoken(answer)
-            except NetworkError:
-                self.protocol = None  # the batch will meet the same, and report it
+            except NetworkError as error:
+                self.last = f"Langfuse could not be reached: {error}"
             self.asking_until = 0.0
         # A promise belongs to the request that made it, so that another one can only look.
         while self.protocol is None and platform.now() < until == self.asking_until:
@@ -186,25 +188,27 @@ class _Export:
         for pending in self.batch:
             pending.holder = self
         self.busy_until = self.platform.now() + HEALTH_TIMEOUT
-        self.protocol = await self.exporter.speak(self.platform)
+        self.protocol = await self.exporter.speak(self.deadline, self.platform)
         self._encode()
         retry = 0
         while await self._send() and await self._pause(retry):
             retry += 1
             self.now, self.later, self.after = self._grouped(self.later), [], None
-        held = [pending for pending in self.batch if pending.holder is self]
-        for pending in held:
-            pending.holder = None
-        return held
+        return [pending for pending in self.batch if pending.holder is self]
 
     def _is_ours(self, pending: Pending) -> bool:
         return pending.holder is self and not pending.settled
 
     def _encode(self) -> None:
         """Everything that is not settled, in the words of the protocol."""
-        parts = PROTOCOLS[self.protocol].parts
-        ours = filter(self._is_ours, self.batch)
-        pieces = [(pending, part) for pending in ours for part in parts(pending.observation)]
+        pieces: list[Piece] = []
+        for pending in filter(self._is_ours, self.batch):
+            try:
+                parts = PROTOCOLS[self.protocol].parts(pending.observation)
+            except Exception as error:  # one that makes no sense must not take the others along
+                pending.settle(Fate.MALFORMED, f"it cannot be written: {describe(error)}")
+                continue
+            pieces += [(pending, part) for part in parts]
         self.lacking = {}
         for pending, part in pieces:
             self.lacking.setdefault(pending, set()).add(part.id)

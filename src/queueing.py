@@ -61,7 +61,7 @@ async def enqueue(
     for pending in batch:
         body = await _body(pending.observation, platform, cut=cut)
         if body is None:
-            pending.reason = "too large for the queue"
+            _note(pending, "too large for the queue")
         else:
             packed.append((pending, body))
     taken: list[Pending] = []
@@ -70,12 +70,16 @@ async def enqueue(
             await queue.send([body for _, body in group])
         except NetworkError as error:
             for pending, _ in group:
-                pending.reason = f"the queue did not take it: {error}"
+                _note(pending, f"the queue did not take it: {error}")
             continue
         for pending, _ in group:
             pending.settled = True
             taken.append(pending)
     return taken
+
+
+def _note(pending: Pending, reason: str) -> None:
+    pending.reason = f"{pending.reason}; {reason}" if pending.reason else reason
 
 
 async def unpack(

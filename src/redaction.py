@@ -7,6 +7,7 @@ tear holes into ordinary text.
 
 import base64
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -141,13 +142,24 @@ class Redactor:
 
 
 def to_json(value: Any) -> str:
-    """A structure of JSON as compact text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """A structure of JSON as compact text; a number that JSON cannot tell as its name in a text."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # 1e999 is JSON, but what it is read as is not
+        return to_json(_finite(value))
 
 
 def _by_length(secrets: Iterable[set[str]]) -> list[str]:
     """All forms, the longest first, since one secret may be a part of another."""
     return sorted({form for forms in secrets for form in forms}, key=len, reverse=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return str(value) if value in (math.inf, -math.inf) or value != value else value
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""JSON from strangers, as values that can be written as JSON again.
+"""JSON from strangers, read so that nothing in it can do harm.
 
 Everything that a client, a provider or a header sends is parsed here, since in WebAssembly deep
 JSON is no RecursionError: it overflows the stack of the JavaScript engine, which ends the

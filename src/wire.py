@@ -10,12 +10,13 @@ from vocabulary import Fate, Received, Verdict
 
 REASON_LENGTH = 300
 
+# Of the others nobody but a proxy in between would speak, and nothing is wrong with what was sent.
 _FATES = {
-    401: Fate.MISCONFIGURED,
-    403: Fate.MISCONFIGURED,
+    400: Fate.MALFORMED,
     404: Fate.NOT_SPOKEN,
     405: Fate.NOT_SPOKEN,
     413: Fate.TOO_LARGE,
+    422: Fate.MALFORMED,
 }
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -67,7 +68,7 @@ def read_status(answer: Received, now: float) -> Verdict | None:
         return None
     if status < 200:
         return FOREIGN
-    if status in (408, 429) or status >= 500:
+    if status in (408, 425, 429) or status >= 500:
         after = _retry_after(answer.headers.get("retry-after", ""), now)
         return verdict(Fate.LATER, f"HTTP {status}", after)
     if status < 400:
@@ -78,7 +79,7 @@ def read_status(answer: Received, now: float) -> Verdict | None:
     words = ["are the Langfuse keys right?"] if status in (401, 403) else []
     words += _message(answer.text)
     reason = f"HTTP {status}: {' '.join(words)}" if words else f"HTTP {status}"
-    return verdict(_FATES.get(status, Fate.MALFORMED), reason)
+    return verdict(_FATES.get(status, Fate.MISCONFIGURED), reason)
 
 
 def _message(text: str) -> list[str]:

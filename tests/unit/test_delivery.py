@@ -207,8 +207,38 @@ def test_each_of_a_batch_that_is_lost_is_logged_once(capsys):
 def test_a_wrong_key_is_logged_once_a_minute(capsys):
     deliver(failing(401), 0, 10, 20, 61, 62)
     lines = logs(capsys)
-    assert [line["observations"] for line in lines] == [1, 3]
+    # The second says how many there were in the meantime.
+    assert [line["observations"] for line in lines] == [1, 2, 1]
     assert "are the Langfuse keys right?" in lines[0]["reason"]
+
+
+def test_what_was_not_logged_is_when_the_key_is_right_again(capsys):
+    langfuse = Langfuse()
+
+    async def play(request):
+        return Received(401, {}, "") if langfuse.now() < 1005 else None
+
+    langfuse.play = play
+    deliver(langfuse, 0, 1, 2, 3, 6)
+    lines = logs(capsys)
+    assert [line["observations"] for line in lines] == [1, 3]
+    assert lines[1]["event"] == "trace_not_delivered"
+
+
+def test_no_secret_is_in_what_health_shows():
+    secrets = (DESTINATION.secret_key,)
+    settings = replace(SETTINGS, secrets=secrets)
+    langfuse = Langfuse(play=None)
+
+    async def play(request):
+        said = json.dumps({"message": f"{DESTINATION.secret_key} is not valid"})
+        return Received(401, {}, said)
+
+    langfuse.play = play
+    deliver(langfuse, 0, settings=settings)
+    state = delivery.outbox(DESTINATION, settings).state()
+    assert "[redacted] is not valid" in state["last"]
+    assert state["dropped"] == 1
 
 
 def test_debug_logs_what_was_stored(capsys):
@@ -241,6 +271,25 @@ def test_what_is_late_goes_to_the_queue(capsys):
     assert DESTINATION.secret_key not in body
 
 
+class SlowQueue(Queue):
+    async def send(self, bodies: Sequence[Any]) -> None:
+        await asyncio.sleep(2.5)
+        await super().send(bodies)
+
+
+def test_what_one_hands_over_no_other_sends(capsys):
+    """While the queue takes its time, the first request looks after its own observation."""
+
+    async def play(request):
+        return Received(429, {"retry-after": "60"}, "")
+
+    langfuse = Langfuse(play=play, queue=SlowQueue())
+    deliver(langfuse, 0, 0.9, settings=batched(2))
+    assert sizes(langfuse) == [2]
+    assert len(langfuse.queue.bodies) == 2
+    assert [line["observations"] for line in logs(capsys)] == [2]
+
+
 @pytest.mark.parametrize("status", [401, 404])
 def test_what_a_new_key_or_url_may_save_goes_to_the_queue(status):
     langfuse = failing(status)
@@ -264,7 +313,7 @@ def test_what_the_queue_does_not_take_is_logged(capsys):
     deliver(langfuse, 0)
     (line,) = logs(capsys)
     assert line["event"] == "trace_not_delivered"
-    assert "queue overloaded" in line["reason"]
+    assert line["reason"] == "HTTP 503; the queue did not take it: queue overloaded"
 
 
 QUEUED = replace(SETTINGS, delivery="queue")
@@ -385,6 +434,29 @@ def test_a_message_waits_as_long_as_langfuse_says():
     assert message.outcome == 120
 
 
+def test_a_message_does_not_wait_beyond_an_hour():
+    async def play(request):
+        return Received(429, {"retry-after": "999999999"}, "")
+
+    first, last = queued(1, 2)
+    last.attempts = 20
+    consume(Langfuse(play=play), [first, last])
+    assert (first.outcome, last.outcome) == (3600, 3600)
+
+
+def test_a_message_that_makes_no_sense_fails_no_other(capsys):
+    good, *odd = queued(*range(1, 6))
+    for message, (name, value) in zip(
+        odd, [("started", "x"), ("metadata", None), ("input", 5), ("usage", [1])], strict=True
+    ):
+        message.body = json.dumps({**json.loads(message.body), name: value})
+    langfuse = Langfuse()
+    consume(langfuse, [*odd, good])
+    assert good.outcome == "ack"
+    assert f"{1:016x}" in langfuse.stored
+    assert all(message.outcome for message in odd)
+
+
 def test_a_refused_message_does_not_come_again(capsys):
     async def play(request):
         return Received(400, {}, "") if f"{2:016x}" in request.ids else None
@@ -423,3 +495,11 @@ def test_large_messages_are_delivered_in_turn():
     consume(langfuse, messages)
     assert [message.outcome for message in messages] == ["ack"] * 10
     assert len(langfuse.requests) > 1
+
+
+def test_while_langfuse_is_down_only_the_first_of_them_are_tried():
+    langfuse = failing()
+    messages = queued(*range(1, 41), input=json.dumps("word " * 300_000))
+    consume(langfuse, messages)
+    assert {message.outcome for message in messages} == {10}
+    assert len(langfuse.requests) <= 30

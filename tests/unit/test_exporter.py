@@ -271,6 +271,25 @@ def test_only_what_was_not_stored_is_sent_again():
     assert [pending.tries for pending in batch] == [1, 3, 1]
 
 
+def test_an_observation_that_cannot_be_written_costs_no_other():
+    langfuse = Langfuse()
+
+    async def run() -> None:
+        odd: Any = "yesterday"
+        batch = [Pending(observation(1, started=odd)), Pending(observation(2))]
+        await Exporter(DESTINATION, SETTINGS).export(batch, virtual_time.now() + 25, langfuse)
+        assert [pending.fate for pending in batch] == [Fate.MALFORMED, Fate.STORED]
+        assert batch[0].reason.startswith("it cannot be written: TypeError")
+
+    virtual_time.run(run())
+
+
+def test_without_time_nobody_asks_for_the_version():
+    langfuse = Langfuse("4.16.0")
+    export(langfuse, seconds=1.5)
+    assert langfuse.asked == 0
+
+
 def test_one_refused_event_costs_no_other():
     async def play(request):
         events = json.loads(request.body)["batch"]
@@ -470,8 +489,13 @@ def test_a_server_that_is_not_well_is_asked_again(health):
 
     async def run() -> None:
         exporter = Exporter(DESTINATION, SETTINGS)
-        assert await exporter.speak(langfuse) == "ingestion"
-        assert await exporter.speak(langfuse) == "otlp"
+        deadline = virtual_time.now() + 25
+        assert await exporter.speak(deadline, langfuse) == "ingestion"
+        # But not by everybody at once.
+        assert await exporter.speak(deadline, langfuse) == "ingestion"
+        assert langfuse.asked == 0
+        await langfuse.sleep(10)
+        assert await exporter.speak(deadline, langfuse) == "otlp"
 
     virtual_time.run(run())
 
@@ -488,6 +512,8 @@ def test_a_health_page_without_a_version_is_an_old_servers(text):
     langfuse.http = http  # type: ignore[method-assign]
 
     async def run() -> None:
-        assert await Exporter(DESTINATION, SETTINGS).speak(langfuse) == "ingestion"
+        exporter = Exporter(DESTINATION, SETTINGS)
+        assert await exporter.speak(virtual_time.now() + 25, langfuse) == "ingestion"
+        assert exporter.protocol == "ingestion"
 
     virtual_time.run(run())
