@@ -284,7 +284,7 @@ def test_what_one_hands_over_no_other_sends(capsys):
         return Received(429, {"retry-after": "60"}, "")
 
     langfuse = Langfuse(play=play, queue=SlowQueue())
-    deliver(langfuse, 0, 0.9, settings=batched(2))
+    deliver(langfuse, 0, 0.9, settings=batched(2, timeout=0.5))
     assert sizes(langfuse) == [2]
     assert len(langfuse.queue.bodies) == 2
     assert [line["observations"] for line in logs(capsys)] == [2]
