@@ -44,10 +44,11 @@ class Inspector:
         self._session: aiohttp.ClientSession | None = None
         self._socket: Any = None
         self._memories = ""
+        self._context = 0
 
-    def memory(self) -> Memory:
-        """What the isolate has now, its garbage too."""
-        return self._run(self._memory())
+    def memory(self, *, collect: bool = False) -> Memory:
+        """What the isolate has now: its garbage too, unless that is collected first."""
+        return self._run(self._memory(collect))
 
     def close(self) -> None:
         self._run(self._close())
@@ -63,9 +64,11 @@ class Inspector:
         if self._session:
             await self._session.close()
 
-    async def _memory(self) -> Memory:
-        if not self._memories:
+    async def _memory(self, collect: bool) -> Memory:
+        if self._socket is None:
             await self._connect()
+        if collect:
+            await self._find_memories()
         sizes, usage = (
             await self._ask(
                 "Runtime.callFunctionOn",
@@ -79,18 +82,21 @@ class Inspector:
         return Memory(heap, usage["backingStorageSize"], sum(sizes["result"]["value"]))
 
     async def _connect(self) -> None:
-        """Find the memories of WebAssembly, which the heap's usage leaves out."""
         self._session = aiohttp.ClientSession()
         async with self._session.get(f"{self._base}/json") as response:
             (target,) = await response.json(content_type=None)
         url = target["webSocketDebuggerUrl"]
         self._socket = await self._session.ws_connect(url, max_msg_size=0)
         await self._ask("Runtime.enable")
-        context = self._context
         # What a session that is enabled is told of each line of the log, nobody here would read.
         await self._ask("Runtime.disable")
+        await self._find_memories()
+
+    async def _find_memories(self) -> None:
+        """The memories of WebAssembly, which the heap's usage leaves out. To find them is to
+        collect the garbage."""
         kind = await self._ask(
-            "Runtime.evaluate", expression="WebAssembly.Memory.prototype", contextId=context
+            "Runtime.evaluate", expression="WebAssembly.Memory.prototype", contextId=self._context
         )
         found = await self._ask(
             "Runtime.queryObjects", prototypeObjectId=kind["result"]["objectId"]

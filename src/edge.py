@@ -32,7 +32,7 @@ from vocabulary import (
 # The first read of a captured branch takes the first chunk, whose time matters; each further one
 # waits for twice as much as the one before, so that a long stream costs few calls into Python. The
 # buffer of a read takes memory for as long as it waits.
-FIRST_READ, LARGEST_READ = 8 * 1024, 64 * 1024
+FIRST_READ, LARGEST_READ = 8 * 1024, 32 * 1024
 # Langfuse's answer to a batch is short; one that is not comes from something else.
 LARGEST_ANSWER = 1024 * 1024
 # Seconds. A job that the platform ends does not give back what it holds.
@@ -68,7 +68,10 @@ class Isolate:
         if body:
             init["body"] = to_js(body)
         try:
-            response = await js.fetch(url, _object(init))
+            fetching = js.fetch(url, _object(init))
+            # An answer may take long, and an error keeps what is here for even longer.
+            del body, init
+            response = await fetching
             read = await _read(response.body, LARGEST_ANSWER)
             text = strict_json.text_of(read.to_bytes())
             return Received(response.status, _headers(response.headers), text)
@@ -260,7 +263,8 @@ class _Recorder:
     def __init__(self, reply: Reply, hold: Hold) -> None:
         self.reply = reply
         self.hold = hold
-        self.body = bytearray()
+        self.pieces: list[bytes] = []
+        self.size = 0
         self.cut = False
         self.first_byte: float | None = None
         self.ended = 0.0
@@ -307,20 +311,20 @@ class _Recorder:
     async def _drain(self, readable: Any, limit: int) -> None:
         reader = readable.getReader(_object({"mode": "byob"}))
         size = min(FIRST_READ, limit + 1)
-        result = await reader.read(js.Uint8Array.new(size))
-        if not result.done:
+        piece = _bytes(await reader.read(js.Uint8Array.new(size)))
+        if piece:
             self.first_byte = time.time()
-        while not result.done:
-            read = result.value.to_bytes()
-            room = self.hold.take(len(read))
-            self.body += read if room else b""
-            if not room or len(self.body) > limit:
+        while piece:
+            room = self.hold.take(len(piece))
+            if room:
+                self.pieces.append(piece[: limit - self.size])
+                self.size += len(piece)
+            if not room or self.size > limit:
                 self.cut = True
-                del self.body[limit:]
                 await reader.cancel()
                 return
-            size = min(2 * size, LARGEST_READ, limit + 1 - len(self.body))
-            result = await reader.readAtLeast(size, js.Uint8Array.new(size))
+            size = min(2 * size, LARGEST_READ, limit + 1 - self.size)
+            piece = _bytes(await reader.readAtLeast(size, js.Uint8Array.new(size)))
 
     def _capture(self, ending: Ending, reason: str = "") -> Capture:
         response = self.reply.response
@@ -330,11 +334,17 @@ class _Recorder:
             ended=self.ended or time.time(),
             status=response.status,
             content_type="" if content_type is jsnull else content_type,
-            body=bytes(self.body),
+            body=b"".join(self.pieces),
             cut=self.cut,
             first_byte=self.first_byte,
             reason=reason,
         )
+
+
+def _bytes(result: Any) -> bytes | None:
+    """What a reader has read; None at the end. The result itself should not outlive this, since
+    the next read may have to wait for long, and each has a buffer."""
+    return None if result.done else result.value.to_bytes()
 
 
 def to_response(answer: Answer) -> Any:

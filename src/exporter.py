@@ -218,8 +218,7 @@ class _Export:
         groups: list[list[Piece]] = []
         room = 0
         for pending, part in pieces:
-            text = part.text
-            size = 1 + (len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
+            size = part.size + 1
             if size > room:
                 groups.append([])
                 room = PROTOCOLS[self.protocol].MAX_BYTES - ENVELOPE
@@ -306,13 +305,13 @@ class _Export:
 
     def _smaller(self, pending: Pending, part: Part) -> Part | None:
         """The part with less content, or None where that makes it no smaller."""
-        limit = len(part.text) // 4
+        limit = part.size // 4
         if limit < SHORTEST_CONTENT:
             return None
         pending.observation = shortened(pending.observation, limit)
         for found in PROTOCOLS[self.protocol].parts(pending.observation):
             for smaller in (found, found.alternative):
-                if smaller and smaller.id == part.id and len(smaller.text) < len(part.text):
+                if smaller and smaller.id == part.id and smaller.size < part.size:
                     return smaller
         return None
 

@@ -196,7 +196,7 @@ async def _proxy_traced(
     kept = min(body.size, settings.max_capture_bytes)
     kept = kept if hold.take(kept) else 0
 
-    async def trace() -> None:
+    async def observed() -> tracing.Observation:
         with hold:
             capture = await (await seen)
             exchange = tracing.Exchange(
@@ -209,11 +209,10 @@ async def _proxy_traced(
                 started=started,
                 capture=capture,
             )
-            observation = tracing.observe(exchange, settings)
-        await delivery.deliver(observation, settings, platform)
+            return tracing.observe(exchange, settings)
 
     # Begun before there is a reply, so that a client that leaves while it waits is traced too.
-    platform.run_after("trace", trace())
+    platform.run_after("trace", _deliver(observed(), settings, platform))
     try:
         reply = await platform.fetch(upstream, body)
         body.keep(kept)
@@ -227,6 +226,13 @@ async def _proxy_traced(
         raise
     seen.set_result(capture)
     return response
+
+
+async def _deliver(
+    observed: Awaitable[tracing.Observation], settings: Settings, platform: Platform
+) -> None:
+    # In a function of its own, which holds nothing of the exchange while Langfuse is waited for.
+    await delivery.deliver(await observed, settings, platform)
 
 
 def _asking_for_usage(body: Body, settings: Settings) -> Body:

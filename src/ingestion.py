@@ -65,12 +65,15 @@ def parts(observation: Observation) -> tuple[Part, ...]:
         # Langfuse v2 refuses this type, but takes any observation as a generation.
         own = _event("embedding-create", generation, content, observation, alternative=own)
     # The content of a trace that the caller made is the caller's to say.
-    return _event("trace-create", trace, "" if told.joined else content, observation), own
+    return _event("trace-create", trace, () if told.joined else content, observation), own
 
 
 def body(parts: Sequence[Part]) -> bytes:
     """The body of the request that carries these events."""
-    return f'{{"batch":[{",".join(part.text for part in parts)}]}}'.encode("utf-8", "replace")
+    texts = ['{"batch":']
+    for part in parts:
+        texts += ("," if len(texts) > 1 else "[", *part.texts)
+    return "".join((*texts, "]}")).encode("utf-8", "replace")
 
 
 def read_answer(answer: Received, parts: Sequence[Part], now: float) -> Verdict:
@@ -132,21 +135,23 @@ def _refusal(error: Mapping[str, Any]) -> Verdict:
     )
 
 
-def _content(observation: Observation) -> str:
+def _content(observation: Observation) -> tuple[str, ...]:
     """Input and output, which are JSON already, as members of an object."""
-    texts = (("input", observation.input), ("output", observation.output))
-    return "".join(f',"{name}":{text}' for name, text in texts if text is not None)
+    named = (("input", observation.input), ("output", observation.output))
+    return tuple(
+        text for name, value in named if value is not None for text in (f',"{name}":', value)
+    )
 
 
 def _event(
     kind: str,
     fields: Mapping[str, Any],
-    content: str,
+    content: tuple[str, ...],
     observation: Observation,
     alternative: Part | None = None,
 ) -> Part:
     present = {name: value for name, value in fields.items() if value not in (None, {}, [])}
     event_id = f"{observation.id}-{kind}"
     envelope = {"id": event_id, "type": kind, "timestamp": iso_time(observation.ended)}
-    text = f'{to_json(envelope)[:-1]},"body":{to_json(present)[:-1]}{content}}}}}'
-    return Part(event_id, text, alternative)
+    beginning = f'{to_json(envelope)[:-1]},"body":{to_json(present)[:-1]}'
+    return Part(event_id, (beginning, *content, "}}"), alternative)

@@ -39,6 +39,6 @@ class Hold:
 
 
 # What is captured of requests and replies, until it has become an observation.
-captured = Ledger(24 * MEGABYTE)
-# Observations that wait for their delivery. Each also stands in the body of an upload, twice.
-waiting = Ledger(12 * MEGABYTE)
+captured = Ledger(16 * MEGABYTE)
+# Observations that wait for their delivery. Each also stands, up to twice, in what is uploaded.
+waiting = Ledger(8 * MEGABYTE)

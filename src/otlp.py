@@ -59,7 +59,7 @@ def parts(observation: Observation) -> tuple[Part, ...]:
         span["parentSpanId"] = observation.parent_id
     if observation.level == ERROR:
         span["status"] = {"code": _FAILED, "message": observation.status_message or ""}
-    return (Part(observation.id, to_json(span)),)
+    return (Part(observation.id, (to_json(span),)),)
 
 
 def body(parts: Sequence[Part]) -> bytes:

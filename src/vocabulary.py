@@ -60,12 +60,26 @@ class Received:
 class Part:
     """A piece of a batch that a server may judge by itself: an ingestion event, or a span.
 
-    `text` is its JSON. `alternative` is sent in its place where a server refuses it.
+    `texts` together are its JSON: several, so that what is long in it need not be copied.
+    `alternative` is sent in its place where a server refuses it.
     """
 
     id: str
-    text: str
+    texts: tuple[str, ...]
     alternative: "Part | None" = None
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self.texts)
+
+    @property
+    def size(self) -> int:
+        """In bytes of UTF-8."""
+        return sum(
+            len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+            for text in self.texts
+        )
 
 
 class Fate(StrEnum):
