@@ -94,6 +94,8 @@ async def unpack(
     try:
         said: dict[str, Any] = strict_json.parse(body, DEPTH)
         destination = destinations[said["destination"]]
+        if not all(isinstance(said[name], str | None) for name in ("input", "output")):
+            raise TypeError("content that is no text")
         trace = {**said["trace"], "tags": tuple(said["trace"]["tags"])}
         return Observation(**{**said, "destination": destination, "trace": Trace(**trace)})
     except (ValueError, TypeError, KeyError) as error:

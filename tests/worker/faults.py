@@ -360,7 +360,7 @@ class Books:
     @property
     def reported(self) -> Counter[str]:
         """How often each trace is named as lost."""
-        return Counter(id for line in self.lines for id in line["trace_ids"].split())
+        return Counter(id for line in self.lines for id in line.get("trace_ids", "").split())
 
 
 @dataclass

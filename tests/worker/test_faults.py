@@ -116,7 +116,7 @@ def waited(seconds: float) -> Callable[[Langfuse, Books], None]:
 
 def tried_once(langfuse: Langfuse, books: Books) -> None:
     assert {len(times) for times in langfuse.tries.values()} == {1}
-    assert {line["tries"] for line in books.lines} <= {1}
+    assert {line.get("tries", 1) for line in books.lines} <= {1}
 
 
 def went_nowhere_else(langfuse: Langfuse, books: Books) -> None:
@@ -162,10 +162,10 @@ ROWS = [
         Row(f"{status} once", always(first(1, answer(status, "oops"))))
         for status in (408, 429, 500, 502, 504)
     ),
-    Row("503 twice", always(first(2, answer(503, "oops"))), quick=True),
+    Row("503 twice", always(first(2, answer(503, "oops")))),
     Row("503 for ever", always(answer(503)), every, "HTTP 503"),
     Row("closes once", always(first(1, close))),
-    Row("closes for ever", always(close), every, "could not be reached", quick=True),
+    Row("closes for ever", always(close), every, "could not be reached"),
     Row(
         "closes when stored, once",
         always(first(1, stored_but(close))),
@@ -181,7 +181,7 @@ ROWS = [
     ),
     Row("500 when stored, once", always(first(1, stored_but(answer(500)))), answer_lost=True),
     Row("hangs once", always(first(1, hang))),
-    Row("hangs for ever", always(hang), every, "could not be reached", quick=True),
+    Row("hangs for ever", always(hang), every, "could not be reached"),
     Row("hangs when stored, once", always(first(1, stored_but(hang))), answer_lost=True),
     Row(
         "hangs when stored",
@@ -204,7 +204,7 @@ ROWS = [
     Row(
         "slow by 40 s", lambda langfuse, pace: slow(40 * pace.scale), every, "could not be reached"
     ),
-    Row("slow by 10 s once", lambda langfuse, pace: first(1, slow(10 * pace.scale)), quick=True),
+    Row("slow by 10 s once", lambda langfuse, pace: first(1, slow(10 * pace.scale))),
     Row("down for 5 s", lambda langfuse, pace: down_for(5 * pace.scale)),
     Row(
         "down for 5 s, with 502",
@@ -360,8 +360,10 @@ def balance(row: Row, books: Books) -> None:
         assert reported == dict.fromkeys(lost, 1)
         assert sum(line["observations"] for line in books.lines) == len(lost)
     for line in books.lines:
-        assert row.reason in line["reason"]
-        assert line["tries"] >= 1
+        # One without ids makes up for lines that were left out, of the row before.
+        if "trace_ids" in line:
+            assert row.reason in line["reason"]
+            assert line["tries"] >= 1
 
 
 @pytest.fixture(scope="module")

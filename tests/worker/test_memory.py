@@ -82,21 +82,12 @@ class Measurements(threading.Thread):
 SHAPES = {"long": delta("word " * 200), "short": delta("word ") * 50, "wide": delta("✓😀 " * 200)}
 
 
+pytestmark = pytest.mark.long
 HANGING = {"LANGFUSE_TIMEOUT": "2", "LANGFUSE_RETRY_SECONDS": "4", "inspect": True}
 
 
-@pytest.mark.parametrize(
-    ("protocol", "shape"),
-    [
-        ("ingestion", "long"),
-        *(
-            pytest.param(protocol, shape, marks=pytest.mark.long)
-            for protocol in ("ingestion", "otlp")
-            for shape in SHAPES
-            if (protocol, shape) != ("ingestion", "long")
-        ),
-    ],
-)
+@pytest.mark.parametrize("protocol", ["ingestion", "otlp"])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_a_langfuse_that_hangs_is_no_burden(stage_with, provider: Provider, protocol, shape):
     stage: Stage = stage_with(LANGFUSE_PROTOCOL=protocol, **HANGING)
     reply = meeting(provider, SHAPES[shape], REPLIES)
