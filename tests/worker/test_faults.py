@@ -4,18 +4,23 @@ After each run the books are balanced: every call to the provider is one generat
 that a line of the log says was dropped, and why.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from local.runtime import Runtime
 
 from . import faults
 from .faults import (
+    INGESTION,
+    OTLP,
     Books,
     Fault,
+    Handler,
     Langfuse,
     World,
     answer,
@@ -60,7 +65,7 @@ class Pace:
         }
 
 
-QUICK, SCALED, REAL = Pace(1, 5, 20), Pace(2, 10, 200), Pace(5, 25, 200)
+QUICK, SCALED, REAL = Pace(1, 3, 20), Pace(2, 10, 200), Pace(5, 25, 200)
 
 
 def none(trace_id: str) -> bool:
@@ -141,18 +146,53 @@ def mixed(trace_id: str, tries: int) -> dict[str, Any] | None:
     return busy(503, trace_id[:-2] + trace_id[-3:-1], tries)
 
 
-async def _nothing_said(request, handler):
-    return faults.web.json_response({"successes": [], "errors": []}, status=207)
+def unknown(status: int) -> Callable[[Langfuse, Pace], Fault]:
+    """Some events are refused, the first time, under an id that nobody knows."""
+
+    def of(langfuse: Langfuse, pace: Pace) -> Fault:
+        refuse = by_event(lambda trace_id, tries: busy(status, trace_id, tries))(langfuse)
+
+        async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
+            answered = await refuse(request, handler)
+            assert isinstance(answered, web.Response)
+            assert answered.text
+            said = json.loads(answered.text)
+            errors = [{**error, "id": "unknown"} for error in said["errors"]]
+            return web.json_response({**said, "errors": errors}, status=207)
+
+        return play
+
+    return of
 
 
-async def _strange_ids(request, handler):
+def rejecting(langfuse: Langfuse, pace: Pace) -> Fault:
+    """Some spans are rejected, the others of an export are stored."""
+
+    async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
+        export = json.loads(await request.read())
+        (scope,) = export["resourceSpans"][0]["scopeSpans"]
+        good = [span for span in scope["spans"] if not some(span["traceId"])]
+        bad = len(scope["spans"]) - len(good)
+        scope["spans"] = good
+        await langfuse.store(request, export)
+        rejected = {"rejectedSpans": str(bad), "errorMessage": "too odd"}
+        return web.json_response({"partialSuccess": rejected} if bad else {})
+
+    return play
+
+
+async def _nothing_said(request: web.Request, handler: Handler) -> web.StreamResponse:
+    return web.json_response({"successes": [], "errors": []}, status=207)
+
+
+async def _strange_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Everything is stored; the answer says so twice, and of others too."""
     await handler(request)
-    events = faults.json.loads(await request.read())["batch"]
+    events = json.loads(await request.read())["batch"]
     said = [{"id": event["id"], "status": 201} for event in events]
     errors = [{"id": "of-somebody-else", "status": 503, "message": "busy"}]
     known = {"successes": [*said, *said, {"id": "nobody's", "status": 201}], "errors": errors}
-    return faults.web.json_response(known, status=207)
+    return web.json_response(known, status=207)
 
 
 ROWS = [
@@ -213,7 +253,7 @@ ROWS = [
     ),
     # When it says.
     Row("retry after 2 s", always(first(1, answer(429, retry_after="2"))), check=waited(2)),
-    Row("retry after a date", always(first(1, retry_at(3))), check=waited(2), quick=True),
+    Row("retry after a date", always(first(1, retry_at(2))), check=waited(1), quick=True),
     Row("503 and retry after 2 s", always(first(1, answer(503, retry_after="2"))), check=waited(2)),
     Row(
         "retry after an hour",
@@ -255,6 +295,15 @@ ROWS = [
         always(_strange_ids),
         protocols=("ingestion",),
         check=tried_once,
+    ),
+    Row("unknown events 503", unknown(503), protocols=("ingestion",), flush_at=(10,)),
+    Row(
+        "spans are rejected",
+        rejecting,
+        some,
+        "spans rejected: too odd",
+        answer_lost=True,
+        protocols=("otlp",),
     ),
     # Bad and large ones.
     Row(
@@ -405,3 +454,161 @@ def test_a_few_calls(world: World, protocol, flush_at, row: Row):
 @pytest.mark.parametrize(("protocol", "flush_at", "row"), cases(quick=False))
 def test_many_calls_at_once(world: World, protocol, flush_at, row: Row):
     play(world, world.kept(**SCALED.env(protocol, flush_at)), row, SCALED)
+
+
+# The choice of the protocol.
+
+
+def health(status: int = 200, text: str = "") -> Fault:
+    return answer(status, text, "application/json")
+
+
+def says(version: str) -> Fault:
+    return health(text=f'{{"status": "OK", "version": "{version}"}}')
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A server of some version whose health page says something else, or nothing."""
+
+    name: str
+    version: str
+    health: Fault = well
+    asked_once: bool = True
+    quick: bool = False
+
+
+CHOICES = [
+    Choice("v2", "2.95.0"),
+    Choice("v3", "3.120.0"),
+    Choice("v4", "4.16.0", quick=True),
+    Choice("v3 that says 4", "3.120.0", says("4.0.0")),
+    Choice("v2 that says 4", "2.95.0", says("4.0.0"), quick=True),
+    Choice("v4 that says 3", "4.16.0", says("3.200.0"), quick=True),
+    Choice("v4 that says nothing", "4.16.0", health(text="{}")),
+    Choice("v4 that says HTML", "4.16.0", answer(200, HTML, "text/html")),
+    Choice("v4 that hides its health", "4.16.0", health(404)),
+    Choice("v4 with a slow health page", "4.16.0", slow(0.4)),
+    Choice("v4 with a sick health page", "4.16.0", health(503), asked_once=False),
+    Choice("v4 with a health page that hangs", "4.16.0", hang, asked_once=False, quick=True),
+    Choice("v3 with a health page that hangs", "3.120.0", hang, asked_once=False),
+    Choice("v4 with a health page that closes", "4.16.0", close, asked_once=False),
+]
+
+
+def choose(world: World, choice: Choice, pace: Pace) -> None:
+    world.langfuse.begin(choice.version)
+    world.langfuse.health = choice.health
+    with world.gateway(**pace.env("auto")) as gateway:
+        books = world.run(gateway, pace.calls, pace.retry + 20)
+        balance(Row(choice.name, always(well)), books)
+        # The others look what the one that asks has learned, and what the first uploads have.
+        assert world.langfuse.asked == 1 if choice.asked_once else world.langfuse.asked < 20
+        assert (
+            faults.state(gateway)["protocol"]
+            == {
+                "2": "ingestion",
+                "3": "otlp"
+                if choice.health is not well and "says 4" in choice.name
+                else "ingestion",
+                "4": "otlp",
+            }[choice.version[0]]
+        )
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c.quick], ids=lambda c: c.name)
+def test_the_protocol_is_found(world: World, choice: Choice):
+    choose(world, choice, QUICK)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda c: c.name)
+def test_the_protocol_is_found_by_many(world: World, choice: Choice):
+    choose(world, choice, SCALED)
+
+
+@pytest.mark.parametrize("status", [404, pytest.param(405, marks=pytest.mark.long)])
+def test_a_server_with_neither_protocol(world: World, status):
+    world.langfuse.begin()
+    world.langfuse.fault = answer(status)
+    with world.gateway(**QUICK.env("auto")) as gateway:
+        books = world.run(gateway, QUICK.calls, QUICK.retry + 20)
+        reason = "not taken as ingestion and otlp"
+        balance(Row("neither", always(well), every, reason, repeated=True), books)
+        # It is reported once, and counted each time.
+        (line,) = books.lines
+        assert reason in line["reason"]
+        assert world.langfuse.paths == {INGESTION: QUICK.calls, OTLP: QUICK.calls}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("3.120.0", "4.16.0"),
+        *(
+            pytest.param(before, after, marks=pytest.mark.long)
+            for before, after in (
+                ("2.95.0", "4.16.0"),
+                ("4.16.0", "3.120.0"),
+                ("4.16.0", "2.95.0"),
+                ("2.95.0", "3.120.0"),
+            )
+        ),
+    ],
+)
+@pytest.mark.parametrize("flush_at", [1, 10])
+@pytest.mark.parametrize("trouble", ["none", pytest.param("busy", marks=pytest.mark.long)])
+def test_a_server_that_is_exchanged_under_load(world: World, before, after, flush_at, trouble):
+    """In the middle of a continuous load, with and without other trouble, nothing is lost and
+    nothing is doubled."""
+    langfuse, calls = world.langfuse, 80 if trouble == "none" else 200
+    langfuse.begin(before)
+    uploads = []
+
+    async def exchange(request, handler):
+        uploads.append(request)
+        if len(uploads) == calls // flush_at // 2:
+            langfuse.inbox.version = after
+        fault = first(1, answer(503)) if trouble == "busy" and len(uploads) % 3 == 0 else well
+        return await fault(request, handler)
+
+    langfuse.fault = exchange
+    with world.gateway(**SCALED.env("auto", flush_at)) as gateway:
+        books = world.run(gateway, calls, SCALED.retry + 20, at_once=20)
+        balance(Row("exchange", always(well)), books)
+        assert set(books.received.values()) == {1}
+        protocols = {found["protocol"] for found in books.observations.values()}
+        if "4.16.0" in (before, after):
+            assert after == "3.120.0" or len(protocols) == 2
+        else:
+            assert protocols == {"ingestion"}
+        if after == "4.16.0":
+            assert faults.state(gateway)["protocol"] == "otlp"
+
+
+# In real time, with the settings that the Worker has by default.
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("protocol", ["ingestion", "otlp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "down for 5 s",
+        "down for 5 s, with 502",
+        "hangs for ever",
+        "hangs once",
+        "slow by 1 s",
+        "slow by 10 s",
+        "slow by 10 s once",
+        "slow by 40 s",
+        "503 twice",
+        "503 for ever",
+        "retry after 2 s",
+        "retry after a date",
+    ],
+)
+def test_in_real_time(world: World, protocol, name):
+    (row,) = (row for row in ROWS if row.name == name)
+    gateway = world.kept(LANGFUSE_PROTOCOL=protocol)
+    play(world, gateway, row, REAL)
