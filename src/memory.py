@@ -39,6 +39,6 @@ class Hold:
 
 
 # What is captured of requests and replies, until it has become an observation.
-captured = Ledger(16 * MEGABYTE)
+captured = Ledger(10 * MEGABYTE)
 # Observations that wait for their delivery. Each also stands, up to twice, in what is uploaded.
-waiting = Ledger(8 * MEGABYTE)
+waiting = Ledger(5 * MEGABYTE)

@@ -249,7 +249,7 @@ def test_debug_logs_what_was_stored(capsys):
 
 def test_what_waits_is_bounded(capsys):
     langfuse = failing()
-    text = json.dumps("x" * 3_000_000)
+    text = json.dumps("x" * (memory.waiting.limit // 3))
     deliver(langfuse, 0, 0, 0, input=text)
     lines = logs(capsys)
     assert [line["reason"] for line in lines].count("too much is waiting for Langfuse already") == 1
