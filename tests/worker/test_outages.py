@@ -99,8 +99,10 @@ def test_the_client_gets_the_same(stage_with, provider: Provider, fault, reason)
     assert len(line["reason"]) < 400
     streamed, trace_id = ask(stage, streamed=True)
     assert [seen, streamed] == undisturbed
-    # It has met this fault, and not the next test's, which would then be no news.
+    # It has met this fault to the end, and not the next test's, which would then be no news.
     stage.inbox.wait_for_requests(1, where=lambda request: trace_id.encode() in request.body)
+    if fault in (_down, _failing, _hanging, _flooding):
+        stage.wait_for_logs("trace_not_delivered", trace_ids=trace_id)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
