@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import patterns
-import strict_json
-from context import CONTENT_MODES, is_environment
+import checks
+from checks import MAX_FIELD_BYTES
+from context import CONTENT_MODES
 from providers import BASE_URLS
 
 # Langfuse behaves by the names of its own SDKs and of its own gateway; this is none of them.
@@ -27,9 +27,6 @@ TRACED_ENDPOINTS = (
     "/v1/responses",
 )
 MEGABYTE = 1024 * 1024
-LARGEST_BATCH = 100
-# An input and an output of this size stand twice in a batch, of which Langfuse takes 4.4 MB.
-MAX_FIELD_BYTES = 800_000
 
 BINDINGS = ("CF_VERSION_METADATA",)
 SECRETS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "GATEWAY_API_KEYS")
@@ -126,8 +123,8 @@ def load(env: Mapping[str, Any], *, has_queue: bool = False) -> Settings:
     or a value that wrangler's JSON bindings already parsed. Never raises.
     """
     reader = _Reader(env)
-    redact = reader.get("LANGFUSE_REDACT", _patterns, ())
-    content = reader.get("LANGFUSE_CONTENT", _one_of(*CONTENT_MODES), "full")
+    redact = reader.get("LANGFUSE_REDACT", checks.expressions, ())
+    content = reader.get("LANGFUSE_CONTENT", checks.one_of(*CONTENT_MODES), "full")
     if reader.failed & {"LANGFUSE_CONTENT", "LANGFUSE_REDACT"}:
         # Somebody wanted something left out, and what it was cannot be told.
         content = min(content, "usage", key=CONTENT_MODES.index)
@@ -136,34 +133,34 @@ def load(env: Mapping[str, Any], *, has_queue: bool = False) -> Settings:
     secrets = [str(env[name]) for name in SECRETS if env.get(name)]
     if destination:
         secrets.append(destination.credential)
-    delivery = reader.get("LANGFUSE_DELIVERY", _one_of("direct", "queue"), Settings.delivery)
+    delivery = reader.get("LANGFUSE_DELIVERY", checks.one_of("direct", "queue"), Settings.delivery)
     if delivery == "queue" and not has_queue:
         reader.warnings.append("LANGFUSE_DELIVERY is queue, but no queue is bound as TRACE_QUEUE")
         delivery = "direct"
     return Settings(
         protocol=reader.get(
-            "LANGFUSE_PROTOCOL", _one_of("auto", "ingestion", "otlp"), Settings.protocol
+            "LANGFUSE_PROTOCOL", checks.one_of("auto", "ingestion", "otlp"), Settings.protocol
         ),
         delivery=delivery,
-        flush_at=reader.get("LANGFUSE_FLUSH_AT", _count, Settings.flush_at),
+        flush_at=reader.get("LANGFUSE_FLUSH_AT", checks.count, Settings.flush_at),
         flush_interval=reader.get(
-            "LANGFUSE_FLUSH_INTERVAL", _milliseconds, Settings.flush_interval
+            "LANGFUSE_FLUSH_INTERVAL", checks.milliseconds, Settings.flush_interval
         ),
-        timeout=reader.get("LANGFUSE_TIMEOUT", _seconds, Settings.timeout),
+        timeout=reader.get("LANGFUSE_TIMEOUT", checks.seconds, Settings.timeout),
         delivery_seconds=reader.get(
-            "LANGFUSE_RETRY_SECONDS", _delivery_seconds, Settings.delivery_seconds
+            "LANGFUSE_RETRY_SECONDS", checks.delivery_seconds, Settings.delivery_seconds
         ),
-        debug=reader.get("LANGFUSE_DEBUG", _flag, Settings.debug),
-        environment=reader.get("LANGFUSE_TRACING_ENVIRONMENT", _environment, None),
-        release=reader.get("LANGFUSE_RELEASE", _text, None) or _version_id(env),
-        sample_rate=reader.get("LANGFUSE_SAMPLE_RATE", _rate, Settings.sample_rate),
+        debug=reader.get("LANGFUSE_DEBUG", checks.flag, Settings.debug),
+        environment=reader.get("LANGFUSE_TRACING_ENVIRONMENT", checks.environment, None),
+        release=reader.get("LANGFUSE_RELEASE", checks.text, None) or _version_id(env),
+        sample_rate=reader.get("LANGFUSE_SAMPLE_RATE", checks.rate, Settings.sample_rate),
         content=content,
         redact=redact,
-        max_field_bytes=reader.get("LANGFUSE_MAX_FIELD_BYTES", _field_size, MAX_FIELD_BYTES),
-        traced_endpoints=reader.get("TRACED_ENDPOINTS", _paths, Settings.traced_endpoints),
-        max_request_bytes=reader.get("MAX_REQUEST_BYTES", _size, Settings.max_request_bytes),
-        max_capture_bytes=reader.get("MAX_CAPTURE_BYTES", _size, Settings.max_capture_bytes),
-        stream_usage=reader.get("TRACE_STREAM_USAGE", _flag, Settings.stream_usage),
+        max_field_bytes=reader.get("LANGFUSE_MAX_FIELD_BYTES", checks.field_size, MAX_FIELD_BYTES),
+        traced_endpoints=reader.get("TRACED_ENDPOINTS", checks.paths, Settings.traced_endpoints),
+        max_request_bytes=reader.get("MAX_REQUEST_BYTES", checks.size, Settings.max_request_bytes),
+        max_capture_bytes=reader.get("MAX_CAPTURE_BYTES", checks.size, Settings.max_capture_bytes),
+        stream_usage=reader.get("TRACE_STREAM_USAGE", checks.flag, Settings.stream_usage),
         default_provider=reader.get(
             "DEFAULT_PROVIDER",
             lambda value: _known_provider(value, provider_urls),
@@ -203,101 +200,22 @@ class _Reader:
 
 
 def _destination(reader: _Reader) -> Destination | None:
-    public_key = reader.get("LANGFUSE_PUBLIC_KEY", _text, None)
-    secret_key = reader.get("LANGFUSE_SECRET_KEY", _text, None)
+    public_key = reader.get("LANGFUSE_PUBLIC_KEY", checks.text, None)
+    secret_key = reader.get("LANGFUSE_SECRET_KEY", checks.text, None)
     # Whoever set the switch to something else meant to switch it off.
-    enabled = reader.get("LANGFUSE_TRACING_ENABLED", _flag, True)
+    enabled = reader.get("LANGFUSE_TRACING_ENABLED", checks.flag, True)
     if not enabled or "LANGFUSE_TRACING_ENABLED" in reader.failed:
         return None
     if not public_key or not secret_key:
         if public_key or secret_key:
             reader.warnings.append("LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY go together")
         return None
-    allow_http = reader.get("LANGFUSE_ALLOW_HTTP", _flag, False)
+    allow_http = reader.get("LANGFUSE_ALLOW_HTTP", checks.flag, False)
     name = "LANGFUSE_BASE_URL" if reader.env.get("LANGFUSE_BASE_URL") else "LANGFUSE_HOST"
     base_url = reader.get(name, lambda value: _base_url(value, allow_http=allow_http), None) or (
         None if reader.env.get(name) else "https://cloud.langfuse.com"
     )
     return Destination("default", base_url, public_key, secret_key) if base_url else None
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a text")
-    return value.strip()
-
-
-def _flag(value: Any) -> bool:
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if str(value).strip().lower() not in words:
-        raise ValueError("must be true or false")
-    return words[str(value).strip().lower()]
-
-
-def _seconds(value: Any) -> float:
-    seconds = float(value) if isinstance(value, int | float | str) else 0.0
-    if not 0 < seconds <= 30:
-        raise ValueError("must be a number of seconds over 0 and up to 30")
-    return seconds
-
-
-def _count(value: Any) -> int:
-    count = int(value) if isinstance(value, int | str) else 0
-    if not 1 <= count <= LARGEST_BATCH:
-        raise ValueError(f"must be a number from 1 to {LARGEST_BATCH}")
-    return count
-
-
-def _milliseconds(value: Any) -> float:
-    milliseconds = float(value) if isinstance(value, int | float | str) else -1.0
-    if not 0 <= milliseconds <= 10_000:
-        raise ValueError("must be a number of milliseconds from 0 to 10000")
-    return milliseconds / 1000
-
-
-def _delivery_seconds(value: Any) -> float:
-    seconds = _seconds(value)
-    if seconds > 28:
-        raise ValueError("must be at most 28 seconds, of the 30 that the platform gives")
-    return seconds
-
-
-def _size(value: Any) -> int:
-    size = int(value) if isinstance(value, int | str) else 0
-    if size <= 0:
-        raise ValueError("must be a number of bytes over 0")
-    return size
-
-
-def _rate(value: Any) -> float:
-    rate = float(value) if isinstance(value, int | float | str) else -1.0
-    if not 0 <= rate <= 1:
-        raise ValueError("must be a number from 0 to 1")
-    return rate
-
-
-def _field_size(value: Any) -> int:
-    size = _size(value)
-    if not 1000 <= size <= MAX_FIELD_BYTES:
-        raise ValueError(f"must be a number of bytes from 1000 to {MAX_FIELD_BYTES}")
-    return size
-
-
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        word = _text(value).lower()
-        if word not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return word
-
-    return parse
-
-
-def _patterns(value: Any) -> tuple[re.Pattern[str], ...]:
-    value = _json(value)
-    if not isinstance(value, list):
-        raise ValueError("must be a JSON list of regular expressions")
-    return patterns.check(value)
 
 
 def _version_id(env: Mapping[str, Any]) -> str | None:
@@ -306,22 +224,8 @@ def _version_id(env: Mapping[str, Any]) -> str | None:
     return version.get("id") or None if isinstance(version, dict) else None
 
 
-def _environment(value: Any) -> str:
-    text = _text(value)
-    if not is_environment(text):
-        raise ValueError("must be at most 40 of a-z, 0-9, - and _, and not start with langfuse")
-    return text
-
-
-def _paths(value: Any) -> frozenset[str]:
-    paths = value if isinstance(value, list) else [part.strip() for part in str(value).split(",")]
-    if not all(isinstance(path, str) and path.startswith("/v1/") for path in paths):
-        raise ValueError("must be a comma-separated list of paths that start with /v1/")
-    return frozenset(paths)
-
-
 def _base_url(value: Any, *, allow_http: bool = False) -> str:
-    text = _text(value).rstrip("/")
+    text = checks.text(value).rstrip("/")
     url = urlsplit(text)
     host = url.hostname
     if not host or url.username or url.password or url.query or url.fragment:
@@ -332,25 +236,9 @@ def _base_url(value: Any, *, allow_http: bool = False) -> str:
     return text
 
 
-def _json(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return strict_json.parse(value)
-    except ValueError:
-        raise ValueError("is not valid JSON") from None
-
-
-def _json_object(value: Any) -> dict[str, Any]:
-    value = _json(value)
-    if not isinstance(value, dict):
-        raise ValueError("must be a JSON object")
-    return value
-
-
 def _provider_urls(value: Any) -> dict[str, str]:
     urls = {}
-    for slug, entry in _json_object(value).items():
+    for slug, entry in checks.json_object(value).items():
         if not isinstance(entry, dict) or set(entry) != {"base_url"}:
             raise ValueError('must map each provider to {"base_url": "https://…"}')
         urls[slug.lower()] = _base_url(entry["base_url"])
@@ -358,14 +246,14 @@ def _provider_urls(value: Any) -> dict[str, str]:
 
 
 def _known_provider(value: Any, provider_urls: Mapping[str, str]) -> str:
-    slug = _text(value).lower()
+    slug = checks.text(value).lower()
     if slug not in {*BASE_URLS, *provider_urls}:
         raise ValueError("names no known provider")
     return slug
 
 
 def _gateway_keys(value: Any) -> dict[str, str]:
-    keys = _json_object(value)
+    keys = checks.json_object(value)
     digits = set("0123456789abcdef")
     for digest in keys.values():
         if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= digits:

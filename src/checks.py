@@ -1,0 +1,149 @@
+"""What the values of variables must be.
+
+Each function takes a variable's value, which is text or what wrangler's JSON bindings parsed, and
+returns it checked, or raises ValueError. The message follows the variable's name, and says nothing
+of the value.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import patterns
+import strict_json
+from context import is_environment
+
+LARGEST_BATCH = 100
+# An input and an output of this size stand twice in a batch, of which Langfuse takes 4.4 MB.
+MAX_FIELD_BYTES = 800_000
+
+
+def text(value: Any) -> str:
+    """A text that is not empty, without spaces around it."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a text")
+    return value.strip()
+
+
+def flag(value: Any) -> bool:
+    """A switch: true, false, 1 or 0."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if str(value).strip().lower() not in words:
+        raise ValueError("must be true or false")
+    return words[str(value).strip().lower()]
+
+
+def one_of(*words: str) -> Callable[[Any], str]:
+    """A check for one of these words, in whichever case."""
+
+    def check(value: Any) -> str:
+        word = text(value).lower()
+        if word not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return word
+
+    return check
+
+
+def seconds(value: Any) -> float:
+    """The time that one attempt may take."""
+    number = float(value) if isinstance(value, int | float | str) else 0.0
+    if not 0 < number <= 30:
+        raise ValueError("must be a number of seconds over 0 and up to 30")
+    return number
+
+
+def delivery_seconds(value: Any) -> float:
+    """The time that all attempts may take."""
+    number = seconds(value)
+    if number > 28:
+        raise ValueError("must be at most 28 seconds, of the 30 that the platform gives")
+    return number
+
+
+def milliseconds(value: Any) -> float:
+    """A pause, in seconds."""
+    number = float(value) if isinstance(value, int | float | str) else -1.0
+    if not 0 <= number <= 10_000:
+        raise ValueError("must be a number of milliseconds from 0 to 10000")
+    return number / 1000
+
+
+def count(value: Any) -> int:
+    """The size of a batch."""
+    number = int(value) if isinstance(value, int | str) else 0
+    if not 1 <= number <= LARGEST_BATCH:
+        raise ValueError(f"must be a number from 1 to {LARGEST_BATCH}")
+    return number
+
+
+def size(value: Any) -> int:
+    """A number of bytes."""
+    number = int(value) if isinstance(value, int | str) else 0
+    if number <= 0:
+        raise ValueError("must be a number of bytes over 0")
+    return number
+
+
+def field_size(value: Any) -> int:
+    """The number of bytes that an input or an output may have."""
+    number = size(value)
+    if not 1000 <= number <= MAX_FIELD_BYTES:
+        raise ValueError(f"must be a number of bytes from 1000 to {MAX_FIELD_BYTES}")
+    return number
+
+
+def rate(value: Any) -> float:
+    """A share of the whole."""
+    number = float(value) if isinstance(value, int | float | str) else -1.0
+    if not 0 <= number <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
+def environment(value: Any) -> str:
+    """The name of an environment in Langfuse."""
+    name = text(value)
+    if not is_environment(name):
+        raise ValueError("must be at most 40 of a-z, 0-9, - and _, and not start with langfuse")
+    return name
+
+
+def words(value: Any) -> list[str]:
+    """A comma-separated list."""
+    parts = value if isinstance(value, list) else str(value).split(",")
+    return [str(part).strip() for part in parts]
+
+
+def paths(value: Any) -> frozenset[str]:
+    """A comma-separated list of paths of the gateway's own."""
+    listed = frozenset(words(value))
+    if not all(path.startswith("/v1/") for path in listed):
+        raise ValueError("must be a comma-separated list of paths that start with /v1/")
+    return listed
+
+
+def json_value(value: Any) -> Any:
+    """JSON of any kind."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return strict_json.parse(value)
+    except ValueError:
+        raise ValueError("is not valid JSON") from None
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """A JSON object."""
+    value = json_value(value)
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object")
+    return value
+
+
+def expressions(value: Any) -> tuple[re.Pattern[str], ...]:
+    """A JSON list of regular expressions."""
+    value = json_value(value)
+    if not isinstance(value, list):
+        raise ValueError("must be a JSON list of regular expressions")
+    return patterns.check(value)
