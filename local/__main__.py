@@ -16,7 +16,7 @@ from local import echo
 from local.inbox import Inbox
 from local.runtime import NotInstalled, Runtime, environment, wrangler_config
 from local.server import Server
-from providers import BASE_URLS
+from provider_table import PROVIDERS
 
 GATEWAY_PORT, INBOX_PORT = 8787, 8788
 BANNER = """
@@ -85,7 +85,7 @@ def key(name: str) -> None:
 
 def everything_at(base_url: str) -> str:
     """A value of `PROVIDERS` that sends every provider's calls to one base URL."""
-    return json.dumps({slug: {"base_url": base_url} for slug in BASE_URLS})
+    return json.dumps({slug: {"base_url": base_url} for slug in PROVIDERS})
 
 
 def free(port: int) -> int:

@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
+import addresses
 import checks
+import routing
 from checks import MAX_FIELD_BYTES
 from context import CONTENT_MODES
-from providers import BASE_URLS
+from provider_table import PARAMETERS
+from routing import Routing
 
 # Langfuse behaves by the names of its own SDKs and of its own gateway; this is none of them.
 NAME, VERSION = "ai-gateway-worker", "0.1.0"
@@ -54,7 +56,13 @@ VARIABLES = (
     "TRACE_STREAM_USAGE",
     "DEFAULT_PROVIDER",
     "PROVIDERS",
+    "ALLOWED_CUSTOM_HOSTS",
+    *(variable for _, variable in PARAMETERS.values()),
 )
+# Cloudflare lets a variable hold 5 KB; the text of these goes on in NAME_2, NAME_3 and so on.
+# https://developers.cloudflare.com/workers/platform/limits/#environment-variables
+JSON_VARIABLES = ("GATEWAY_API_KEYS", "LANGFUSE_REDACT", "PROVIDERS")
+CONTINUATIONS = tuple(f"{name}_{part}" for name in JSON_VARIABLES for part in range(2, 10))
 
 
 @dataclass(frozen=True)
@@ -80,9 +88,8 @@ class Settings:
     """The Worker's configuration, checked.
 
     `destination` is None where tracing is off. `gateway_keys` maps a caller's name to the SHA-256
-    of its key in hex, and is None where no gateway key is asked for. `provider_urls` maps a slug to
-    a base URL that replaces or extends the table in `providers`. `problem` is set where the Worker
-    must refuse to serve, and says why.
+    of its key in hex, and is None where no gateway key is asked for. `problem` is set where the
+    Worker must refuse to serve, and says why.
     """
 
     destination: Destination | None = None
@@ -103,8 +110,7 @@ class Settings:
     max_request_bytes: int = 32 * MEGABYTE
     max_capture_bytes: int = 4 * MEGABYTE
     stream_usage: bool = False
-    default_provider: str = "openai"
-    provider_urls: Mapping[str, str] = field(default_factory=dict)
+    routing: Routing = field(default_factory=Routing)
     gateway_keys: Mapping[str, str] | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     problem: str | None = None
@@ -119,8 +125,9 @@ class Settings:
 def load(env: Mapping[str, Any], *, has_queue: bool = False) -> Settings:
     """Check the Worker's environment, in which a queue may be bound.
 
-    `env` holds the values of `SECRETS` and `VARIABLES` that are set; text as Cloudflare gives it,
-    or a value that wrangler's JSON bindings already parsed. Never raises.
+    `env` holds the values that are set of `SECRETS`, `VARIABLES`, `BINDINGS` and `CONTINUATIONS`;
+    text as Cloudflare gives it, or a value that wrangler's JSON bindings already parsed. Never
+    raises.
     """
     reader = _Reader(env)
     redact = reader.get("LANGFUSE_REDACT", checks.expressions, ())
@@ -128,9 +135,8 @@ def load(env: Mapping[str, Any], *, has_queue: bool = False) -> Settings:
     if reader.failed & {"LANGFUSE_CONTENT", "LANGFUSE_REDACT"}:
         # Somebody wanted something left out, and what it was cannot be told.
         content = min(content, "usage", key=CONTENT_MODES.index)
-    provider_urls = reader.get("PROVIDERS", _provider_urls, {}, guards=True)
     destination = _destination(reader)
-    secrets = [str(env[name]) for name in SECRETS if env.get(name)]
+    secrets = [str(env[name]) for name in (*SECRETS, *CONTINUATIONS) if env.get(name)]
     if destination:
         secrets.append(destination.credential)
     delivery = reader.get("LANGFUSE_DELIVERY", checks.one_of("direct", "queue"), Settings.delivery)
@@ -161,12 +167,7 @@ def load(env: Mapping[str, Any], *, has_queue: bool = False) -> Settings:
         max_request_bytes=reader.get("MAX_REQUEST_BYTES", checks.size, Settings.max_request_bytes),
         max_capture_bytes=reader.get("MAX_CAPTURE_BYTES", checks.size, Settings.max_capture_bytes),
         stream_usage=reader.get("TRACE_STREAM_USAGE", checks.flag, Settings.stream_usage),
-        default_provider=reader.get(
-            "DEFAULT_PROVIDER",
-            lambda value: _known_provider(value, provider_urls),
-            Settings.default_provider,
-        ),
-        provider_urls=provider_urls,
+        routing=_routing(reader),
         gateway_keys=reader.get("GATEWAY_API_KEYS", _gateway_keys, None, guards=True),
         destination=destination,
         secrets=tuple(secrets),
@@ -187,7 +188,7 @@ class _Reader:
     def get(
         self, name: str, parse: Callable[[Any], Any], default: Any, *, guards: bool = False
     ) -> Any:
-        value = self.env.get(name)
+        value = self._whole(name)
         if value is None or value == "":
             return default
         try:
@@ -197,6 +198,13 @@ class _Reader:
             self.failed.add(name)
             (self.problems if guards else self.warnings).append(f"{name} {error}")
             return default
+
+    def _whole(self, name: str) -> Any:
+        value = self.env.get(name)
+        if name in JSON_VARIABLES and (value is None or isinstance(value, str)):
+            parts = (part for part in CONTINUATIONS if part.startswith(f"{name}_"))
+            return (value or "") + "".join(str(self.env.get(part) or "") for part in parts)
+        return value
 
 
 def _destination(reader: _Reader) -> Destination | None:
@@ -211,45 +219,51 @@ def _destination(reader: _Reader) -> Destination | None:
             reader.warnings.append("LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY go together")
         return None
     allow_http = reader.get("LANGFUSE_ALLOW_HTTP", checks.flag, False)
+
+    def langfuse_url(value: Any) -> str:
+        return addresses.base_url(checks.text(value), allow_http=allow_http)
+
     name = "LANGFUSE_BASE_URL" if reader.env.get("LANGFUSE_BASE_URL") else "LANGFUSE_HOST"
-    base_url = reader.get(name, lambda value: _base_url(value, allow_http=allow_http), None) or (
+    base_url = reader.get(name, langfuse_url, None) or (
         None if reader.env.get(name) else "https://cloud.langfuse.com"
     )
     return Destination("default", base_url, public_key, secret_key) if base_url else None
+
+
+def _routing(reader: _Reader) -> Routing:
+    def known(value: Any) -> str:
+        slug = checks.text(value).lower()
+        if slug not in table:
+            raise ValueError("names no known provider")
+        return slug
+
+    def hosts(value: Any) -> frozenset[str]:
+        return addresses.allowed_hosts(checks.words(value))
+
+    def parameter(name: str) -> Callable[[Any], str]:
+        return lambda value: routing.parameter(name, checks.text(value))
+
+    def providers(value: Any) -> Mapping[str, Any]:
+        return routing.overridden(checks.json_object(value))
+
+    default = Routing()
+    table = reader.get("PROVIDERS", providers, default.table, guards=True)
+    parameters = {
+        name: reader.get(variable, parameter(name), None, guards=True)
+        for name, (_, variable) in PARAMETERS.items()
+    }
+    return Routing(
+        table=table,
+        default=reader.get("DEFAULT_PROVIDER", known, default.default),
+        parameters={name: value for name, value in parameters.items() if value},
+        custom_hosts=reader.get("ALLOWED_CUSTOM_HOSTS", hosts, frozenset(), guards=True),
+    )
 
 
 def _version_id(env: Mapping[str, Any]) -> str | None:
     # https://developers.cloudflare.com/workers/runtime-apis/bindings/version-metadata/
     version = env.get("CF_VERSION_METADATA")
     return version.get("id") or None if isinstance(version, dict) else None
-
-
-def _base_url(value: Any, *, allow_http: bool = False) -> str:
-    text = checks.text(value).rstrip("/")
-    url = urlsplit(text)
-    host = url.hostname
-    if not host or url.username or url.password or url.query or url.fragment:
-        raise ValueError("must be a URL with a host, and without credentials, query or fragment")
-    loopback = host in ("localhost", "127.0.0.1", "::1")
-    if url.scheme != "https" and not (url.scheme == "http" and (loopback or allow_http)):
-        raise ValueError("must be an https URL")
-    return text
-
-
-def _provider_urls(value: Any) -> dict[str, str]:
-    urls = {}
-    for slug, entry in checks.json_object(value).items():
-        if not isinstance(entry, dict) or set(entry) != {"base_url"}:
-            raise ValueError('must map each provider to {"base_url": "https://…"}')
-        urls[slug.lower()] = _base_url(entry["base_url"])
-    return urls
-
-
-def _known_provider(value: Any, provider_urls: Mapping[str, str]) -> str:
-    slug = checks.text(value).lower()
-    if slug not in {*BASE_URLS, *provider_urls}:
-        raise ValueError("names no known provider")
-    return slug
 
 
 def _gateway_keys(value: Any) -> dict[str, str]:

@@ -210,8 +210,9 @@ class Body:
         self.buffer = buffer
         self.size: int = buffer.byteLength
 
-    def read(self, limit: int) -> bytes:
-        buffer = self.buffer if self.size <= limit else self.buffer.slice(0, limit)
+    def read(self, limit: int, start: int = 0) -> bytes:
+        whole = start == 0 and self.size <= limit
+        buffer = self.buffer if whole else self.buffer.slice(start, start + limit)
         return buffer.to_bytes()
 
     def keep(self, limit: int) -> None:

@@ -44,7 +44,7 @@ def settings(env: Any) -> config.Settings:
     """The checked settings of this isolate; reports what is wrong with them once."""
     global _settings
     if _settings is None:
-        names = (*config.SECRETS, *config.VARIABLES, *config.BINDINGS)
+        names = (*config.SECRETS, *config.VARIABLES, *config.BINDINGS, *config.CONTINUATIONS)
         values = {name: _plain(getattr(env, name, None)) for name in names}
         _settings = config.load(values, has_queue=_queue(env) is not None)
         logs.conceal(_settings.secrets)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Protocol
 
+import addresses
 import context
 import delivery
 import errors
@@ -34,7 +35,11 @@ from vocabulary import (
 
 # Where a stream carries its usage only if the request asks for it.
 STREAM_USAGE_ENDPOINT = "/v1/chat/completions"
-METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# A body is searched for a model with a provider's name piece by piece, so that Python never holds a
+# large one whole; the pieces overlap by more than such a name takes.
+PIECE, OVERLAP = 256 * 1024, 256
+_WHERE_NAMED = "the model's provider. Name it in x-portkey-provider instead of in the model."
 
 
 class Body(Protocol):
@@ -45,8 +50,8 @@ class Body(Protocol):
         """In bytes."""
         ...
 
-    def read(self, limit: int) -> bytes:
-        """At most `limit` bytes from its beginning."""
+    def read(self, limit: int, start: int = 0) -> bytes:
+        """At most `limit` bytes from `start` on."""
         ...
 
     def keep(self, limit: int) -> None:
@@ -102,21 +107,29 @@ class Platform(delivery.Platform, Protocol):
 async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
     """Answer a call: with an `Answer` of the gateway's own, or with the platform's response."""
     if call.method == "OPTIONS":
-        return Answer(204, "", headers=(("allow", METHODS),))
+        return Answer(204, "", headers=(("allow", ", ".join(METHODS)),))
+    if call.method not in METHODS:
+        refusal = Refusal(405, f"The gateway does not know the method {call.method[:32]}.")
+        return errors.answer(refusal, call.path, (("allow", ", ".join(METHODS)),))
     if call.path in ("/", "/health"):
         return _about(call, settings)
     refusal = _refuse(call, settings)
     if refusal:
         return errors.answer(refusal, call.path)
-    upstream = providers.plan(call, settings.default_provider, settings.provider_urls)
+    body, model = None, ""
+    if call.method == "POST" and call.path in settings.traced_endpoints:
+        body = await _read_body(settings, platform)
+        if isinstance(body, Refusal):
+            return errors.answer(body, call.path)
+        model = _routed_model(call, body, settings)
+        if isinstance(model, Refusal):
+            return errors.answer(model, call.path)
+    upstream = providers.plan(call, settings.routing, model)
     if isinstance(upstream, Refusal):
         return errors.answer(upstream, call.path)
-    if call.method != "POST" or call.path not in settings.traced_endpoints:
-        return await _proxy(call, upstream, None, platform)
-    body = await _read_body(settings, platform)
-    if isinstance(body, Refusal):
-        return errors.answer(body, call.path)
-    if settings.destination is None:
+    if body and upstream.routed_model:
+        body = body.replaced(rewriting.without_provider(body.read(body.size)))
+    if body is None or settings.destination is None:
         return await _proxy(call, upstream, body, platform)
     return await _proxy_traced(call, upstream, body, settings.destination, settings, platform)
 
@@ -150,6 +163,10 @@ def _refuse(call: Call, settings: Settings) -> Refusal | None:
         return refusal
     if not call.path.startswith(providers.PREFIX):
         return Refusal(404, f"There is no {call.path[:128]} here. Paths start with /v1/.")
+    if not addresses.is_safe_path(call.path):
+        return Refusal(
+            400, 'The path must have no empty part, no "..", no backslash and no control character.'
+        )
     if call.headers.get("upgrade", "").lower() == "websocket":
         return Refusal(501, "The gateway does not proxy WebSockets. Use HTTP streaming instead.")
     return None
@@ -164,6 +181,21 @@ async def _read_body(settings: Settings, platform: Platform) -> Body | Refusal:
     except NetworkError:
         return Refusal(400, "The request's body broke off.")
     return body if body.size else Refusal(400, "The request has no body. Send a JSON object.")
+
+
+def _routed_model(call: Call, body: Body, settings: Settings) -> str | Refusal:
+    """The body's model if it may name a provider, else "". Other bodies are not parsed here."""
+    pieces = (body.read(PIECE + OVERLAP, start) for start in range(0, body.size, PIECE))
+    if not any(map(rewriting.may_name_provider, pieces)):
+        return ""
+    if body.size > settings.max_capture_bytes:
+        # A credential must not go to another provider than the one that was meant.
+        told = providers.named(call)
+        return "" if told else Refusal(413, f"The body is too large to find {_WHERE_NAMED}")
+    try:
+        return rewriting.routed_model(body.read(body.size))
+    except ValueError:
+        return Refusal(400, f"The body is no JSON in which to find {_WHERE_NAMED}")
 
 
 async def _proxy(call: Call, upstream: UpstreamCall, body: Body | None, platform: Platform) -> Any:
@@ -208,6 +240,7 @@ async def _proxy_traced(
                 request_size=body.size,
                 started=started,
                 capture=capture,
+                routed_model=upstream.routed_model,
             )
             return tracing.observe(exchange, settings)
 

@@ -1,24 +1,16 @@
-"""Where a call goes: the provider table, and the policy for URLs and headers.
-
-Base URLs are from the providers' own documentation, looked up 2026-11.
-"""
+"""Where a call goes and what goes along: the policy for URLs, headers and credentials."""
 
 from collections.abc import Mapping
 
+import addresses
 import keys
+import routing
+from provider_table import CREDENTIALS, MODEL_NAMESPACES, PARAMETERS, Provider
+from routing import Routing
 from vocabulary import Call, Refusal, UpstreamCall
 
-BASE_URLS = {
-    "openai": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com/v1",
-    "google": "https://generativelanguage.googleapis.com/v1beta/openai",
-    "groq": "https://api.groq.com/openai/v1",
-    "mistral-ai": "https://api.mistral.ai/v1",
-    "deepseek": "https://api.deepseek.com/v1",
-    "openrouter": "https://openrouter.ai/api/v1",
-    "x-ai": "https://api.x.ai/v1",
-}
 PREFIX = "/v1/"
+CUSTOM_HOST = "x-portkey-custom-host"
 
 # Headers that end at the gateway: those that steer it, those of one connection (RFC 9110, 7.6.1),
 # those that say where the client is, and those that a browser adds on its own.
@@ -42,41 +34,135 @@ def speaks_anthropic(path: str) -> bool:
     return path == "/v1/messages" or path.startswith("/v1/messages/")
 
 
-def plan(
-    call: Call, default_provider: str, provider_urls: Mapping[str, str]
-) -> UpstreamCall | Refusal:
+def named(call: Call) -> str:
+    """The provider that a call's `x-portkey-provider` names, else ""."""
+    return call.headers.get("x-portkey-provider", "").strip().lower().removeprefix("@")
+
+
+def plan(call: Call, rules: Routing, model: str = "") -> UpstreamCall | Refusal:
     """Where a call goes and what goes along.
 
-    The provider is the one that `x-portkey-provider` names, else the path's, else
-    `default_provider`. `provider_urls` replaces or extends the table. The caller's own credential
-    goes to that provider; a gateway key never does.
+    `model` is the body's, if it may name a provider: "@groq/llama-3.3-70b". The provider is the one
+    that `x-portkey-provider` names, else the model's, else the path's, else the default. The name
+    goes from the model where it is the provider's; a model that names another provider than the
+    header does is left alone, and so is one of Workers AI ("@cf/…").
     """
-    table = {**BASE_URLS, **provider_urls}
-    by_path = "anthropic" if speaks_anthropic(call.path) else default_provider
-    slug = call.headers.get("x-portkey-provider", "").strip().lower().removeprefix("@") or by_path
-    base_url = table.get(slug)
-    if base_url is None:
-        known = ", ".join(sorted(table))
+    prefix, slash, _ = model.removeprefix("@").lower().partition("/")
+    in_model = prefix if slash and (prefix in rules.table or prefix not in MODEL_NAMESPACES) else ""
+    by_path = "anthropic" if speaks_anthropic(call.path) else rules.default
+    slug = named(call) or in_model or by_path
+    provider = rules.table.get(slug)
+    if provider is None:
+        known = ", ".join(sorted(rules.table))
         return Refusal(400, f"The provider {slug[:64]!r} is not known. Known providers: {known}.")
-    query = f"?{call.query}" if call.query else ""
+    path = call.path.removeprefix(PREFIX)
+    if provider.paths and not _is_among(path, provider.paths):
+        served = ", ".join(PREFIX + served for served in provider.paths)
+        return Refusal(404, f"The provider {slug} serves only {served}.")
+    base_url = _base_url(call, slug, provider, rules)
+    if isinstance(base_url, Refusal):
+        return base_url
     return UpstreamCall(
         provider=slug,
         method=call.method,
-        url=f"{base_url}/{call.path.removeprefix(PREFIX)}{query}",
-        headers=forwarded_headers(call.headers),
+        url=_joined(base_url, path, call.query),
+        headers=forwarded_headers(call.headers, provider, path),
+        routed_model=model if in_model == slug else "",
     )
 
 
-def forwarded_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The client's headers that go on to the provider."""
+def _base_url(call: Call, slug: str, provider: Provider, rules: Routing) -> str | Refusal:
+    custom_host = call.headers.get(CUSTOM_HOST, "").strip()
+    if custom_host:
+        return addresses.custom_base_url(custom_host, rules.custom_hosts)
+    if not provider.base_url:
+        return Refusal(
+            400,
+            f"The provider {slug} runs on a host of your own. Name it in {CUSTOM_HOST}, such as "
+            "https://llm.example.com/v1.",
+        )
+    given = _parameters(call, rules)
+    template = provider.base_url
+    needed = routing.parameters_in(template)
+    for_deployment = routing.parameters_in(provider.deployment_url)
+    if any(name in given for name in for_deployment if name not in needed):
+        template, needed = provider.deployment_url, for_deployment
+    for name in needed:
+        header, variable = PARAMETERS[name]
+        if name not in given:
+            return Refusal(
+                400, f"The provider {slug} needs to know its {name}: {header}, or {variable}."
+            )
+        try:
+            routing.parameter(name, given[name])
+        except ValueError as error:
+            return Refusal(400, f"{header} {error}.")
+    return template.format_map(given)
+
+
+def _parameters(call: Call, rules: Routing) -> dict[str, str]:
+    """The parameters that a call or a variable gives; the call's own count first."""
+    sent = {name: call.headers.get(header, "").strip() for name, (header, _) in PARAMETERS.items()}
+    return {**rules.parameters, **{name: value for name, value in sent.items() if value}}
+
+
+def _is_among(path: str, served: tuple[str, ...]) -> bool:
+    return any(path == one or path.startswith(f"{one}/") for one in served)
+
+
+def _joined(base_url: str, path: str, query: str) -> str:
+    """A URL of a base URL, which may end in a query; of a name in both, the client's counts."""
+    base_url, _, fixed = base_url.partition("?")
+    named = {pair.partition("=")[0] for pair in query.split("&")}
+    pairs = [pair for pair in fixed.split("&") if pair and pair.partition("=")[0] not in named]
+    whole = "&".join([*pairs, query] if query else pairs)
+    return f"{base_url}/{path}?{whole}" if whole else f"{base_url}/{path}"
+
+
+def forwarded_headers(
+    headers: Mapping[str, str], provider: Provider, path: str
+) -> tuple[tuple[str, str], ...]:
+    """The client's headers that go on to the provider, with at most one credential among them.
+
+    A client may send its credential in `authorization`, `x-api-key` or `api-key`; it goes on in the
+    header that the provider reads. Where a client sends several, the one counts that is in that
+    header, else `authorization`, else `x-api-key`. What can't be a key stays in `authorization`:
+    another scheme than Bearer, and the tokens that the provider reads there. A gateway key is no
+    credential, and never goes on.
+    """
     # A client may name further headers of its connection; they end here too.
-    named = {name.strip().lower() for name in headers.get("connection", "").split(",")}
-    forwarded = (
-        (name, value)
+    hop_by_hop = {name.strip().lower() for name in headers.get("connection", "").split(",")}
+    forwarded = {
+        name: value
         for name, value in headers.items()
         if name not in _DROPPED
-        and name not in named
+        and name not in hop_by_hop
         and not name.startswith(_DROPPED_PREFIXES)
         and not keys.mentioned(value)
+    }
+    credentials = {name: forwarded.pop(name, "") for name in CREDENTIALS.values()}
+    if path in provider.openai_paths:
+        credential, extra = "bearer", {}
+    else:
+        credential, extra = provider.credential, provider.headers
+    return (
+        *{**extra, **forwarded}.items(),
+        *_credential(credentials, credential, provider.tokens),
+        _ACCEPT_ENCODING,
     )
-    return (*forwarded, _ACCEPT_ENCODING)
+
+
+def _credential(
+    sent: Mapping[str, str], credential: str, tokens: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    wanted = CREDENTIALS[credential]
+    name = next((name for name in (wanted, *CREDENTIALS.values()) if sent[name]), None)
+    if name is None:
+        return ()
+    key = keys.credential(sent[name])
+    is_bearer = key != sent[name].strip()
+    if name == "authorization" and (not is_bearer or key.startswith(tokens)):
+        wanted = name
+    if name == wanted:
+        return ((name, sent[name]),)
+    return ((wanted, f"Bearer {key}" if wanted == "authorization" else key),)

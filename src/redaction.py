@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote_plus
 
 import strict_json
 from patterns import SECRET_MEMBERS, keys_in, remove
+from provider_table import PARAMETERS
 
 REDACTED = "[redacted]"
 SHORTEST = 8
@@ -36,6 +37,8 @@ RECORDED_HEADERS = frozenset(
         *("cache", "cache-force-refresh", "retry-count", "retry-attempts"),
     )
 )
+# They are not recorded, but hold no secret either: a deployment is often called what its model is.
+_NOT_SECRET = RECORDED_HEADERS | {header for header, _ in PARAMETERS.values()}
 _SEPARATOR = re.compile(r"""[\s,;="':]+""")
 _SECRET_WORDS = ("auth", "key", "token", "secret", "password", "credential", "cookie", "signature")
 
@@ -54,13 +57,13 @@ def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
     found: set[str] = set()
     for name, value in headers.items():
         if name.startswith("x-portkey-"):
-            if name not in RECORDED_HEADERS:
-                found.update(_secrets_in(value, _is_secret(name.removeprefix("x-portkey-"))))
-        elif _is_secret(name):
+            if name not in _NOT_SECRET:
+                found.update(_secrets_in(value, is_secret(name.removeprefix("x-portkey-"))))
+        elif is_secret(name):
             found.update(_pieces(value))
     for pair in re.split("[&;]", query):
         name, _, value = pair.rpartition("=")
-        if _is_secret(unquote_plus(name).lower()) or len(value) >= LONG:
+        if is_secret(unquote_plus(name).lower()) or len(value) >= LONG:
             found.update((value, unquote_plus(value)))
     return tuple(value for value in found if len(value) >= SHORTEST)
 
@@ -189,7 +192,8 @@ def _basic(encoded: str) -> tuple[str, ...]:
     return (pair, pair.partition(":")[2]) if ":" in pair else ()
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether what bears this name, in lower case, is taken for a credential."""
     return any(word in name for word in _SECRET_WORDS)
 
 
@@ -206,7 +210,7 @@ def _secrets_in(value: str, secret: bool) -> Iterator[str]:
     while waiting:
         secret, item = waiting.pop()
         if isinstance(item, dict):
-            waiting.extend((secret or _is_secret(str(k).lower()), v) for k, v in item.items())
+            waiting.extend((secret or is_secret(str(k).lower()), v) for k, v in item.items())
         elif isinstance(item, list):
             waiting.extend((secret, element) for element in item)
         elif isinstance(item, str) and secret:

@@ -1,8 +1,43 @@
 """Changes to a request's body that were asked for; everything else in it stays as it is."""
 
 import json
+import re
+from itertools import islice
+from typing import Any
 
 import strict_json
+
+# "@groq/llama", of which a slash may be escaped.
+_ROUTED = re.compile(rb'"model"\s*:\s*"(@[^"/\\]*\\?/)')
+# So many places that look like the model's are tried.
+_TRIES = 4
+
+
+def may_name_provider(body: bytes) -> bool:
+    """Whether a request's body, or a part of it, may have a model that begins with "@"."""
+    return b'"@' in body and _ROUTED.search(body) is not None
+
+
+def routed_model(body: bytes) -> str:
+    """The model of a request's body where it begins with "@", else "".
+
+    Raises ValueError for a body that can't be read.
+    """
+    request = strict_json.parse(strict_json.text_of(body))
+    model = request.get("model") if isinstance(request, dict) else None
+    return model if isinstance(model, str) and model.startswith("@") else ""
+
+
+def without_provider(body: bytes) -> bytes:
+    """A body that `routed_model` found a model in, without what is before its first slash."""
+    request = strict_json.parse(strict_json.text_of(body))
+    request["model"] = request["model"].partition("/")[2]
+    for place in islice(_ROUTED.finditer(body), _TRIES):
+        changed = body[: place.start(1)] + body[place.end(1) :]
+        # Another object's model may look the same, and so may the end of another member's name.
+        if strict_json.parse(strict_json.text_of(changed)) == request:
+            return changed
+    return _written(request)
 
 
 def with_stream_usage(body: bytes) -> bytes:
@@ -25,4 +60,8 @@ def with_stream_usage(body: bytes) -> bytes:
     if not isinstance(options, dict) or "include_usage" in options:
         return body
     request["stream_options"] = {**options, "include_usage": True}
+    return _written(request)
+
+
+def _written(request: dict[str, Any]) -> bytes:
     return json.dumps(request, ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -42,6 +42,8 @@ class Exchange:
 
     `request` is the beginning of the request's body and `request_size` the size of all of it, in
     bytes. `started` is when the gateway began to call the provider, in seconds since the epoch.
+    `routed_model` is the model as the client named it, where the gateway took the provider out of
+    it.
     """
 
     call: Call
@@ -52,6 +54,7 @@ class Exchange:
     request_size: int
     started: float
     capture: Capture
+    routed_model: str = ""
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,8 @@ def _metadata(
         "time_to_first_token_ms": _milliseconds(exchange.started, capture.first_byte)
         if completion.streamed
         else None,
-        "requested_model": prompt.model if prompt.model != model else None,
+        "requested_model": exchange.routed_model
+        or (prompt.model if prompt.model != model else None),
         "request_id": call.headers.get("x-request-id"),
         "ending": capture.ending.value,
         "request_headers": recorded_headers(call.headers) or None,

@@ -21,12 +21,17 @@ class Call:
 
 @dataclass(frozen=True)
 class UpstreamCall:
-    """What goes to the provider, without its body."""
+    """What goes to the provider, without its body.
+
+    `routed_model` is the body's model where that names this provider before a slash, which is to be
+    taken out of it; else "".
+    """
 
     provider: str
     method: str
     url: str
     headers: tuple[tuple[str, str], ...]
+    routed_model: str = ""
 
 
 @dataclass(frozen=True)

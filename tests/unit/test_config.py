@@ -186,6 +186,51 @@ def test_a_malformed_value_falls_back_and_is_reported(name, value):
         ("PROVIDERS", '{"x": "https://a.example"}'),
         ("PROVIDERS", '{"x": {"base_url": "http://a.example"}}'),
         ("PROVIDERS", '{"x": {"base_url": "https://u:p@a.example"}}'),
+        ("PROVIDERS", '{"x": {}}'),
+        ("PROVIDERS", '{"x": {"credential": "bearer"}}'),
+        ("PROVIDERS", '{"X Y": {"base_url": "https://a.example"}}'),
+        ("PROVIDERS", '{"": {"base_url": "https://a.example"}}'),
+        ("PROVIDERS", '{"openai": {"api_key": "sk-1"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": 7}}'),
+        ("PROVIDERS", '{"openai": {"base_url": ""}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "https://a.example?x=1"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "https://{resource}"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "https://{resource}.com/v1"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "https://a.{resource}/v1"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "{resource}://a.example/v1"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "https://{resource}@a.example/v1"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "https://{resource.__class__}.a.example/v1"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "https://{0}.a.example/v1"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "https://{{resource}}.a.example/v1"}}'),
+        ("PROVIDERS", '{"openai": {"base_url": "https://{resource.a.example/v1"}}'),
+        ("PROVIDERS", '{"openai": {"deployment_url": "https://a.example/x?v={other}"}}'),
+        ("PROVIDERS", '{"openai": {"deployment_url": "https://a.example/x?v=a b"}}'),
+        ("PROVIDERS", '{"openai": {"credential": "basic"}}'),
+        ("PROVIDERS", '{"openai": {"credential": []}}'),
+        ("PROVIDERS", '{"openai": {"headers": ["x"]}}'),
+        ("PROVIDERS", '{"openai": {"headers": {"x": 1}}}'),
+        ("PROVIDERS", '{"openai": {"headers": {"x y": "1"}}}'),
+        ("PROVIDERS", '{"openai": {"headers": {"x": "a\\r\\nb: c"}}}'),
+        ("PROVIDERS", '{"openai": {"headers": {"Authorization": "Bearer sk-1"}}}'),
+        ("PROVIDERS", '{"openai": {"headers": {"x-goog-api-key": "sk-1"}}}'),
+        ("PROVIDERS", '{"openai": {"headers": {"host": "a.example"}}}'),
+        ("PROVIDERS", '{"openai": {"paths": "embeddings"}}'),
+        ("PROVIDERS", '{"openai": {"paths": []}}'),
+        ("PROVIDERS", '{"openai": {"paths": ["../x"]}}'),
+        ("AZURE_RESOURCE_NAME", "evil.example/"),
+        ("AZURE_DEPLOYMENT_ID", "a/b"),
+        ("WORKERS_AI_ACCOUNT_ID", "a?b"),
+        ("AWS_REGION", "x.y"),
+        ("ALLOWED_CUSTOM_HOSTS", "*"),
+        ("ALLOWED_CUSTOM_HOSTS", "*.com"),
+        ("ALLOWED_CUSTOM_HOSTS", "https://a.example"),
+        ("ALLOWED_CUSTOM_HOSTS", "a.example/v1"),
+        ("ALLOWED_CUSTOM_HOSTS", "a.example,,b.example"),
+        ("ALLOWED_CUSTOM_HOSTS", "a.example, 10.0.0.1"),
+        ("ALLOWED_CUSTOM_HOSTS", "metadata.google.internal"),
+        ("ALLOWED_CUSTOM_HOSTS", "*.localhost"),
+        ("ALLOWED_CUSTOM_HOSTS", "llm"),
+        ("ALLOWED_CUSTOM_HOSTS", "127.0.0.2"),
     ],
 )
 def test_what_guards_keys_and_hosts_fails_closed(name, value):
@@ -193,9 +238,49 @@ def test_what_guards_keys_and_hosts_fails_closed(name, value):
     assert settings.problem is not None
     assert settings.problem.startswith(name)
     assert "gw_key" not in settings.problem
+    assert "sk-1" not in settings.problem
 
 
 def test_json_values_may_be_parsed_already():
-    settings = load({"GATEWAY_API_KEYS": {"alice": HASH}, "TRACED_ENDPOINTS": ["/v1/x"]})
+    settings = load(
+        {
+            "GATEWAY_API_KEYS": {"alice": HASH},
+            "TRACED_ENDPOINTS": ["/v1/x"],
+            "ALLOWED_CUSTOM_HOSTS": ["a.example"],
+        }
+    )
     assert settings.gateway_keys == {"alice": HASH}
     assert settings.traced_endpoints == {"/v1/x"}
+    assert settings.routing.custom_hosts == {"a.example"}
+
+
+def test_json_goes_on_in_further_variables():
+    text = '{"alice": "' + HASH + '", "bob": "' + HASH + '"}'
+    parts = {"GATEWAY_API_KEYS": text[:20], "GATEWAY_API_KEYS_2": text[20:90]}
+    parts["GATEWAY_API_KEYS_3"] = text[90:]
+    settings = load(parts)
+    assert settings.gateway_keys == {"alice": HASH, "bob": HASH}
+    assert set(parts.values()) <= set(settings.secrets)
+    # A part that is missing must not open the gateway.
+    for name in parts:
+        assert str(load({**parts, name: None}).problem).startswith("GATEWAY_API_KEYS ")
+    assert set(parts) <= {*config.SECRETS, *config.CONTINUATIONS}
+    assert load({"LANGFUSE_REDACT": '["a', "LANGFUSE_REDACT_2": '"]'}).redact[0].pattern == "a"
+
+
+def test_what_is_said_of_providers():
+    settings = load(
+        {
+            "PROVIDERS": '{"Mine": {"base_url": "https://a.example/v1/"}}',
+            "DEFAULT_PROVIDER": "mine",
+            "AZURE_RESOURCE_NAME": "res-1",
+            "AZURE_DEPLOYMENT_ID": "gpt-4.1",
+            "ALLOWED_CUSTOM_HOSTS": "A.example:443, *.b.example:8443,localhost:1",
+        }
+    )
+    assert settings.problem is None
+    assert settings.warnings == ()
+    assert settings.routing.table["mine"].base_url == "https://a.example/v1"
+    assert settings.routing.default == "mine"
+    assert settings.routing.parameters == {"resource": "res-1", "deployment": "gpt-4.1"}
+    assert settings.routing.custom_hosts == {"a.example", "*.b.example:8443", "localhost:1"}

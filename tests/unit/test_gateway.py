@@ -33,8 +33,8 @@ class FakeBody:
     def size(self) -> int:
         return len(self.data)
 
-    def read(self, limit: int) -> bytes:
-        return self.data[:limit]
+    def read(self, limit: int, start: int = 0) -> bytes:
+        return self.data[start : start + limit]
 
     def keep(self, limit: int) -> None:
         self.kept = limit
@@ -82,9 +82,15 @@ class FakePlatform(Langfuse):
         self.jobs.append((name, asyncio.ensure_future(job)))
 
 
-def handle(platform: FakePlatform, settings=TRACED, method="POST", path="/v1/chat/completions"):
+def handle(
+    platform: FakePlatform,
+    settings=TRACED,
+    method="POST",
+    path="/v1/chat/completions",
+    headers: dict[str, str] | None = None,
+):
     async def run():
-        answer = await gateway.handle(Call(method, path, "", {}), settings, platform)
+        answer = await gateway.handle(Call(method, path, "", headers or {}), settings, platform)
         for _, job in platform.jobs:
             await job
         return answer
@@ -159,6 +165,14 @@ def test_a_fault_of_our_own_does_not_leave_the_trace_waiting():
         ("POST", "/nowhere", b"", 404),
         ("PUT", "/", b"", 405),
         ("PUT", "/health", b"", 405),
+        ("TRACE", "/v1/chat/completions", b"", 405),
+        ("PROPFIND", "/v1/models", b"", 405),
+        ("POST", "/v1/../x", CHAT, 400),
+        ("GET", "/v1/a%252f..%252fx", b"", 400),
+        ("GET", "/v1//models", b"", 400),
+        ("POST", "/v1/chat/completions", b'{"model": "@nowhere/m"}', 400),
+        ("POST", "/v1/chat/completions", b'{"model": "@groq/m"', 400),
+        ("POST", "/v1/chat/completions", b'{"model": "@groq/m"}' + b" " * 4 * 1024 * 1024, 413),
     ],
 )
 def test_refusals_reach_nobody(method, path, body, status):
@@ -207,3 +221,56 @@ def test_health_tells_who_has_a_key_what_became_of_the_traces():
     told = health(shown)["delivery"]
     assert (told["protocol"], told["last"], told["stored"]) == ("ingestion", "stored", 1)
     assert "sk-lf" not in json.dumps(told)
+
+
+ROUTED = b'{"messages": [{"role": "user", "content": "hi"}], "model": "@groq/llama-3.3-70b"}'
+
+
+@pytest.mark.parametrize("settings", [TRACED, Settings()])
+def test_a_model_chooses_the_provider(settings):
+    platform = FakePlatform(body=ROUTED)
+    _, headers = handle(platform, settings)
+    ((upstream, body),) = platform.fetched
+    assert headers["x-portkey-provider"] == upstream.provider == "groq"
+    assert body.data == ROUTED.replace(b"@groq/", b"")
+    if settings is TRACED:
+        generation = json.loads(platform.requests[0].body)["batch"][1]["body"]
+        assert generation["model"] == "llama-3.3-70b"
+        assert generation["metadata"]["requested_model"] == "@groq/llama-3.3-70b"
+
+
+@pytest.mark.parametrize(
+    ("body", "header"),
+    [
+        (CHAT, ""),
+        (ROUTED, "openrouter"),
+        (b'{"model": "@cf/meta/llama"}', ""),
+        (b'{"model": "@cf/meta/llama"}', "openrouter"),
+        (b'{"metadata": {"model": "@groq/m"}}', ""),
+        # Named by the header: what can't be read, or not cheaply, goes through.
+        (ROUTED + b" " * 4 * 1024 * 1024, "groq"),
+    ],
+)
+def test_bodies_that_go_out_as_they_came(body, header):
+    platform = FakePlatform(body=body)
+    handle(platform, headers={"x-portkey-provider": header})
+    ((upstream, sent),) = platform.fetched
+    assert upstream.provider == (header or "openai")
+    assert sent.data is body
+
+
+@pytest.mark.parametrize("before", [-300, -250, -30, -5, 0, 5, 10, 15, 20, 25, 300])
+def test_a_model_is_found_wherever_it_is(before):
+    """Also where two of the pieces meet that a body is searched in."""
+    start = b'{"x": "'
+    filling = b"x" * (gateway.PIECE - before - len(start))
+    platform = FakePlatform(body=start + filling + b'", "model": "@groq/m"}')
+    handle(platform)
+    assert platform.fetched[0][0].provider == "groq"
+    assert platform.fetched[0][1].data == start + filling + b'", "model": "m"}'
+
+
+def test_a_body_without_a_provider_is_not_parsed_before_the_reply(monkeypatch):
+    monkeypatch.setattr("rewriting.routed_model", None)
+    platform = FakePlatform(body=b'{"model": "openai/gpt-4.1", "user": "@me"}')
+    assert handle(platform)[0] == "captured"

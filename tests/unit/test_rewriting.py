@@ -1,8 +1,10 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rewriting import with_stream_usage
+from rewriting import may_name_provider, routed_model, with_stream_usage, without_provider
 
 ASKED = b'"stream_options":{"include_usage":true}'
 
@@ -50,3 +52,93 @@ def test_other_options_stay():
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "changed"),
+    [
+        (b'{"model":"@groq/llama","x":1.0}', "@groq/llama", b'{"model":"llama","x":1.0}'),
+        (
+            b' {"u":"\\u00e9\xc3\xa9", "x":1,"x":2, "model" :\t"@groq/openai/oss" , "n":1e400}\n',
+            "@groq/openai/oss",
+            b' {"u":"\\u00e9\xc3\xa9", "x":1,"x":2, "model" :\t"openai/oss" , "n":1e400}\n',
+        ),
+        # PHP escapes slashes.
+        (b'{"model":"@groq\\/a\\/b"}', "@groq/a/b", b'{"model":"a\\/b"}'),
+        (b'{"model":"@a/@b/c"}', "@a/@b/c", b'{"model":"@b/c"}'),
+        (b'{"model":"@a/"}', "@a/", b'{"model":""}'),
+        (b'\xef\xbb\xbf{"model":"@a/b"}', "@a/b", b'\xef\xbb\xbf{"model":"b"}'),
+        (b'{"model":"@a/b","x":"\xff"}', "@a/b", b'{"model":"b","x":"\xff"}'),
+        # Others that look the same come first.
+        (
+            b'{"tools":[{"model":"@a/b"}],"a\\"model":"@a/b","model":"@a/b"}',
+            "@a/b",
+            b'{"tools":[{"model":"@a/b"}],"a\\"model":"@a/b","model":"b"}',
+        ),
+        # Of two, a parser takes the last.
+        (b'{"model":"@a/b","model":"@c/d"}', "@c/d", b'{"model":"@a/b","model":"d"}'),
+    ],
+)
+def test_only_the_models_provider_is_taken_out(body, model, changed):
+    assert may_name_provider(body)
+    assert routed_model(body) == model
+    assert without_provider(body) == changed
+
+
+def test_a_model_among_many_that_look_the_same():
+    body = b'{"a":[' + b",".join([b'{"model":"@a/b"}'] * 9) + b'],"model":"@a/b"}'
+    changed = json.loads(without_provider(body))
+    assert changed["model"] == "b"
+    assert changed["a"] == json.loads(body)["a"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"gpt-4o"}',
+        b'{"model":"openai/gpt-4o"}',
+        b'{"model":"@groq"}',
+        b'{"model":7,"x":"@a/b"}',
+        b'{"x":"\\"model\\":\\"@a/b\\""}',
+        b'"@a/b"',
+        b"",
+        b"\xff",
+    ],
+)
+def test_bodies_that_name_no_provider_are_told_without_parsing(body):
+    assert not may_name_provider(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"x":{"model":"@a/b"}}', b'[{"model":"@a/b"}]', b'{"model":"@a/b","model":null}']
+)
+def test_bodies_whose_model_only_looks_like_it(body):
+    assert may_name_provider(body)
+    assert routed_model(body) == ""
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"model":"@a/b"', b'{"model":"@a/b"}}', b"[" * 101 + b'{"model":"@a/b"']
+)
+def test_bodies_that_cannot_be_read(body):
+    with pytest.raises(ValueError, match=r"Expecting|JSON"):
+        routed_model(body)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["model", 'a"model', "x", "\\", ""]),
+        st.recursive(
+            st.sampled_from(["@a/b", '"model":"@a/b', "m", 1, None]),
+            lambda inner: st.lists(inner) | st.dictionaries(st.just("model"), inner),
+            max_leaves=5,
+        ),
+    ),
+    st.sampled_from(["@a/b", "@a/b/c", "@/x", '@a/"']),
+)
+def test_nothing_but_the_model_ever_changes(request_, model):
+    request = {**request_, "model": model}
+    body = json.dumps(request).encode()
+    assert may_name_provider(body)
+    changed = json.loads(without_provider(body))
+    assert changed == {**request, "model": model.partition("/")[2]}

@@ -107,7 +107,6 @@ def test_which_headers_reach_the_provider(stage: Stage, provider: Provider):
     provider.script = script
     forwarded = {
         "authorization": f"Bearer {PROVIDER_KEY}",
-        "x-api-key": "another-provider-key",
         "openai-beta": "assistants=v2",
         "anthropic-beta": "context-1m",
         "anthropic-version": "2023-06-01",
@@ -119,6 +118,7 @@ def test_which_headers_reach_the_provider(stage: Stage, provider: Provider):
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }
     kept_back = {
+        "x-api-key": "another-provider-key",  # for there is one in Authorization
         "x-portkey-provider": "scripted",
         "x-portkey-config": '{"retry": {"attempts": 3}}',
         "x-portkey-user-id": "ada",

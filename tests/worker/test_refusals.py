@@ -37,7 +37,7 @@ REFUSED = [
     ("POST", "/v1/chat/completions", {}, 400, "no body"),
     ("POST", "/v1/messages", {}, 400, "no body"),
     ("GET", "/v1/realtime", {"upgrade": "websocket", "connection": "upgrade"}, 501, "WebSocket"),
-    ("GET", "/v1/models", {"x-portkey-provider": "nowhere"}, 400, "anthropic, deepseek"),
+    ("GET", "/v1/models", {"x-portkey-provider": "nowhere"}, 400, "anthropic, azure-openai"),
     ("GET", "/v1/models", {"authorization": "Bearer gw_unknown"}, 401, "not valid"),
     ("GET", "/v1/models", {"x-api-key": "gw_unknown"}, 401, "not valid"),
     ("GET", "/v1/models", {"x-portkey-api-key": "gw_unknown"}, 401, "not valid"),
