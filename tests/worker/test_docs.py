@@ -6,16 +6,23 @@ import subprocess
 
 import pytest
 
+from local.__main__ import everything_at
 from local.runtime import ROOT
 
 from .conftest import Stage
 
-EXAMPLES = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "tracing.md").read_text(), re.DOTALL)
-DEFINITION, *CALLS = EXAMPLES
+
+def examples(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(r"^ *```sh\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
 
 
-def run(stage: Stage, example: str) -> None:
-    script = f"set -e\n{DEFINITION}\n{example}".replace("http://127.0.0.1:8787", stage.url)
+DEFINITION, *CALLS = examples("tracing.md")
+PROVIDERS_DEFINITION, *PROVIDERS_CALLS = examples("gateway.md")
+
+
+def run(stage: Stage, definition: str, example: str) -> None:
+    script = f"set -e\n{definition}\n{example}".replace("http://127.0.0.1:8787", stage.url)
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "You said: Hello!" in done.stdout
@@ -23,7 +30,7 @@ def run(stage: Stage, example: str) -> None:
 
 @pytest.mark.parametrize("example", CALLS)
 def test_each_call_of_the_tracing_page_is_traced(stage: Stage, example):
-    run(stage, example)
+    run(stage, DEFINITION, example)
     calls = len(re.findall(r"^ask ", example, re.MULTILINE)) - example.count("trace: off")
     observations = stage.observations(calls)
     assert len(observations) == calls
@@ -42,3 +49,14 @@ def test_the_headers_of_the_page_are_all_that_there_are():
     source = (ROOT / "src" / "context.py").read_text()
     for name in re.findall(r'"((?:langfuse|x-portkey)-[a-z-]+)"', source):
         assert name in page
+
+
+@pytest.mark.parametrize("example", PROVIDERS_CALLS)
+def test_each_call_of_the_providers_page_goes_where_it_says(stage_with, environment, example):
+    echo = json.loads(environment["PROVIDERS"])["openai"]["base_url"]
+    stage = stage_with(PROVIDERS=everything_at(echo))
+    run(stage, PROVIDERS_DEFINITION, example)
+    provider = re.search(r"x-portkey-provider: ([\w-]+)|\"@([\w-]+)/", example)
+    assert provider
+    metadata = stage.observation()["metadata"]
+    assert metadata["provider"] == (provider[1] or provider[2])
