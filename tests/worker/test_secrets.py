@@ -54,7 +54,7 @@ def assert_nothing_leaked(stage: Stage) -> None:
         assert needle not in received
         assert needle not in logged
     # Nor may one lie there in pieces.
-    joined = ["".join(texts(json.loads(r.body))) for r in stage.inbox.requests]
+    joined = ["".join(texts(json.loads(r.body))) for r in stage.inbox.requests if r.body]
     for needle in " ".join(NEEDLES).split():
         assert not any(needle in text for text in joined)
     headers = [h for r in stage.inbox.requests for h in r.headers]
