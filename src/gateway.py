@@ -188,14 +188,15 @@ def _routed_model(call: Call, body: Body, settings: Settings) -> str | Refusal:
     pieces = (body.read(PIECE + OVERLAP, start) for start in range(0, body.size, PIECE))
     if not any(map(rewriting.may_name_provider, pieces)):
         return ""
+    # What can't be read may have named a provider, and its credential must not go to another one.
     if body.size > settings.max_capture_bytes:
-        # A credential must not go to another provider than the one that was meant.
-        told = providers.named(call)
-        return "" if told else Refusal(413, f"The body is too large to find {_WHERE_NAMED}")
-    try:
-        return rewriting.routed_model(body.read(body.size))
-    except ValueError:
-        return Refusal(400, f"The body is no JSON in which to find {_WHERE_NAMED}")
+        refusal = Refusal(413, f"The body is too large to find {_WHERE_NAMED}")
+    else:
+        try:
+            return rewriting.routed_model(body.read(body.size))
+        except ValueError:
+            refusal = Refusal(400, f"The body is no JSON in which to find {_WHERE_NAMED}")
+    return "" if providers.named(call) else refusal
 
 
 async def _proxy(call: Call, upstream: UpstreamCall, body: Body | None, platform: Platform) -> Any:

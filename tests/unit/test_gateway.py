@@ -249,6 +249,7 @@ def test_a_model_chooses_the_provider(settings):
         (b'{"metadata": {"model": "@groq/m"}}', ""),
         # Named by the header: what can't be read, or not cheaply, goes through.
         (ROUTED + b" " * 4 * 1024 * 1024, "groq"),
+        (ROUTED[:-1], "groq"),
     ],
 )
 def test_bodies_that_go_out_as_they_came(body, header):
