@@ -1,8 +1,6 @@
 # `make` lists the targets. Everything they need is installed on the way.
 PYTHON ?= python3
 BIN := .venv/bin
-# A file's tests share a runtime, and each runtime takes memory.
-PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
 NPM := npm --loglevel=error --no-update-notifier
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
@@ -35,10 +33,10 @@ dev: setup ## Run the gateway alone, against real providers and a real Langfuse
 	@PYTHONPATH=src $(BIN)/python -m local dev
 
 test: setup ## Run the tests
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest -n 2 --dist=loadfile
 
 test-all: setup ## Run the tests, the long ones too
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(PARALLEL) -m '' --timeout=1800
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m '' --timeout=1800
 
 check: setup ## Lint and check the types
 	$(BIN)/ruff check

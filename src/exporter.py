@@ -29,7 +29,7 @@ MOST_POSTS = 30
 HEALTH_TIMEOUT, ASK_AGAIN = 2.0, 10.0
 POLL = 0.05
 # What is not heard of for so long after it should have been, has ended with its request.
-OVERDUE = 1.0
+OVERDUE = 3.0
 # What a body has around its parts, at most.
 ENVELOPE = 1000
 SHORTEST_CONTENT = 1000

@@ -59,12 +59,12 @@ async def _quoting(request):
 
 TROUBLES = [
     (_down, "could not be reached"),
-    (_failing, "HTTP 500"),
-    (_hanging, "could not be reached"),
+    pytest.param(_failing, "HTTP 500", marks=pytest.mark.long),
+    pytest.param(_hanging, "could not be reached", marks=pytest.mark.long),
     (_elsewhere, "redirected to https://login.example/"),
     (_html, "not Langfuse's"),
     (_unauthorized, "HTTP 401"),
-    (_flooding, "more than 1048576 bytes"),
+    pytest.param(_flooding, "more than 1048576 bytes", marks=pytest.mark.long),
     (_quoting, "[cut: "),
     (_refusing, "Event type not accepted"),
 ]

@@ -189,6 +189,7 @@ def test_only_loopback_is_reached(runtime: Runtime):
         runtime.wait_for_logs(lambda logs, said=refused: said in "\n".join(logs))
 
 
+@pytest.mark.long
 def test_a_worker_without_a_queue_handler_fails_the_batch():
     source = ENTRY.replace("async def queue(", "async def not_a_queue(")
     modules = {**bundle(), "entry.py": source}
@@ -201,6 +202,7 @@ def test_a_worker_without_a_queue_handler_fails_the_batch():
         assert "TypeError: Method queue does not exist" in "\n".join(runtime.logs)
 
 
+@pytest.mark.long
 def test_an_interrupted_start_leaves_no_process_behind(monkeypatch):
     started = []
 
@@ -217,6 +219,7 @@ def test_an_interrupted_start_leaves_no_process_behind(monkeypatch):
         os.killpg(miniflare, 0)
 
 
+@pytest.mark.long
 def test_a_miniflare_that_was_killed_leaves_no_workerd_behind(monkeypatch):
     monkeypatch.setattr(Runtime, "_boot", lambda runtime: None)
     runtime = Runtime({}, queues={"TRACE_QUEUE": SETTINGS})
@@ -226,6 +229,7 @@ def test_a_miniflare_that_was_killed_leaves_no_workerd_behind(monkeypatch):
         httpx.get(runtime.url)
 
 
+@pytest.mark.long
 def test_a_start_that_fails_says_why():
     settings = {"queue": "traces", "max_retrys": 2}
     with pytest.raises(RuntimeError, match="maxRetrys"):
