@@ -22,6 +22,8 @@ PROTOCOLS: Mapping[str, Any] = {"ingestion": ingestion, "otlp": otlp}
 OTLP_SINCE = 4
 # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 8.0
+# An isolate has one thread, which its clients' streams need too: it sends so much again a second.
+RETRIES_A_SECOND = 40
 # A request has 50 subrequests on the free plan, and its provider needs some:
 # https://developers.cloudflare.com/workers/platform/limits/#subrequests
 MOST_POSTS = 30
@@ -86,7 +88,7 @@ class Exporter:
     """One Langfuse project as this isolate knows it, all of which is safe to lose.
 
     `protocol` is the one that the server is known to take. `last` is the outcome of the last
-    attempt, and `last_at` its time.
+    attempt, and `last_at` its time. `running` counts the batches that are on their way.
     """
 
     destination: Destination
@@ -96,6 +98,7 @@ class Exporter:
     last_at: float | None = None
     asking_until: float = 0.0
     ask_after: float = 0.0
+    running: int = 0
 
     async def export(
         self, batch: Sequence[Pending], deadline: float, platform: Platform
@@ -103,7 +106,11 @@ class Exporter:
         """Send a batch until each of its observations is settled or taken by another holder, or
         until `deadline`, in seconds since the epoch. Out: those that it did not lose to another
         one, and in them what became of them."""
-        return await _Export(self, batch, deadline, platform).run()
+        self.running += 1
+        try:
+            return await _Export(self, batch, deadline, platform).run()
+        finally:
+            self.running -= 1
 
     async def speak(self, deadline: float, platform: Platform) -> str:
         """The protocol to try: the one that is configured or known, else by the server's version,
@@ -140,9 +147,11 @@ class Exporter:
         }
 
 
-def backoff(retry: int, random: float) -> float:
-    """Seconds to wait before a retry, the first of which is 0; `random` is from 0 to 1."""
-    return random * min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**retry)
+def backoff(retry: int, random: float, crowd: int = 1) -> float:
+    """Seconds to wait before a retry, the first of which is 0, where a crowd of so many waits;
+    `random` is from 0 to 1."""
+    longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**retry)
+    return random * max(longest, 2 * crowd / RETRIES_A_SECOND)
 
 
 def last_attempt(settings: Settings) -> float:
@@ -263,7 +272,7 @@ class _Export:
         left = self.deadline - last_attempt(self.exporter.settings) - now
         if self.posts == MOST_POSTS or left <= 0 or left < after:
             return False
-        wait = min(max(after, backoff(retry, self.platform.random())), left)
+        wait = min(max(after, backoff(retry, self.platform.random(), self.exporter.running)), left)
         self.busy_until = now + wait
         await self.platform.sleep(wait)
         return True

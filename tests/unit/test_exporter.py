@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 
-from exporter import Exporter, Pending, backoff
+from exporter import RETRIES_A_SECOND, Exporter, Pending, backoff
 from tests.unit import virtual_time
 from tests.unit.langfuse import DESTINATION, INGESTION, OTLP, SETTINGS, Langfuse, observation
 from vocabulary import Fate, NetworkError, Received
@@ -200,6 +201,23 @@ def test_full_jitter_spreads_the_retries():
     assert [backoff(retry, 1.0) for retry in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
     assert backoff(3, 0.25) == 1.0
     assert backoff(100, 0.0) == 0.0
+
+
+def test_a_crowd_leaves_the_isolate_time_for_its_clients():
+    langfuse = Langfuse(play=always(503))
+    langfuse.random = Random(1).random  # type: ignore[method-assign]
+    exporter = Exporter(DESTINATION, replace(SETTINGS, protocol="ingestion"))
+
+    async def run() -> None:
+        batches = [[Pending(observation(number))] for number in range(400)]
+        until = virtual_time.now() + 25
+        await asyncio.gather(*(exporter.export(batch, until, langfuse) for batch in batches))
+
+    virtual_time.run(run())
+    # But for the first attempt of each, and the last.
+    between = [time for time in langfuse.times if 0 < time < 20]
+    assert 10 * RETRIES_A_SECOND < len(between) < 25 * RETRIES_A_SECOND
+    assert exporter.running == 0
 
 
 def test_the_posts_of_one_batch_are_counted():
