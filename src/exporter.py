@@ -132,8 +132,10 @@ class Exporter:
                 self.last = f"Langfuse could not be reached: {error}"
             self.asking_until = 0.0
         # A promise belongs to the request that made it, so that another one can only look.
+        pause = POLL
         while self.protocol is None and platform.now() < until == self.asking_until:
-            await platform.sleep(POLL)
+            await platform.sleep(pause)
+            pause *= 2
         return self.protocol or "ingestion"
 
     def headers(self, protocol: str) -> dict[str, str]:
