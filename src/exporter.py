@@ -12,6 +12,7 @@ import ingestion
 import otlp
 import strict_json
 from config import NAME, VERSION, Destination, Settings
+from fitting import grouped
 from logs import describe
 from tracing import Observation, shortened
 from vocabulary import Fate, NetworkError, Part, Received, Verdict
@@ -226,16 +227,8 @@ class _Export:
         self.now, self.later = self._grouped(pieces), []
 
     def _grouped(self, pieces: Sequence[Piece]) -> list[list[Piece]]:
-        groups: list[list[Piece]] = []
-        room = 0
-        for pending, part in pieces:
-            size = part.size + 1
-            if size > room:
-                groups.append([])
-                room = PROTOCOLS[self.protocol].MAX_BYTES - ENVELOPE
-            groups[-1].append((pending, part))
-            room -= size
-        return groups
+        limit = PROTOCOLS[self.protocol].MAX_BYTES - ENVELOPE
+        return grouped(pieces, lambda piece: piece[1].size + 1, limit)
 
     async def _send(self) -> bool:
         """Send what is to be sent now. Whether something of it is to be sent again later."""

@@ -1,7 +1,7 @@
 """Values made to fit into what Langfuse takes, visibly and as valid JSON."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from redaction import to_json
 
@@ -9,6 +9,7 @@ from redaction import to_json
 # something, such as a key, that could no longer be known for what it is.
 WORD = 300
 SHORTEST_CUT = 100
+Item = TypeVar("Item")
 
 
 def fit(value: Any, limit: int, clean: Callable[[str], str] = str) -> Any:
@@ -61,3 +62,22 @@ def fits(text: str, limit: int) -> bool:
     if 4 * len(text) <= limit:
         return True
     return len(text) <= limit and len(text.encode("utf-8", "replace")) <= limit
+
+
+def grouped(
+    items: Iterable[Item], size: Callable[[Item], int], limit: int, most: int | None = None
+) -> list[list[Item]]:
+    """The items in their order, in groups of at most `limit` bytes and, if given, `most` items.
+
+    An item that is larger than the limit makes a group of its own.
+    """
+    groups: list[list[Item]] = []
+    room = 0
+    for item in items:
+        taken = size(item)
+        if not groups or taken > room or len(groups[-1]) == most:
+            groups.append([])
+            room = limit
+        groups[-1].append(item)
+        room -= taken
+    return groups

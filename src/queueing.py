@@ -5,12 +5,13 @@ queue's limit it is text, over it gzipped bytes, and what is too large even so i
 directly or cut. https://developers.cloudflare.com/queues/platform/limits/
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import strict_json
 from config import Destination
 from exporter import Pending
+from fitting import grouped
 from redaction import to_json
 from tracing import Observation, Trace, shortened
 from vocabulary import NetworkError
@@ -65,7 +66,7 @@ async def enqueue(
         else:
             packed.append((pending, body))
     taken: list[Pending] = []
-    for group in _sends(packed):
+    for group in grouped(packed, _size, MAX_SEND, MOST_MESSAGES):
         try:
             await queue.send([body for _, body in group])
         except NetworkError as error:
@@ -122,15 +123,6 @@ def _pack(observation: Observation) -> str:
     return to_json({**vars(observation), "destination": destination, "trace": trace})
 
 
-def _sends(packed: Sequence[tuple[Pending, Body]]) -> Iterator[list[tuple[Pending, Body]]]:
-    group: list[tuple[Pending, Body]] = []
-    size = 0
-    for pending, body in packed:
-        added = len(body.encode() if isinstance(body, str) else body) + ADDED
-        if group and (size + added > MAX_SEND or len(group) == MOST_MESSAGES):
-            yield group
-            group, size = [], 0
-        group.append((pending, body))
-        size += added
-    if group:
-        yield group
+def _size(packed: tuple[Pending, Body]) -> int:
+    body = packed[1]
+    return len(body.encode() if isinstance(body, str) else body) + ADDED

@@ -1,6 +1,7 @@
 """A Langfuse of a few lines, reached by a platform with a virtual clock."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,46 +9,22 @@ from typing import Any
 
 from config import Destination, Settings
 from tests.unit import virtual_time
-from tracing import Observation, Trace
+from tests.unit.samples import EMPTY
+from tracing import Observation
 from vocabulary import NetworkError, Received
 
 DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1234567890")
 SETTINGS = Settings(destination=DESTINATION)
-TRACE = Trace(
-    id="0af7651916cd43dd8448eb211c80319c",
-    joined=False,
-    name="a trace",
-    user="ada",
-    session=None,
-    tags=("a", "b"),
-    environment=None,
-    release=None,
-    version=None,
-    metadata={"provider": "openai"},
-)
-OBSERVATION = Observation(
-    id="b7ad6b7169203331",
+PROVIDER = {"provider": "openai"}
+TRACE = replace(EMPTY.trace, name="a trace", user="ada", tags=("a", "b"), metadata=PROVIDER)
+OBSERVATION = replace(
+    EMPTY,
     destination=DESTINATION,
-    trace=TRACE,
-    parent_id=None,
-    type="generation",
-    name="chat/completions",
-    started=1795436099.196,
-    ended=1795436100.708,
-    completion_started=None,
     model="gpt-4o",
-    parameters={},
     input='"hi"',
     output='"hello"',
     usage={"input": 1, "output": 1, "total": 2},
-    cost={},
-    level="DEFAULT",
-    status_message=None,
-    metadata={"provider": "openai"},
-    environment=None,
-    version=None,
-    prompt_name=None,
-    prompt_version=None,
+    metadata=PROVIDER,
 )
 INGESTION, OTLP = "/api/public/ingestion", "/api/public/otel/v1/traces"
 
@@ -107,13 +84,9 @@ class Langfuse:
             raise NetworkError("timed out") from None
 
     async def gzip(self, data: bytes) -> bytes:
-        import gzip
-
         return gzip.compress(data)
 
     async def gunzip(self, data: bytes, limit: int) -> bytes:
-        import gzip
-
         try:
             return gzip.decompress(data)
         except OSError as error:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitting import cut_text, fit
+from fitting import cut_text, fit, grouped
 from redaction import to_json
 
 VALUES = st.recursive(
@@ -53,3 +53,17 @@ def test_what_is_left_is_cleaned_before_the_note():
     fit({"text": "x" * 5000}, 2000, lambda text: seen.append(text) or "clean")
     assert seen
     assert all("cut" not in text for text in seen)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "groups"),
+    [
+        ([], None, []),
+        ([4, 6, 1], None, [[4, 6], [1]]),
+        ([11, 1, 12], None, [[11], [1], [12]]),
+        ([1, 1, 1], 2, [[1, 1], [1]]),
+        ([0, 10, 1], 3, [[0, 10], [1]]),
+    ],
+)
+def test_groups_keep_to_the_limit_and_to_the_order(sizes, most, groups):
+    assert grouped(sizes, lambda size: size, 10, most) == groups
