@@ -17,8 +17,8 @@ TIMEOUT = 30.0
 class Memory:
     """An isolate's memory in bytes, as the platform counts it: 128 MB of it is all there is.
 
-    `heap` is JavaScript's own, with what waits to be collected, `buffers` what its array buffers
-    hold outside of that heap, `wasm` the memory of WebAssembly, which only ever grows.
+    `heap` is JavaScript's own, `buffers` what its array buffers hold outside of that heap, `wasm`
+    the memory of WebAssembly, which only ever grows.
     """
 
     heap: int
@@ -43,12 +43,11 @@ class Inspector:
         self._id = 0
         self._session: aiohttp.ClientSession | None = None
         self._socket: Any = None
-        self._memories = ""
         self._context = 0
 
-    def memory(self, *, collect: bool = False) -> Memory:
-        """What the isolate has now: its garbage too, unless that is collected first."""
-        return self._run(self._memory(collect))
+    def memory(self) -> Memory:
+        """What the isolate has now, after its garbage is collected."""
+        return self._run(self._memory())
 
     def close(self) -> None:
         self._run(self._close())
@@ -64,15 +63,14 @@ class Inspector:
         if self._session:
             await self._session.close()
 
-    async def _memory(self, collect: bool) -> Memory:
+    async def _memory(self) -> Memory:
         if self._socket is None:
             await self._connect()
-        if collect:
-            await self._find_memories()
+        memories = await self._find_memories()
         sizes, usage = (
             await self._ask(
                 "Runtime.callFunctionOn",
-                objectId=self._memories,
+                objectId=memories,
                 functionDeclaration="function () { return this.map((m) => m.buffer.byteLength); }",
                 returnByValue=True,
             ),
@@ -90,9 +88,8 @@ class Inspector:
         await self._ask("Runtime.enable")
         # What a session that is enabled is told of each line of the log, nobody here would read.
         await self._ask("Runtime.disable")
-        await self._find_memories()
 
-    async def _find_memories(self) -> None:
+    async def _find_memories(self) -> str:
         """The memories of WebAssembly, which the heap's usage leaves out. To find them is to
         collect the garbage."""
         kind = await self._ask(
@@ -101,7 +98,7 @@ class Inspector:
         found = await self._ask(
             "Runtime.queryObjects", prototypeObjectId=kind["result"]["objectId"]
         )
-        self._memories = found["objects"]["objectId"]
+        return found["objects"]["objectId"]
 
     async def _ask(self, method: str, **params: Any) -> Any:
         self._id += 1

@@ -165,10 +165,10 @@ class Runtime:
             self.close()
             raise
 
-    def memory(self, *, collect: bool = False) -> Memory:
-        """What the isolate has in memory now: its garbage too, unless that is collected first."""
+    def memory(self) -> Memory:
+        """What the isolate has in memory now, after its garbage is collected."""
         assert self._inspector, "start the runtime with inspect=True"
-        return self._inspector.memory(collect=collect)
+        return self._inspector.memory()
 
     def wait_for_logs(self, enough: Callable[[list[str]], bool], timeout: float = 10) -> None:
         """Return when the log's lines are `enough`; raises TimeoutError."""
