@@ -9,13 +9,13 @@ https://developers.cloudflare.com/workers/runtime-apis/streams/
 import asyncio
 import time
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import js
 from pyodide.ffi import JsException, jsnull, to_js
 
 import strict_json
+from bindings import trace_queue
 from logs import describe, log
 from memory import Hold
 from vocabulary import (
@@ -106,12 +106,14 @@ class Isolate:
 class Edge(Isolate):
     """One request's platform: what `gateway.Platform` asks for."""
 
-    def __init__(self, request: Any, ctx: Any, queue: Any) -> None:
-        super().__init__(queue)
+    def __init__(self, request: Any, ctx: Any, env: Any) -> None:
+        super().__init__(trace_queue(env))
         self.request = request
         self.ctx = ctx
         self.abort: Any = None
-        self.call = _call(request)
+        # The URL as the runtime reads it, without "." and ".." in its path.
+        url = js.URL.new(request.url)
+        self.call = Call(request.method, url.pathname, url.search[1:], _headers(request.headers))
 
     async def read_body(self, limit: int) -> "Body":
         length = self.call.headers.get("content-length", "")
@@ -176,31 +178,6 @@ class Queue:
             raise NetworkError("no answer") from None
         except JsException as error:
             raise NetworkError(error.message) from error
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message of a queue. Of `ack` and `retry` the first that is called counts."""
-
-    body: str | bytes
-    attempts: int
-    platform: Any
-
-    def ack(self) -> None:
-        self.platform.ack()
-
-    def retry(self, seconds: int) -> None:
-        self.platform.retry(_object({"delaySeconds": seconds}))
-
-
-def messages(batch: Any) -> list[Message]:
-    """The messages of a batch, as the SDK hands it to the `queue` handler."""
-    return [Message(_body(m.body), m.attempts, m) for m in batch.messages]
-
-
-def _body(body: Any) -> str | bytes:
-    # Whatever somebody else has put into the queue must not fail the batch that it is in.
-    return bytes(body) if isinstance(body, memoryview) else str(body)
 
 
 class Body:
@@ -381,12 +358,6 @@ async def _read(stream: Any, limit: int) -> Any:
                 raise BodyTooLarge
             chunks.push(result.value)
     return await js.Blob.new(chunks).arrayBuffer()
-
-
-def _call(request: Any) -> Call:
-    # The URL as the runtime reads it, without "." and ".." in its path.
-    url = js.URL.new(request.url)
-    return Call(request.method, url.pathname, url.search[1:], _headers(request.headers))
 
 
 def _headers(headers: Any) -> dict[str, str]:

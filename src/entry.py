@@ -9,7 +9,8 @@ import delivery
 import errors
 import gateway
 import logs
-from edge import Edge, Isolate, messages, to_response
+from bindings import messages, trace_queue
+from edge import Edge, Isolate, to_response
 from vocabulary import Answer, Refusal
 
 # The environment is the same for an isolate's whole life, so it is checked once.
@@ -21,7 +22,7 @@ class Default(WorkerEntrypoint):
 
     async def fetch(self, request: Any) -> Any:
         """Answer one request. The platform's request in, a JavaScript Response out."""
-        edge = Edge(request.js_object, self.ctx, _queue(self.env))
+        edge = Edge(request.js_object, self.ctx, self.env)
         try:
             answer = await gateway.handle(edge.call, settings(self.env), edge)
         except Exception as error:  # the client's last resort: a clear error, in its dialect
@@ -36,7 +37,7 @@ class Default(WorkerEntrypoint):
 
         https://developers.cloudflare.com/queues/configuration/javascript-apis/#consumer
         """
-        platform = Isolate(_queue(self.env))
+        platform = Isolate(trace_queue(self.env))
         await delivery.deliver_messages(messages(batch), settings(self.env), platform)
 
 
@@ -46,7 +47,7 @@ def settings(env: Any) -> config.Settings:
     if _settings is None:
         names = (*config.SECRETS, *config.VARIABLES, *config.BINDINGS, *config.CONTINUATIONS)
         values = {name: _plain(getattr(env, name, None)) for name in names}
-        _settings = config.load(values, has_queue=_queue(env) is not None)
+        _settings = config.load(values, has_queue=trace_queue(env) is not None)
         logs.conceal(_settings.secrets)
         if _settings.problem:
             logs.log("misconfigured", problem=_settings.problem)
@@ -55,10 +56,6 @@ def settings(env: Any) -> config.Settings:
         if _settings.destination is None:
             logs.log("tracing_off", reason="no Langfuse destination is configured")
     return _settings
-
-
-def _queue(env: Any) -> Any:
-    return getattr(env, "TRACE_QUEUE", None)
 
 
 def _plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ import time
 import js
 from workers import Response, WorkerEntrypoint
 
+import bindings
 import edge
 
 
@@ -37,7 +38,7 @@ class Default(WorkerEntrypoint):
         return Response(self.env.TEXT + self.env.JSON.to_py()["name"])
 
     async def queue(self, batch, env, ctx):
-        messages = edge.messages(batch)
+        messages = bindings.messages(batch)
         for m in messages:
             body = m.body if isinstance(m.body, str) else list(m.body[:8])
             line = {"body": body, "size": len(m.body), "attempts": m.attempts}
