@@ -1,6 +1,7 @@
-// Hosts the Worker in miniflare, which puts a simulated queue beside workerd.
+// Hosts the Worker in miniflare, which puts simulated queues and rate limits
+// beside workerd.
 //
-// runtime.py starts it where a queue is bound, with a description of the Worker
+// runtime.py starts it where one is bound, with a description of the Worker
 // as the first line of standard input; the secrets in it stand in no file. When
 // the input ends, so do workerd and this process. The first argument is a file
 // descriptor, which hears port and process id once workerd is up.
@@ -38,7 +39,7 @@ function trigger({ queue, ...settings }) {
   return { type: "queue", name: queue, ...Object.fromEntries(named) };
 }
 
-function options({ folder, modules, date, flags, env, queues, allow, port }) {
+function options({ folder, modules, date, flags, env, queues, rateLimits, allow, port }) {
   const sources = Object.entries(modules).map(([name, kind]) => {
     const contents = readFileSync(`${folder}/${name}`, ["data", "wasm"].includes(kind) ? null : "utf8");
     return [name, { type: TYPES[kind], contents }];
@@ -46,6 +47,10 @@ function options({ folder, modules, date, flags, env, queues, allow, port }) {
   const binding = (value) => (typeof value === "string" ? { type: "text", value } : { type: "json", value });
   const bindings = Object.entries(env).map(([name, value]) => [name, binding(value)]);
   const producers = Object.entries(queues).map(([name, { queue }]) => [name, { type: "queue", name: queue }]);
+  const limits = Object.entries(rateLimits).map(([name, simple]) => [
+    name,
+    { type: "rate-limit", namespace: name, simple },
+  ]);
   const consumers = Object.values(queues);
   const dead = new Set(consumers.map((consumer) => consumer.dead_letter_queue).filter(Boolean));
   const network = { type: "network", allow, tlsOptions: { trustBrowserCas: true } };
@@ -65,7 +70,7 @@ function options({ folder, modules, date, flags, env, queues, allow, port }) {
           compatibilityDate: date,
           compatibilityFlags: flags,
           manifest: { mainModule: "host.mjs", modules: Object.fromEntries(sources) },
-          env: Object.fromEntries([...bindings, ...producers]),
+          env: Object.fromEntries([...bindings, ...producers, ...limits]),
           triggers: consumers.map(trigger),
         },
         dev: {

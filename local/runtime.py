@@ -79,10 +79,13 @@ class Runtime:
     the words of `[[queues.consumers]]`: `{"TRACE_QUEUE": {"queue": "traces", "max_retries": 3}}`.
     These queues are miniflare's simulation and rest in memory. What ends in a dead-letter queue
     becomes a line of the log: `{"event": "dead_letter", "queue": ..., "text": ...}`, with `base64`
-    for `text` where the message is of bytes. Without queues workerd runs alone, which is lighter.
+    for `text` where the message is of bytes. `rate_limits` maps a binding to its limit, in the
+    words of `[ratelimits.simple]`: `{"RATE_LIMIT": {"limit": 5, "period": 10}}`. These are
+    miniflare's as well. Without either, workerd runs alone, which is lighter.
 
     `url` is the Worker's address, `pid` the process id of workerd. `memory` can be asked for where
-    it was started with `inspect`, and without queues. Use it as a context manager, or call `close`.
+    it was started with `inspect`, and workerd runs alone. Use it as a context manager, or call
+    `close`.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Runtime:
         modules: Mapping[str, str] | None = None,
         without_flags: Iterable[str] = (),
         queues: Mapping[str, Mapping[str, Any]] | None = None,
+        rate_limits: Mapping[str, Mapping[str, int]] | None = None,
         inspect: bool = False,
     ) -> None:
         require_installed()
@@ -117,9 +121,11 @@ class Runtime:
             "allow": list(allow),
             "port": port,
             "queues": {name: dict(settings) for name, settings in (queues or {}).items()},
+            "rateLimits": {name: dict(limit) for name, limit in (rate_limits or {}).items()},
         }
         control, control_end = os.pipe()
-        if queues:
+        hosted = bool(queues or rate_limits)
+        if hosted:
             script = ROOT / "local" / "miniflare.mjs"
             command = [NODE_MODULES / ".bin" / "node", script, str(control_end)]
             variables = {"NO_COLOR": "1", "TMPDIR": str(folder)}
@@ -135,7 +141,7 @@ class Runtime:
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.PIPE if queues else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if hosted else subprocess.DEVNULL,
             env={**os.environ, **variables},
             pass_fds=[control_end],
             text=True,

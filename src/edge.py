@@ -15,7 +15,7 @@ import js
 from pyodide.ffi import JsException, jsnull, to_js
 
 import strict_json
-from bindings import trace_queue
+from bindings import RateLimit, trace_queue
 from logs import describe, log
 from memory import Hold
 from vocabulary import (
@@ -114,6 +114,7 @@ class Edge(Isolate):
         # The URL as the runtime reads it, without "." and ".." in its path.
         url = js.URL.new(request.url)
         self.call = Call(request.method, url.pathname, url.search[1:], _headers(request.headers))
+        self.rate_limit = RateLimit(getattr(env, "RATE_LIMIT", None))
 
     async def read_body(self, limit: int) -> "Body":
         length = self.call.headers.get("content-length", "")
@@ -141,6 +142,9 @@ class Edge(Isolate):
             return Reply(await js.fetch(upstream.url, _object(init)), self)
         except JsException as error:
             raise NetworkError(error.message) from error
+
+    async def within_limit(self, name: str) -> bool:
+        return await self.rate_limit.allows(name)
 
     def client_left(self) -> bool:
         return self.request.signal.aborted

@@ -72,7 +72,7 @@ def test_no_tooling_ships(uploaded: Path):
 
 
 @pytest.mark.parametrize("environment", ["", "production"])
-def test_the_queue_deploys_once_it_is_uncommented(tmp_path: Path, environment: str):
+def test_queue_and_rate_limit_deploy_once_they_are_uncommented(tmp_path: Path, environment: str):
     project = tmp_path / "project"
     project.mkdir()
     for name in ("src", "local", "python_modules"):
@@ -81,9 +81,12 @@ def test_the_queue_deploys_once_it_is_uncommented(tmp_path: Path, environment: s
     (project / "wrangler.toml").write_text(source)
 
     name = "-".join(filter(None, ["ai-gateway-worker", environment, "traces"]))
-    assert f"env.TRACE_QUEUE ({name})" in dry_run(project, tmp_path, environment)
+    said = dry_run(project, tmp_path, environment)
+    assert f"env.TRACE_QUEUE ({name})" in said
+    assert "env.RATE_LIMIT (100 requests/60s)" in said
     config = tomllib.loads(source)
-    (consumer,) = config["env"].get(environment, config)["queues"]["consumers"]
+    config = config["env"].get(environment, config)
+    (consumer,) = config["queues"]["consumers"]
     assert consumer == {
         "queue": name,
         "max_batch_size": 100,
@@ -93,3 +96,10 @@ def test_the_queue_deploys_once_it_is_uncommented(tmp_path: Path, environment: s
     }
     for queue in (name, f"{name}-dead"):  # the commands that create them stand beside
         assert f"wrangler queues create {queue}\n" in source
+
+
+def test_each_worker_counts_for_itself():
+    source = re.sub(r"(?m)^#(?=\S)", "", (ROOT / "wrangler.toml").read_text())
+    config = tomllib.loads(source)
+    limits = [*config["ratelimits"], *config["env"]["production"]["ratelimits"]]
+    assert len({limit["namespace_id"] for limit in limits}) == len(limits) == 2
