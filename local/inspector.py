@@ -82,7 +82,8 @@ class Inspector:
     async def _connect(self) -> None:
         self._session = aiohttp.ClientSession()
         async with self._session.get(f"{self._base}/json") as response:
-            (target,) = await response.json(content_type=None)
+            targets = await response.json(content_type=None)
+        (target,) = (t for t in targets if t["id"] == "worker")  # and not the cache
         url = target["webSocketDebuggerUrl"]
         self._socket = await self._session.ws_connect(url, max_msg_size=0)
         await self._ask("Runtime.enable")

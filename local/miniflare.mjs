@@ -1,5 +1,5 @@
 // Hosts the Worker in miniflare, which puts simulated queues and rate limits
-// beside workerd.
+// beside workerd, and a cache.
 //
 // runtime.py starts it where one is bound, with a description of the Worker
 // as the first line of standard input; the secrets in it stand in no file. When

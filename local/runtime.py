@@ -81,7 +81,8 @@ class Runtime:
     becomes a line of the log: `{"event": "dead_letter", "queue": ..., "text": ...}`, with `base64`
     for `text` where the message is of bytes. `rate_limits` maps a binding to its limit, in the
     words of `[ratelimits.simple]`: `{"RATE_LIMIT": {"limit": 5, "period": 10}}`. These are
-    miniflare's as well. Without either, workerd runs alone, which is lighter.
+    miniflare's as well. Without either, workerd runs alone, which is lighter. A cache, for the
+    Cache API, is always there, and ends with the runtime.
 
     `url` is the Worker's address, `pid` the process id of workerd. `memory` can be asked for where
     it was started with `inspect`, and workerd runs alone. Use it as a context manager, or call
@@ -245,6 +246,11 @@ const config :Workerd.Config = (
       compatibilityFlags = [{flags}],
       bindings = [{bindings}],
       globalOutbound = "network",
+      cacheApiOutbound = "cache",
+    )),
+    (name = "cache", worker = (
+      modules = [(name = "cache.mjs", esModule = embed "cache.mjs")],
+      compatibilityDate = {date},
     )),
     (name = "network", network = (allow = [{allow}], tlsOptions = (trustBrowserCas = true))),
   ],
@@ -256,7 +262,7 @@ const config :Workerd.Config = (
 def _write_modules(folder: Path, modules: Mapping[str, str]) -> None:
     for name in PYODIDE_FILES:
         (folder / name).symlink_to(NODE_MODULES / "pyodide" / name)
-    for name in ("host.mjs", "glue.py"):
+    for name in ("host.mjs", "glue.py", "cache.mjs"):
         (folder / name).symlink_to(ROOT / "local" / name)
     (folder / "bundle.json").write_text(json.dumps(modules))
 

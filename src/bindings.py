@@ -1,7 +1,8 @@
-"""What the platform lends beside fetch: a rate limit, and a queue's messages.
+"""What the platform lends beside fetch: a rate limit, a cache, and a queue's messages.
 
 Its objects are handed in, so that this room knows the platform by their methods alone. A call can
-do without a limit: where it fails, a line of the log says so and the call goes on.
+do without a limit and without a cache: where one fails, a line of the log says so and the call goes
+on.
 """
 
 import asyncio
@@ -10,8 +11,9 @@ from typing import Any
 
 from logs import log
 
-# Seconds that a call waits at most. A limit is counted on the machine that the Worker runs on.
+# Seconds that a call waits at most. Both usually answer from the machine that the Worker runs on.
 LONGEST_WAIT = 3.0
+CACHE = "ai-gateway-worker"
 
 
 def trace_queue(env: Any) -> Any:
@@ -38,6 +40,48 @@ class RateLimit:
         except Exception as error:  # of any kind: a limit must not take the gateway down
             log("rate_limit_failed", reason=_reason(error))
             return True
+
+
+class Cache:
+    """What one Cloudflare location keeps of answers, for the calls to one host.
+
+    In: the platform's `caches`, and the host. `enabled` says whether anything is kept here: on a
+    workers.dev address nothing is, nor after a failure. A key is of letters and digits.
+    https://developers.cloudflare.com/workers/runtime-apis/cache/
+    """
+
+    def __init__(self, caches: Any, host: str) -> None:
+        self.caches = caches
+        self.host = host
+        self.enabled = not host.endswith(".workers.dev")
+
+    async def match(self, key: str) -> Any:
+        """The platform's response that is kept under a key, or None."""
+        return await self._ask("match", key)
+
+    async def put(self, key: str, response: Any) -> None:
+        """Keep the platform's response under a key for as long as its `cache-control` says."""
+        await self._ask("put", key, response)
+
+    async def _ask(self, method: str, key: str, *response: Any) -> Any:
+        # A cache entry is an address's, and no client may get it by asking for that address.
+        # Nor does one: a named cache is apart from the one that requests and `fetch` are answered
+        # from, and this Worker, which has no such path, runs before either.
+        # https://developers.cloudflare.com/workers/reference/how-the-cache-works/#cache-api
+        address = f"https://{self.host}/.cache/{key}"
+
+        async def asked() -> Any:
+            cache = await self.caches.open(CACHE)
+            return await getattr(cache, method)(address, *response)
+
+        if not self.enabled:
+            return None
+        try:
+            return await asyncio.wait_for(asked(), LONGEST_WAIT)
+        except Exception as error:  # of any kind: it is as if nothing were kept
+            self.enabled = False  # so that a call waits for it and says so once
+            log("cache_failed", reason=_reason(error))
+            return None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The platform's side: fetch, streams, timers, waitUntil, gzip and the queue.
+"""The platform's side: fetch, streams, timers, waitUntil, gzip, the queue and the cache.
 
 A reply is never copied through Python on its way to the client. Two native pumps, each through an
 `IdentityTransformStream`, carry the two branches of its body, since a branch of a `tee` that is
@@ -15,7 +15,7 @@ import js
 from pyodide.ffi import JsException, jsnull, to_js
 
 import strict_json
-from bindings import RateLimit, trace_queue
+from bindings import Cache, RateLimit, trace_queue
 from logs import describe, log
 from memory import Hold
 from vocabulary import (
@@ -39,6 +39,7 @@ LARGEST_ANSWER = 1024 * 1024
 LONGEST_SEND = 3.0
 # What the runtime decodes when a body is read; it passes any other encoding on as it is.
 DECODED = ("gzip", "br")
+KEPT_HEADERS = ("content-type", "content-length")  # of a cached reply
 
 
 class Isolate:
@@ -115,6 +116,7 @@ class Edge(Isolate):
         url = js.URL.new(request.url)
         self.call = Call(request.method, url.pathname, url.search[1:], _headers(request.headers))
         self.rate_limit = RateLimit(getattr(env, "RATE_LIMIT", None))
+        self.cache = Cache(js.caches, url.hostname)
 
     async def read_body(self, limit: int) -> "Body":
         length = self.call.headers.get("content-length", "")
@@ -145,6 +147,27 @@ class Edge(Isolate):
 
     async def within_limit(self, name: str) -> bool:
         return await self.rate_limit.allows(name)
+
+    @property
+    def cache_enabled(self) -> bool:
+        return self.cache.enabled
+
+    async def cached(self, key: str) -> "Reply | None":
+        found = await self.cache.match(key)
+        if found is None:
+            return None
+        # The others of its headers are the cache's own, and none of the client's business.
+        headers = {n: v for n, v in _headers(found.headers).items() if n in KEPT_HEADERS}
+        init = _object({"status": found.status, "headers": headers})
+        return Reply(js.Response.new(found.body, init), self)
+
+    async def keep_cached(
+        self, key: str, status: int, content_type: str, body: bytes, max_age: int
+    ) -> None:
+        data = to_js(body) if body else None
+        headers = {"content-type": content_type, "cache-control": f"max-age={max_age}"}
+        response = js.Response.new(data, _object({"status": status, "headers": headers}))
+        await self.cache.put(key, response)
 
     def client_left(self) -> bool:
         return self.request.signal.aborted
@@ -205,7 +228,7 @@ class Body:
 
 
 class Reply:
-    """A provider's response: status and headers are there, its body is on the way."""
+    """A provider's response, or a cached one: its head is there, its body on the way."""
 
     def __init__(self, response: Any, edge: Edge) -> None:
         self.response = response
@@ -272,8 +295,9 @@ class _Recorder:
             await sent
         except JsException as error:
             # The provider should not go on for nobody. After the provider's own failure this is
-            # without effect.
-            self.reply.edge.abort.abort()
+            # without effect, and a cached reply has none.
+            if self.reply.edge.abort:
+                self.reply.edge.abort.abort()
             return error
         return None
 

@@ -1,4 +1,4 @@
-"""A limit that fails or is silent, and never takes a call with it."""
+"""A limit and a cache that fail or are silent, and never take a call with them."""
 
 import asyncio
 import json
@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bindings import LONGEST_WAIT, RateLimit
+from bindings import LONGEST_WAIT, Cache, RateLimit
 from tests.unit import virtual_time
 
 
 class Fake:
-    """A binding."""
+    """A binding, or the platform's caches, whose methods all do the same."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -20,6 +20,16 @@ class Fake:
 
     async def limit(self, key: str) -> Any:
         return await self._say("limit", key)
+
+    async def open(self, name: str) -> Any:
+        await self._say("open", name)
+        return self
+
+    async def match(self, address: str) -> Any:
+        return await self._say("match", address)
+
+    async def put(self, address: str, response: Any) -> Any:
+        return await self._say("put", address, response)
 
     async def _say(self, *asked: Any) -> Any:
         self.asked.append(asked)
@@ -66,3 +76,38 @@ def test_a_binding_that_is_something_else_limits_nobody(capsys, binding):
     assert virtual_time.run(RateLimit(binding).allows("alice")) is True
     (line,) = logged(capsys)
     assert line["event"] == "rate_limit_failed"
+
+
+def test_an_entry_is_its_hosts_and_in_a_cache_of_our_own():
+    caches = Fake("kept")
+    assert virtual_time.run(Cache(caches, "ai.example.com").match("0af1")) == "kept"
+    address = "https://ai.example.com/.cache/0af1"
+    assert caches.asked == [("open", "ai-gateway-worker"), ("match", address)]
+
+
+@FAILURES
+def test_a_cache_that_breaks_keeps_nothing_and_says_so_once(capsys, failure, reason):
+    caches = Fake(failure)
+    cache = Cache(caches, "ai.example.com")
+
+    async def run() -> float:
+        began = virtual_time.now()
+        assert await cache.match("0af1") is None
+        await cache.put("0af1", "a response")
+        return virtual_time.now() - began
+
+    assert virtual_time.run(run()) <= LONGEST_WAIT
+    assert logged(capsys) == [{"event": "cache_failed", "reason": reason}]
+    assert not cache.enabled
+    assert len(caches.asked) == 1
+
+
+def test_a_workers_dev_address_has_no_cache(capsys):
+    caches = Fake("kept")
+    cache = Cache(caches, "gateway.alice.workers.dev")
+    assert not cache.enabled
+    assert virtual_time.run(cache.match("0af1")) is None
+    virtual_time.run(cache.put("0af1", "a response"))
+    assert not caches.asked
+    assert not logged(capsys)
+    assert Cache(caches, "workers.dev.example.com").enabled

@@ -1,6 +1,11 @@
-"""The rate limit of the platform's side, in a Worker made to show it."""
+"""The rate limit and the cache of the platform's side, in a Worker made to show them.
 
+The cache is tested on both hosts, since each has one of its own.
+"""
+
+import hashlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +17,8 @@ from local.runtime import Runtime, bundle
 ENTRY = """
 from workers import Response, WorkerEntrypoint
 
+import logs
+import memory
 from edge import Edge
 
 
@@ -22,7 +29,32 @@ class Default(WorkerEntrypoint):
         match what:
             case "limit":
                 return Response(str(await edge.within_limit(key)))
+            case "enabled":
+                return Response(str(edge.cache_enabled))
+            case "keep":
+                status, max_age = edge.call.query.split(",")
+                kind = edge.call.headers["content-type"]
+                body = await request.bytes()
+                await edge.keep_cached(key, int(status), kind, body, int(max_age))
+                return Response(str(edge.cache_enabled))
+            case "relay" | "capture":
+                reply = await edge.cached(key)
+                if reply is None:
+                    return Response("nothing", status=404)
+                headers = (("x-added", "by the gateway"),)
+                if what == "relay":
+                    return reply.relay(headers)
+                hold = memory.Hold(memory.captured)
+                response, capture = reply.relay_captured(headers, 2**21, hold)
+                edge.run_after("capture", log(key, capture))
+                return response
         return Response("ready")
+
+
+async def log(key, capture):
+    seen = await capture
+    said = {"ending": seen.ending, "status": seen.status, "content_type": seen.content_type}
+    logs.log("captured", key=key, size=len(seen.body), **said)
 """
 MODULES = {**bundle(), "entry.py": ENTRY}
 LIMIT = 3
@@ -41,8 +73,28 @@ def bare() -> Iterator[Runtime]:
         yield runtime
 
 
+@pytest.fixture(params=["bare", "limited"])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    return request.getfixturevalue(request.param)
+
+
 def get(runtime: Runtime, path: str, **headers: str) -> httpx.Response:
     return httpx.get(runtime.url + path, headers=headers, timeout=20)
+
+
+def keep(
+    runtime: Runtime, key: str, body: bytes, *, status: int = 200, max_age: int = 60
+) -> httpx.Response:
+    return httpx.post(
+        f"{runtime.url}/keep/{key}?{status},{max_age}",
+        content=body,
+        headers={"content-type": "text/event-stream; charset=utf-8"},
+        timeout=20,
+    )
+
+
+def key_of(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def lines(runtime: Runtime, event: str, **fields: Any) -> list[dict[str, Any]]:
@@ -69,3 +121,73 @@ def test_a_limit_that_breaks_limits_nobody(bare: Runtime):
     assert get(bare, "/limit/alice").text == "True"
     (line,) = lines(bare, "rate_limit_failed")
     assert line["reason"]
+
+
+@pytest.mark.parametrize("path", ["relay", "capture"])
+@pytest.mark.parametrize("size", [0, 20, 2_000_000], ids=str)
+def test_what_is_kept_comes_back_as_it_was(runtime: Runtime, path: str, size: int):
+    key, body = key_of(f"{path} {size}"), bytes(i * i % 251 for i in range(size))
+    assert get(runtime, f"/{path}/{key}").status_code == 404
+    assert keep(runtime, key, body).text == "True"
+    for _ in range(2):
+        reply = get(runtime, f"/{path}/{key}")
+        assert (reply.status_code, reply.content) == (200, body)
+        assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert reply.headers["x-added"] == "by the gateway"
+        assert not {"cache-control", "cf-cache-status", "set-cookie"} & set(reply.headers)
+    if path == "capture":
+        for line in lines(runtime, "captured", key=key):
+            assert (line["ending"], line["status"], line["size"]) == ("complete", 200, size)
+            assert line["content_type"] == "text/event-stream; charset=utf-8"
+
+
+def test_the_status_is_kept_too_and_the_last_put_counts(runtime: Runtime):
+    key = key_of("status")
+    keep(runtime, key, b"first", status=200)
+    keep(runtime, key, b"second", status=404)
+    reply = get(runtime, f"/relay/{key}")
+    assert (reply.status_code, reply.text) == (404, "second")
+
+
+def test_what_is_kept_for_a_time_is_gone_after_it(runtime: Runtime):
+    brief, longer, never = map(key_of, ("brief", "longer", "never"))
+    began = time.monotonic()
+    keep(runtime, brief, b"brief", max_age=2)
+    keep(runtime, longer, b"longer", max_age=60)
+    keep(runtime, never, b"never", max_age=0)
+    found = get(runtime, f"/relay/{brief}").status_code
+    assert found == 200 or time.monotonic() - began > 2
+    while get(runtime, f"/relay/{brief}").status_code == 200:
+        assert time.monotonic() - began < 10
+    assert time.monotonic() - began >= 2 or found == 404
+    assert get(runtime, f"/relay/{longer}").text == "longer"
+    assert get(runtime, f"/relay/{never}").status_code == 404
+
+
+def test_an_entry_belongs_to_its_host(runtime: Runtime):
+    key = key_of("host")
+    keep(runtime, key, b"ours")
+    assert get(runtime, f"/relay/{key}", host="other.example.com").status_code == 404
+    assert get(runtime, f"/relay/{key}").text == "ours"
+
+
+def test_a_workers_dev_address_has_no_cache(runtime: Runtime):
+    assert get(runtime, "/enabled").text == "True"
+    assert get(runtime, "/enabled", host="gateway.alice.workers.dev").text == "False"
+
+
+def test_what_the_cache_refuses_is_said_once_and_fails_nothing(runtime: Runtime):
+    reply = keep(runtime, key_of("partial"), b"a part", status=206)
+    assert (reply.status_code, reply.text) == (200, "False")
+    (line,) = lines(runtime, "cache_failed")
+    assert "206" in line["reason"]
+
+
+def test_a_client_that_leaves_a_cached_reply_is_noticed(runtime: Runtime):
+    key = key_of("leaves")
+    keep(runtime, key, bytes(30_000_000))
+    with httpx.stream("GET", f"{runtime.url}/capture/{key}", timeout=20) as reply:
+        next(reply.iter_raw(1000))
+    (line,) = lines(runtime, "captured", key=key)
+    assert line["ending"] == "client_left"
+    assert not any("job_failed" in line for line in runtime.logs)

@@ -1,0 +1,41 @@
+// Where the Cache API of a bare workerd keeps its entries: a service of its own
+// beside the Worker, in memory, without a port. A match arrives as a GET, a put
+// as a PUT whose body is a whole HTTP response, never chunked, and a delete as a
+// PURGE; what became of each is told by `cf-cache-status` and the status.
+// https://github.com/cloudflare/workerd/blob/main/src/workerd/api/cache.c%2B%2B
+const MOST_ENTRIES = 1000;
+const entries = new Map();
+
+function parse(message) {
+  const text = new TextDecoder("latin1").decode(message);
+  const end = text.indexOf("\r\n\r\n");
+  const [statusLine, ...lines] = text.slice(0, end).split("\r\n");
+  const headers = new Headers(lines.map((line) => line.split(/: *(.*)/, 2)));
+  return { status: Number(statusLine.split(" ")[1]), headers, body: message.slice(end + 4) };
+}
+
+function put(key, { status, headers, body }) {
+  const maxAge = Number(/\bmax-age=(\d+)/.exec(headers.get("cache-control"))?.[1] ?? 0);
+  if (headers.has("set-cookie")) return new Response(null, { status: 413 });
+  headers.set("cf-cache-status", "HIT");
+  entries.delete(key);
+  entries.set(key, { status, headers, body, expires: Date.now() + 1000 * maxAge });
+  if (entries.size > MOST_ENTRIES) entries.delete(entries.keys().next().value); // the oldest
+  return new Response(null, { status: 204 });
+}
+
+function match(key) {
+  const entry = entries.get(key);
+  if (entry && Date.now() < entry.expires) return new Response(entry.body.byteLength ? entry.body : null, entry);
+  entries.delete(key);
+  return new Response(null, { status: 504, headers: { "cf-cache-status": "MISS" } });
+}
+
+export default {
+  async fetch(request) {
+    const key = `${request.headers.get("cf-cache-namespace")} ${request.url}`;
+    if (request.method === "PUT") return put(key, parse(await request.arrayBuffer()));
+    if (request.method === "PURGE") return new Response(null, { status: entries.delete(key) ? 200 : 404 });
+    return match(key);
+  },
+};
