@@ -1,8 +1,9 @@
 """Observations on their way out of the isolate: together or alone, at once or by way of the queue.
 
-Every request delivers its own observation, inside its own `waitUntil`. With `LANGFUSE_FLUSH_AT`
-over 1 the observations of several requests go out together, by whoever comes first; what that one
-does not deliver, a request sends itself while it has the time, under the same ids.
+Every request delivers its own observations, inside its own `waitUntil`, in one upload where they
+fit. With `LANGFUSE_FLUSH_AT` over 1 the observations of several requests go out together, by
+whoever comes first; what that one does not deliver, a request sends itself while it has the time,
+under the same ids.
 """
 
 import sys
@@ -19,7 +20,7 @@ from redaction import Redactor
 from tracing import Observation
 from vocabulary import Fate
 
-# How often a request looks whether another one has delivered its observation: ever less often.
+# How often a request looks whether another one has delivered its observations: ever less often.
 POLL, LONGEST_POLL = 0.1, 1.6
 # What an observation takes beside its content.
 OVERHEAD = 8_000
@@ -69,30 +70,34 @@ class Outbox:
         }
         return Redactor(self.settings.secrets).clean(state)
 
-    async def deliver(self, mine: Pending, platform: Platform) -> None:
-        """Deliver one request's observation, and with it what waits here already."""
+    async def deliver(self, mine: Sequence[Pending], platform: Platform) -> None:
+        """Deliver one request's observations, and with them what waits here already."""
         settings = self.settings
         deadline = platform.now() + settings.delivery_seconds
-        if settings.delivery == "queue" and await self._enqueue([mine], platform, cut=False):
+        if settings.delivery == "queue":
+            await self._enqueue(mine, platform, cut=False)
+        if not (mine := _unsettled(mine)):
             return
-        self.buffer.append(mine)
+        self.buffer += mine
         if len(self.buffer) < settings.flush_at:
             await platform.sleep(settings.flush_interval)
             await self._watch(mine, deadline - exporter.last_attempt(settings), platform)
-        if mine.settled:
+        if not (mine := _unsettled(mine)):
             return
-        batch = [mine, *(pending for pending in self.buffer if pending is not mine)]
+        batch = [*mine, *(pending for pending in self.buffer if pending not in mine)]
         self.buffer.clear()
         late = await self.export(batch, deadline, platform)
         if platform.queue is None:
             # The others' own requests go on with them, unless there is no time or no use.
-            late = [p for p in late if p is mine or p.settled or p.after is not None]
+            late = [p for p in late if p in mine or p.settled or p.after is not None]
         await self.give_up(late, platform)
 
-    async def _watch(self, mine: Pending, until: float, platform: Platform) -> None:
-        """Leave an observation to whoever took it, for as long as that one goes on."""
+    async def _watch(self, mine: Sequence[Pending], until: float, platform: Platform) -> None:
+        """Leave observations to whoever took them, for as long as that one goes on."""
         pause = POLL
-        while not mine.settled and mine.is_held(platform.now()) and platform.now() < until:
+        while (mine := _unsettled(mine)) and platform.now() < until:
+            if not all(pending.is_held(platform.now()) for pending in mine):
+                return
             await platform.sleep(min(pause, until - platform.now()))
             pause = min(2 * pause, LONGEST_POLL)
 
@@ -164,7 +169,7 @@ class Outbox:
                 reason=reason,
                 tries=max(pending.tries for pending in group),
                 observations=len(group),
-                trace_ids=" ".join(p.observation.trace.id for p in group[:NAMED]),
+                trace_ids=" ".join([*dict.fromkeys(p.observation.trace.id for p in group)][:NAMED]),
             )
 
 
@@ -178,15 +183,29 @@ def outbox(destination: Destination, settings: Settings) -> Outbox:
     return _outboxes[destination]
 
 
-async def deliver(observation: Observation, settings: Settings, platform: Platform) -> None:
-    """Deliver one request's observation; what is lost of it is logged."""
-    mine, box = Pending(observation), outbox(observation.destination, settings)
+async def deliver(
+    observations: Sequence[Observation], settings: Settings, platform: Platform
+) -> None:
+    """Deliver all observations of one request, which have one destination; what is lost of them is
+    logged."""
+    (destination,) = {observation.destination for observation in observations}
+    box = outbox(destination, settings)
     with memory.Hold(memory.waiting) as hold:
-        if hold.take(_size(observation)):
-            await box.deliver(mine, platform)
-        else:
-            mine.reason = "too much is waiting for Langfuse already"
-            await box.give_up([mine], platform)
+        mine = await _admitted([Pending(o) for o in observations], box, hold, platform)
+        # What was given up is not to stay in memory for as long as the others wait.
+        del observations
+        await box.deliver(mine, platform)
+
+
+async def _admitted(
+    batch: Sequence[Pending], box: Outbox, hold: memory.Hold, platform: Platform
+) -> list[Pending]:
+    """Those that may wait in memory for their delivery; the others are given up."""
+    over = [pending for pending in batch if not hold.take(_size(pending.observation))]
+    for pending in over:
+        pending.reason = "too much is waiting for Langfuse already"
+    await box.give_up(over, platform)
+    return _unsettled(batch)
 
 
 async def deliver_messages(
@@ -230,6 +249,10 @@ async def _deliver_batch(
         else:
             message.ack()
     return not late
+
+
+def _unsettled(batch: Sequence[Pending]) -> list[Pending]:
+    return [pending for pending in batch if not pending.settled]
 
 
 def _size(observation: Observation) -> int:

@@ -266,7 +266,7 @@ async def _deliver(
     observed: Awaitable[tracing.Observation], settings: Settings, platform: Platform
 ) -> None:
     # In a function of its own, which holds nothing of the exchange while Langfuse is waited for.
-    await delivery.deliver(await observed, settings, platform)
+    await delivery.deliver([await observed], settings, platform)
 
 
 def _asking_for_usage(body: Body, settings: Settings) -> Body:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,7 @@ import memory
 from config import Destination, Settings
 from tests.unit import virtual_time
 from tests.unit.langfuse import DESTINATION, SETTINGS, Langfuse, observation
+from tracing import Observation
 from vocabulary import NetworkError, Received
 
 
@@ -47,7 +49,7 @@ def deliver(langfuse: Langfuse, *at: float, settings: Settings = SETTINGS, **cha
 
     async def one(number: int, when: float) -> None:
         await asyncio.sleep(when)
-        await delivery.deliver(observation(number, **changes), settings, langfuse)
+        await delivery.deliver([observation(number, **changes)], settings, langfuse)
 
     async def run() -> float:
         began = virtual_time.now()
@@ -98,9 +100,9 @@ def test_nobody_depends_on_who_took_his_observation(capsys):
     langfuse.play = play
 
     async def run() -> None:
-        first = asyncio.create_task(delivery.deliver(observation(1), batched(2), langfuse))
+        first = asyncio.create_task(delivery.deliver([observation(1)], batched(2), langfuse))
         await asyncio.sleep(0.5)
-        second = asyncio.create_task(delivery.deliver(observation(2), batched(2), langfuse))
+        second = asyncio.create_task(delivery.deliver([observation(2)], batched(2), langfuse))
         await asyncio.gather(first, second, return_exceptions=True)
 
     virtual_time.run(run())
@@ -163,7 +165,7 @@ def test_destinations_do_not_travel_together():
         await asyncio.gather(
             *(
                 delivery.deliver(
-                    observation(n, destination=DESTINATION if n % 2 else other),
+                    [observation(n, destination=DESTINATION if n % 2 else other)],
                     batched(3),
                     langfuse,
                 )
@@ -255,6 +257,236 @@ def test_what_waits_is_bounded(capsys):
     assert [line["reason"] for line in lines].count("too much is waiting for Langfuse already") == 1
     assert len(lines) == 3
     assert memory.waiting.used == 0
+
+
+# Requests with several observations.
+
+OTHER = Destination("other", DESTINATION.base_url, "pk-lf-2", "sk-lf-2")
+
+
+def several(*numbers: int, **changes: Any) -> list[Observation]:
+    """The observations of one request, all in the first one's trace."""
+    trace = observation(numbers[0]).trace
+    return [replace(observation(number, **changes), trace=trace) for number in numbers]
+
+
+def deliver_together(
+    langfuse: Langfuse, *requests: tuple[float, list[Observation]], settings: Settings = SETTINGS
+) -> float:
+    """Deliver each request's observations at its time, in seconds; out: when all were done."""
+
+    async def one(when: float, observations: list[Observation]) -> None:
+        await asyncio.sleep(when)
+        await delivery.deliver(observations, settings, langfuse)
+
+    async def run() -> float:
+        began = virtual_time.now()
+        jobs = [one(when, observations) for when, observations in requests]
+        # As the platform ends a request: the others go on.
+        await asyncio.gather(*map(asyncio.ensure_future, jobs), return_exceptions=True)
+        return virtual_time.now() - began
+
+    return virtual_time.run(run())
+
+
+def ids(*numbers: int) -> list[str]:
+    return [f"{number:016x}" for number in numbers]
+
+
+def once(*numbers: int) -> dict[str, int]:
+    """What Langfuse has stored, each once."""
+    return dict.fromkeys(ids(*numbers), 1)
+
+
+def sent(langfuse: Langfuse) -> list[list[str]]:
+    """The observations in each upload."""
+    return [sorted(set(request.ids)) for request in langfuse.requests]
+
+
+def partly(request, status: int, *numbers: int) -> Received:
+    """An ingestion answer that takes all but the events of these observations."""
+    events = [event["id"] for event in json.loads(request.body)["batch"]]
+    wrong = [event for event in events if event[:16] in ids(*numbers)]
+    return Received(
+        207,
+        {},
+        json.dumps(
+            {
+                "successes": [{"id": id, "status": 201} for id in events if id not in wrong],
+                "errors": [{"id": id, "status": status, "message": "oops"} for id in wrong],
+            }
+        ),
+    )
+
+
+@pytest.mark.parametrize("version", ["3.120.0", "4.16.0"])
+def test_a_requests_observations_go_out_in_one_upload(version, capsys):
+    langfuse = Langfuse(version)
+    assert deliver_together(langfuse, (0, several(1, 2, 3))) < 0.1
+    assert sent(langfuse) == [ids(1, 2, 3)]
+    assert langfuse.stored == once(1, 2, 3)
+    assert delivery.outbox(DESTINATION, SETTINGS).counts["stored"] == 3
+    assert logs(capsys) == []
+
+
+def test_observations_are_what_fills_a_batch():
+    langfuse = Langfuse()
+    done = deliver_together(
+        langfuse, (0, several(1, 2, 3)), (0.5, several(4, 5)), settings=batched(5)
+    )
+    assert sent(langfuse) == [ids(1, 2, 3, 4, 5)]
+    assert langfuse.stored == once(1, 2, 3, 4, 5)
+    assert done == 1.0
+    delivery._outboxes.clear()
+    more = Langfuse()
+    assert deliver_together(more, (0, several(1, 2, 3)), settings=batched(2)) < 0.1
+    assert sent(more) == [ids(1, 2, 3)]
+
+
+def test_several_alone_wait_no_longer_than_the_interval():
+    langfuse = Langfuse()
+    assert deliver_together(langfuse, (0, several(1, 2, 3)), settings=batched(10, 0.25)) == 0.25
+    assert sent(langfuse) == [ids(1, 2, 3)]
+
+
+@pytest.mark.parametrize("version", ["3.120.0", "4.16.0"])
+def test_one_that_is_malformed_costs_the_request_no_other(version, capsys):
+    async def play(request):
+        return Received(400, {}, "oops") if ids(2)[0] in request.ids else None
+
+    langfuse = Langfuse(version, play=play)
+    deliver_together(langfuse, (0, several(1, 2, 3)))
+    assert langfuse.stored == once(1, 3)
+    (line,) = logs(capsys)
+    assert (line["event"], line["observations"]) == ("trace_not_delivered", 1)
+
+
+def test_what_somebody_else_settles_of_several_is_not_sent_again(capsys):
+    """The second request takes the first one's three, gets two of them stored, and ends."""
+    langfuse = Langfuse()
+
+    async def play(request):
+        if len(langfuse.requests) == 1:
+            langfuse.stored.update(once(1, 3, 4))
+            return partly(request, 500, 2)
+        if len(langfuse.requests) == 2:
+            raise asyncio.CancelledError
+        return None
+
+    langfuse.play = play
+    first, second = (0, several(1, 2, 3)), (0.5, several(4))
+    deliver_together(langfuse, first, second, settings=batched(4))
+    assert sent(langfuse) == [ids(1, 2, 3, 4), ids(2), ids(2)]
+    assert langfuse.stored == once(1, 2, 3, 4)
+    assert memory.waiting.used == 0
+    assert logs(capsys) == []
+
+
+def test_several_wait_for_whoever_took_them_as_long_as_that_one_goes_on():
+    langfuse = Langfuse()
+
+    async def play(request):
+        await asyncio.sleep(3)  # longer than the first one's interval still has
+
+    langfuse.play = play
+    first, second = (0, several(1, 2, 3)), (0.5, several(4))
+    assert deliver_together(langfuse, first, second, settings=batched(4)) < 5.5
+    assert sent(langfuse) == [ids(1, 2, 3, 4)]
+
+
+def test_what_is_lost_of_a_request_is_one_line_with_its_trace_once(capsys):
+    deliver_together(failing(), (0, several(1, 2, 3)))
+    (line,) = logs(capsys)
+    assert (line["observations"], line["trace_ids"]) == (3, f"{1:032x}")
+    assert delivery.outbox(DESTINATION, SETTINGS).counts["dropped"] == 3
+
+
+def test_of_several_those_that_fit_into_memory_are_delivered(capsys):
+    text = json.dumps("x" * (memory.waiting.limit // 3))
+    langfuse = Langfuse()
+    deliver_together(langfuse, (0, several(1, 2, 3, input=text)))
+    assert langfuse.stored == once(1, 2)
+    (line,) = logs(capsys)
+    assert line["event"] == "trace_not_delivered"
+    assert line["reason"] == "too much is waiting for Langfuse already"
+    assert line["observations"] == 1
+    assert memory.waiting.used == 0
+
+
+def test_every_one_of_several_counts_in_memory():
+    text = json.dumps("x" * (memory.waiting.limit // 4))
+    used: list[int] = []
+
+    async def play(request):
+        used.append(memory.waiting.used)
+
+    deliver_together(Langfuse(play=play), (0, several(1, 2, 3, input=text)))
+    assert used
+    assert min(used) > 3 * len(text)
+
+
+def test_what_is_given_up_is_let_go_before_the_others_are_stored():
+    text = json.dumps("x" * (memory.waiting.limit // 3))
+    langfuse = Langfuse()
+    alive: list[bool] = []
+
+    async def run() -> None:
+        observations = several(1, 2, 3, input=text)
+        dropped = weakref.ref(observations[2])
+
+        async def play(request):
+            alive.append(dropped() is not None)
+
+        langfuse.play = play
+        job = delivery.deliver([*observations], SETTINGS, langfuse)
+        del observations
+        await job
+
+    virtual_time.run(run())
+    assert set(alive) == {False}
+
+
+def of(destination: Destination, *numbers: int) -> list[Observation]:
+    return several(*numbers, destination=destination)
+
+
+def test_destinations_never_mix_whatever_becomes_of_a_request(capsys):
+    """Two projects, each with requests of three observations, in turn: the one that delivers the
+    second project's first ends early, there is an outage, and one observation is malformed."""
+    langfuse = Langfuse()
+
+    async def play(request):
+        if ids(11)[0] in request.ids:
+            raise asyncio.CancelledError
+        if langfuse.times[-1] < 4:
+            return Received(503, {}, "")
+        return Received(400, {}, "") if ids(8)[0] in request.ids else None
+
+    langfuse.play = play
+    requests = [
+        (n / 10, of(OTHER if n % 2 else DESTINATION, 3 * n + 1, 3 * n + 2, 3 * n + 3))
+        for n in range(6)
+    ]
+    deliver_together(langfuse, *requests, settings=batched(6))
+    whose = {o.id: o.destination.credential for _, request in requests for o in request}
+    keys = {id: set[str]() for id in whose}
+    for request in langfuse.requests:
+        for id in request.ids:
+            keys[id].add(request.headers["authorization"])
+    assert keys == {id: {f"Basic {key}"} for id, key in whose.items()}
+    # What the request that ended had to deliver itself is lost, and no other's.
+    assert langfuse.stored == {id: 1 for id in whose if id not in ids(8, 10, 11, 12)}
+    (line,) = logs(capsys)
+    assert (line["event"], line["observations"]) == ("trace_not_delivered", 1)
+    assert memory.waiting.used == 0
+
+
+def test_observations_with_two_destinations_are_nobodys(capsys):
+    langfuse = Langfuse()
+    mixed = [*of(DESTINATION, 1), *of(OTHER, 2)]
+    with pytest.raises(ValueError, match="unpack"):
+        virtual_time.run(delivery.deliver(mixed, SETTINGS, langfuse))
+    assert langfuse.requests == []
 
 
 # The queue.
@@ -363,6 +595,38 @@ def test_and_is_cut_last():
     assert len(body) <= 128_000
 
 
+def test_what_the_queue_takes_of_a_request_is_not_sent_directly():
+    langfuse = Langfuse(queue=Queue())
+    first, second, third = several(1, 2, 3)
+    large = replace(second, input=json.dumps(random_text(400_000)))
+    deliver_together(langfuse, (0, [first, large, third]), settings=QUEUED)
+    assert [json.loads(body)["id"] for body in langfuse.queue.bodies] == ids(1, 3)
+    assert sent(langfuse) == [ids(2)]
+    assert langfuse.stored == once(2)
+    assert len(langfuse.queue.sends) == 1
+
+
+def test_several_that_are_late_go_to_the_queue_together(capsys):
+    langfuse = failing()
+    langfuse.queue = Queue()
+    deliver_together(langfuse, (0, several(1, 2, 3)))
+    assert [[json.loads(body)["id"] for body in bodies] for bodies in langfuse.queue.sends] == [
+        ids(1, 2, 3)
+    ]
+    (line,) = logs(capsys)
+    assert (line["event"], line["observations"]) == ("trace_queued", 3)
+
+
+def test_of_several_what_does_not_fit_into_memory_goes_to_the_queue(capsys):
+    langfuse = Langfuse(queue=Queue())
+    text = json.dumps("x" * (memory.waiting.limit // 3))
+    deliver_together(langfuse, (0, several(1, 2, 3, input=text)))
+    assert langfuse.stored == once(1, 2)
+    assert len(langfuse.queue.bodies) == 1
+    (line,) = logs(capsys)
+    assert (line["event"], line["observations"]) == ("trace_queued", 1)
+
+
 @dataclass
 class Message:
     """A message as the queue brings it, and what became of it."""
@@ -387,7 +651,7 @@ def queued(*numbers: int, **changes: Any) -> list[Message]:
 
     async def run() -> None:
         for number in numbers:
-            await delivery.deliver(observation(number, **changes), QUEUED, langfuse)
+            await delivery.deliver([observation(number, **changes)], QUEUED, langfuse)
 
     virtual_time.run(run())
     delivery._outboxes.clear()
