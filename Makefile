@@ -36,7 +36,7 @@ test: setup ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist=loadfile
 
 test-all: setup ## Run the tests, the long ones too
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m '' --timeout=1800
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 2 --dist=loadfile -m '' --timeout=1800
 
 check: setup ## Lint and check the types
 	$(BIN)/ruff check

@@ -23,6 +23,8 @@ from local.inbox_store import Observation
 from local.runtime import NotInstalled, Runtime, require_installed
 from local.server import Server
 
+from . import faults
+
 PUBLIC_KEY, SECRET_KEY = "pk-lf-worker-tests", "sk-lf-worker-tests-secret"
 PROVIDER_KEY = "sk-caller-0123456789abcdef"
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello there"}]}
@@ -257,3 +259,10 @@ def stage_with(
 @pytest.fixture
 def stage(stage_with: Callable[..., Stage]) -> Stage:
     return stage_with()
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[faults.World]:
+    """A provider, a Langfuse with faults, and gateways between them."""
+    with faults.world() as made:
+        yield made
