@@ -186,8 +186,10 @@ def outbox(destination: Destination, settings: Settings) -> Outbox:
 async def deliver(
     observations: Sequence[Observation], settings: Settings, platform: Platform
 ) -> None:
-    """Deliver all observations of one request, which have one destination; what is lost of them is
-    logged."""
+    """Deliver all observations of one request, if it has any; what is lost of them is logged. They
+    have one destination."""
+    if not observations:
+        return
     (destination,) = {observation.destination for observation in observations}
     box = outbox(destination, settings)
     with memory.Hold(memory.waiting) as hold:

@@ -27,7 +27,7 @@ def parts(observation: Observation) -> tuple[Part, ...]:
     told = observation.trace
     trace = {
         "id": told.id,
-        "timestamp": None if told.joined else iso_time(observation.started),
+        "timestamp": iso_time(told.started),
         "name": told.name,
         "userId": told.user,
         "sessionId": told.session,
@@ -38,7 +38,7 @@ def parts(observation: Observation) -> tuple[Part, ...]:
         "metadata": told.metadata,
     }
     usage = inclusive_usage(observation.usage)
-    generation = {
+    own = {
         "id": observation.id,
         "traceId": told.id,
         "parentObservationId": observation.parent_id,
@@ -60,12 +60,15 @@ def parts(observation: Observation) -> tuple[Part, ...]:
         "metadata": observation.metadata,
     }
     content = _content(observation)
-    own = _event("generation-create", generation, content, observation)
+    alternative = None
     if observation.type == "embedding":
         # Langfuse v2 refuses this type, but takes any observation as a generation.
-        own = _event("embedding-create", generation, content, observation, alternative=own)
-    # The content of a trace that the caller made is the caller's to say.
-    return _event("trace-create", trace, () if told.joined else content, observation), own
+        alternative = _event("generation-create", own, content, observation)
+    return (
+        # The content of a trace that another observation makes is that one's to say.
+        _event("trace-create", trace, () if told.joined else content, observation),
+        _event(f"{observation.type}-create", own, content, observation, alternative),
+    )
 
 
 def body(parts: Sequence[Part]) -> bytes:

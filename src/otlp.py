@@ -24,7 +24,8 @@ HEADERS: Mapping[str, str] = {
 # "5MB per request": https://langfuse.com/faq/all/api-limits
 MAX_BYTES = 4_500_000
 
-_CLIENT, _FAILED = 3, 2  # https://opentelemetry.io/docs/specs/otel/trace/api/ kinds and statuses
+# https://opentelemetry.io/docs/specs/otel/trace/api/ kinds and statuses
+_SERVER, _CLIENT, _FAILED = 2, 3, 2
 
 # The OpenTelemetry conventions' words for what the metadata says:
 # https://github.com/open-telemetry/semantic-conventions-genai
@@ -50,7 +51,7 @@ def parts(observation: Observation) -> tuple[Part, ...]:
         "traceId": observation.trace.id,
         "spanId": observation.id,
         "name": observation.name,
-        "kind": _CLIENT,
+        "kind": _SERVER if observation.type == "span" else _CLIENT,
         "startTimeUnixNano": f"{milliseconds(observation.started)}000000",
         "endTimeUnixNano": f"{milliseconds(observation.ended)}000000",
         "attributes": [{"key": name, "value": _any_value(present[name])} for name in present],
@@ -102,8 +103,6 @@ def read_answer(answer: Received, parts: Sequence[Part], now: float) -> Verdict:
 def _attributes(observation: Observation) -> dict[str, Any]:
     """Every attribute, also the absent ones. Nothing is inherited from another span."""
     told, metadata = observation.trace, observation.metadata
-    usage = inclusive_usage(observation.usage)
-    answered = observation.level != ERROR
     return {
         "langfuse.trace.name": told.name,
         "user.id": told.user,
@@ -133,6 +132,17 @@ def _attributes(observation: Observation) -> dict[str, Any]:
         "langfuse.observation.metadata": _json(metadata),
         "langfuse.observation.input": _content(observation.input),
         "langfuse.observation.output": _content(observation.output),
+        # By these a span would be taken for a call of a model.
+        **({} if observation.type == "span" else _of_a_model(observation)),
+    }
+
+
+def _of_a_model(observation: Observation) -> dict[str, Any]:
+    """A call of a model in the words of the OpenTelemetry conventions."""
+    metadata = observation.metadata
+    usage = inclusive_usage(observation.usage)
+    answered = observation.level != ERROR
+    return {
         "gen_ai.operation.name": _OPERATIONS.get(str(metadata.get("request_type"))),
         "gen_ai.provider.name": _provider(metadata),
         "gen_ai.request.model": _text(metadata.get("requested_model")) or observation.model,

@@ -1,11 +1,11 @@
-"""An exchange with a provider, turned into one observation.
+"""An exchange with a provider, turned into one observation; several of one request, into a tree.
 
 Each field is read on its own: what cannot be read is left out and noted in the metadata. Every
 credential of the request and of the deployment is taken out of everything that is kept.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dialects
@@ -43,7 +43,8 @@ class Exchange:
     `request` is the beginning of the request's body and `request_size` the size of all of it, in
     bytes. `started` is when the gateway began to call the provider, in seconds since the epoch.
     `routed_model` is the model as the client named it, where the gateway took the provider out of
-    it.
+    it. `about` is what the gateway knows beside call and reply, as JSON for the metadata. `secrets`
+    are credentials that stand neither in the call nor in the settings.
     """
 
     call: Call
@@ -55,14 +56,17 @@ class Exchange:
     started: float
     capture: Capture
     routed_model: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
 class Trace:
     """What is told of the trace that an observation belongs to.
 
-    `joined` is set where the trace is the caller's own, of which only what the caller says is told:
-    it may have a name, an input and an output already.
+    `joined` is set where another observation makes the trace. That is the caller's own, of which
+    only what the caller says is told, since the trace may have a name, an input and an output
+    already; or the span above this one. `started` is None where it is the caller's to say.
     """
 
     id: str
@@ -75,14 +79,17 @@ class Trace:
     release: str | None
     version: str | None
     metadata: Mapping[str, Any]
+    started: float | None = None
 
 
 @dataclass(frozen=True)
 class Observation:
     """One exchange as a tracing backend stores it, whichever protocol carries it there.
 
-    Times are seconds since the epoch. `input` and `output` are JSON texts, or None where there is
-    none. `usage` and `cost` have Langfuse's keys.
+    `type` is "generation", "embedding" or "span", which stands above several of the others and has
+    no model of its own, nor what comes with one. Times are seconds since the epoch. `input` and
+    `output` are JSON texts, or None where there is none. `usage` and `cost` have Langfuse's keys.
+    https://langfuse.com/docs/observability/features/observation-types
     """
 
     id: str
@@ -135,7 +142,8 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     output = completion.output
     if output is None and (capture.status or 0) >= 400:
         output = dialects.read_reply("", capture.body, "", complete=True).output
-    secrets = (*credentials(call.headers, call.query), *settings.secrets)
+    # Each once: there is a limit to how many are searched for.
+    secrets = {*credentials(call.headers, call.query), *exchange.secrets, *settings.secrets}
     redactor = Redactor(secrets, settings.redact)
     # The events of a stream that no dialect could put together, of which a secret may be parts.
     if isinstance(output, list) and redactor.finds_in_pieces(output):
@@ -165,7 +173,8 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         environment=said.environment or (None if said.joined else settings.environment),
         release=clean(said.release) or (None if said.joined else settings.release),
         version=clean(said.version),
-        metadata=_fitted(said.metadata, clean) if said.joined else metadata,
+        metadata=_said_of_trace(exchange, clean) if said.joined else metadata,
+        started=None if said.joined else exchange.started,
     )
     return Observation(
         id=said.observation_id,
@@ -192,6 +201,30 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         prompt_name=clean(said.prompt_name),
         prompt_version=said.prompt_version,
     )
+
+
+def with_attempts(whole: Observation, attempts: Sequence[Observation]) -> list[Observation]:
+    """The observations of a request for which several providers were asked one after another.
+
+    In: the request as the client saw it, and each call to a provider. Out: the first of them as a
+    span, and below it the others. Model, tokens and cost are theirs alone, or they would count
+    twice.
+    """
+    span = replace(
+        whole,
+        type="span",
+        completion_started=None,
+        model=None,
+        parameters={},
+        usage={},
+        cost={},
+        prompt_name=None,
+        prompt_version=None,
+    )
+    # Every observation tells of its trace, and which one Langfuse believes depends on the field and
+    # on what came when. So all of them tell the same, and of its content only the span does.
+    trace = replace(span.trace, joined=True, metadata={})
+    return [span, *(replace(a, parent_id=span.id, trace=trace) for a in attempts)]
 
 
 def shortened(observation: Observation, limit: int) -> Observation:
@@ -261,7 +294,15 @@ def _metadata(
     }
     # What the gateway knows itself is not for others to overwrite.
     known = {name: value for name, value in known.items() if value is not None}
-    return _fitted({**(prompt.metadata if full else {}), **reply, **said.metadata, **known}, clean)
+    read = {**(prompt.metadata if full else {}), **reply, **said.metadata, **known}
+    # Nor, where this decides who pays, to crowd out.
+    return {**_fitted(read, clean), **clean(dict(exchange.about))}
+
+
+def _said_of_trace(exchange: Exchange, clean: Callable[[Any], Any]) -> dict[str, Any]:
+    """What the caller says of a trace that is its own, but for what only the gateway may say."""
+    said = exchange.context.metadata
+    return _fitted({name: said[name] for name in said if name not in exchange.about}, clean)
 
 
 def _fitted(metadata: Mapping[str, Any], clean: Callable[[Any], Any]) -> dict[str, Any]:

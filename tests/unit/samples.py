@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from config import Destination
 from redaction import to_json
-from tracing import Observation, Trace
+from tracing import Observation, Trace, with_attempts
 
 TRACE = Trace(
     id="0af7651916cd43dd8448eb211c80319c",
@@ -19,6 +19,7 @@ TRACE = Trace(
     release="r1",
     version="v1",
     metadata={"provider": "openai", "streamed": True, "latency_ms": 1512, "deep": {"a": [1, None]}},
+    started=1795436099.196,
 )
 FULL = Observation(
     id="b7ad6b7169203331",
@@ -56,7 +57,7 @@ EMPTY = replace(
     level="DEFAULT",
     status_message=None,
     metadata={},
-    trace=Trace("0" * 31 + "1", False, None, None, None, (), None, None, None, {}),
+    trace=Trace("0" * 31 + "1", False, None, None, None, (), None, None, None, {}, FULL.started),
     parent_id=None,
     environment=None,
     version=None,
@@ -72,7 +73,22 @@ JOINED = replace(
     status_message=None,
     metadata={**FULL.metadata, "team": "search"},
     version=None,
-    trace=replace(EMPTY.trace, id=TRACE.id, joined=True, session="s2", metadata={"team": "search"}),
+    trace=replace(
+        EMPTY.trace,
+        id=TRACE.id,
+        joined=True,
+        session="s2",
+        metadata={"team": "search"},
+        started=None,
+    ),
+)
+# A request as its client saw it, and below it what two providers were asked for it.
+SPAN, *ATTEMPTS = with_attempts(
+    replace(FULL, level="DEFAULT", status_message=None),
+    [
+        replace(FULL, id="00f067aa0ba90001", ended=1795436099.5, output=None, usage={}, cost={}),
+        replace(FULL, id="00f067aa0ba90002", started=1795436099.6, level="DEFAULT"),
+    ],
 )
 
 # Half a character among them.
@@ -106,6 +122,7 @@ _TRACES = st.builds(
     release=_MAYBE,
     version=_MAYBE,
     metadata=_OBJECTS,
+    started=st.none() | _TIMES,
 )
 OBSERVATIONS = st.builds(
     Observation,
@@ -113,7 +130,7 @@ OBSERVATIONS = st.builds(
     destination=st.just(FULL.destination),
     trace=_TRACES,
     parent_id=st.sampled_from([None, "00f067aa0ba902b7"]),
-    type=st.sampled_from(["generation", "embedding"]),
+    type=st.sampled_from(["generation", "embedding", "span"]),
     name=TEXTS,
     started=_TIMES,
     ended=_TIMES,

@@ -14,6 +14,7 @@ import memory
 from config import Destination, Settings
 from tests.unit import virtual_time
 from tests.unit.langfuse import DESTINATION, SETTINGS, Langfuse, observation
+from tests.unit.samples import ATTEMPTS, SPAN
 from tracing import Observation
 from vocabulary import NetworkError, Received
 
@@ -327,6 +328,14 @@ def test_a_requests_observations_go_out_in_one_upload(version, capsys):
     assert langfuse.stored == once(1, 2, 3)
     assert delivery.outbox(DESTINATION, SETTINGS).counts["stored"] == 3
     assert logs(capsys) == []
+
+
+def test_a_request_may_have_nothing_to_tell():
+    langfuse = Langfuse(queue=Queue())
+    for settings in (SETTINGS, QUEUED, batched(2)):
+        assert deliver_together(langfuse, (0, []), settings=settings) == 0
+        virtual_time.run(delivery.deliver([], settings, langfuse))
+    assert (langfuse.requests, langfuse.queue.sends, langfuse.asked) == ([], [], 0)
 
 
 def test_observations_are_what_fills_a_batch():
@@ -678,6 +687,28 @@ def test_a_message_gives_the_same_observation():
     deliver(direct, 0, **odd)
     consume(queued_, queued(1, **odd))
     assert direct.requests[0].body == queued_.requests[0].body
+
+
+@pytest.mark.parametrize("version", ["3.120.0", "4.16.0"])
+def test_messages_give_the_same_span_and_attempts(version):
+    tree = [replace(found, destination=DESTINATION) for found in (SPAN, *ATTEMPTS)]
+    direct, sender, consumer = Langfuse(version), Langfuse(queue=Queue()), Langfuse(version)
+    deliver_together(direct, (0, tree))
+    delivery._outboxes.clear()
+    deliver_together(sender, (0, tree), settings=QUEUED)
+    delivery._outboxes.clear()
+    consume(consumer, [Message(body) for body in sender.queue.bodies])
+    assert [request.body for request in consumer.requests] == [direct.requests[0].body]
+
+
+def test_a_message_may_lack_when_its_trace_began():
+    (message,) = queued(1)
+    said = json.loads(message.body)
+    del said["trace"]["started"]
+    message.body = json.dumps(said)
+    langfuse = Langfuse()
+    consume(langfuse, [message])
+    assert (message.outcome, langfuse.stored) == ("ack", once(1))
 
 
 def test_a_message_comes_again_later(capsys):

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from langfuse.api.ingestion.types import IngestionEvent
+from langfuse.api.ingestion.types import CreateGenerationBody, CreateSpanBody, IngestionEvent
 from pydantic import TypeAdapter
 
 import ingestion
 from local import inbox_ingestion
-from tests.unit.samples import EMPTY, FULL, JOINED, TRACE
+from tests.unit.samples import ATTEMPTS, EMPTY, FULL, JOINED, SPAN, TRACE
 from tracing import Observation
 from vocabulary import Fate, Received, Verdict
 from wire import REASON_LENGTH
@@ -48,6 +48,48 @@ def test_an_embedding_is_one_where_the_server_knows_them():
     assert inbox_ingestion.problem(embedding, 3) is None
     assert inbox_ingestion.problem(embedding, 2) is not None
     assert inbox_ingestion.problem(generation, 2) is None
+
+
+@pytest.mark.parametrize("major", [2, 3])
+def test_a_span_has_no_field_of_a_generations(major):
+    batch = events(SPAN)
+    assert [event["type"] for event in batch] == ["trace-create", "span-create"]
+    assert [part.alternative for part in ingestion.parts(SPAN)] == [None, None]
+    for event in batch:
+        ADAPTER.validate_python(event)
+        assert inbox_ingestion.problem(event, major) is None
+    body = batch[1]["body"]
+    assert set(body) <= names(CreateSpanBody) < names(CreateGenerationBody)
+    assert body == {
+        "id": FULL.id,
+        "traceId": TRACE.id,
+        "name": "chat/completions",
+        "startTime": "2026-11-23T12:14:59.196+00:00",
+        "endTime": "2026-11-23T12:15:00.708+00:00",
+        "level": "DEFAULT",
+        "version": "v1",
+        "environment": "staging",
+        "metadata": FULL.metadata,
+        "input": [{"role": "user", "content": "Grüße ✓"}],
+        "output": {"role": "assistant", "content": "Hallo"},
+    }
+
+
+def names(model: type[CreateSpanBody]) -> set[str]:
+    """The names of a model's fields in JSON."""
+    fields = model.model_fields.items()
+    return {getattr(next(iter(f.metadata), None), "alias", name) for name, f in fields}
+
+
+def test_attempts_tell_nothing_of_the_trace_that_their_span_does_not():
+    told, *others = (events(observation)[0]["body"] for observation in (SPAN, *ATTEMPTS))
+    assert {"input", "output", "metadata", "timestamp", "environment"} <= set(told)
+    for other in others:
+        assert other == {
+            name: value
+            for name, value in told.items()
+            if name not in ("input", "output", "metadata")
+        }
 
 
 def test_every_field_arrives_where_langfuse_looks_for_it():
@@ -93,7 +135,7 @@ def test_every_field_arrives_where_langfuse_looks_for_it():
 
 
 def test_of_a_joined_trace_only_what_the_caller_said_is_told():
-    joined = replace(FULL, trace=replace(TRACE, joined=True, name=None))
+    joined = replace(FULL, trace=replace(TRACE, joined=True, name=None, started=None))
     trace, generation = (e["body"] for e in events(joined))
     assert set(trace) == {
         *("id", "userId", "sessionId", "tags", "release", "version", "environment", "metadata")

@@ -17,7 +17,7 @@ import otlp
 from config import VERSION
 from local import inbox_ingestion, inbox_otlp
 from local.inbox_store import Store
-from tests.unit.samples import EMPTY, FULL, JOINED, OBSERVATIONS, TRACE
+from tests.unit.samples import ATTEMPTS, EMPTY, FULL, JOINED, OBSERVATIONS, SPAN, TRACE
 from tracing import Observation
 from vocabulary import Fate, Received, Verdict
 from wire import REASON_LENGTH
@@ -118,6 +118,36 @@ def test_every_attribute_is_what_langfuse_and_opentelemetry_look_for():
     }
 
 
+def test_a_span_has_nothing_of_a_call_of_a_model():
+    [span] = parsed(export(SPAN)).resource_spans[0].scope_spans[0].spans
+    assert span.kind == Span.SPAN_KIND_SERVER
+    metadata = {"request_type": "chat", "provider": "openai", "requested_model": "gpt-4o"}
+    assert attributes(replace(SPAN, metadata=metadata)) == {
+        "langfuse.trace.name": "my trace",
+        "user.id": "ada",
+        "session.id": "s1",
+        "langfuse.trace.tags": {"values": [{"stringValue": "a"}, {"stringValue": "b,c"}]},
+        "langfuse.release": "r1",
+        "langfuse.version": "v1",
+        "langfuse.environment": "staging",
+        "langfuse.observation.type": "span",
+        "langfuse.observation.level": "DEFAULT",
+        "langfuse.observation.metadata": json.dumps(metadata, separators=(",", ":")),
+        "langfuse.observation.input": '[{"role":"user","content":"Grüße ✓"}]',
+        "langfuse.observation.output": '{"role":"assistant","content":"Hallo"}',
+    }
+
+
+def test_attempts_tell_of_the_trace_what_their_span_tells():
+    trace = ("langfuse.trace", "user.", "session.", "langfuse.release", "langfuse.environment")
+    told, *others = (
+        {name: value for name, value in attributes(found).items() if name.startswith(trace)}
+        for found in (SPAN, *ATTEMPTS)
+    )
+    assert len(told) == 6
+    assert others == [told, told]
+
+
 def test_what_is_not_there_is_left_out():
     assert attributes(EMPTY) == {
         "langfuse.observation.type": "generation",
@@ -207,6 +237,8 @@ def kept(observation: Observation, protocol: str) -> tuple[dict[str, Any], dict[
         replace(FULL, type="embedding", level="WARNING", input='"a text"', output=None),
         JOINED,
         replace(JOINED, environment=None),
+        SPAN,
+        ATTEMPTS[0],
     ],
 )
 def test_langfuse_has_the_same_from_either_protocol(observation):

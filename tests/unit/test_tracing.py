@@ -12,7 +12,16 @@ import ingestion
 from config import Destination, Settings
 from patterns import check
 from tests.unit.samples import FULL, JOINED
-from tracing import DEFAULT, ERROR, WARNING, Exchange, content_mode, observe, shortened
+from tracing import (
+    DEFAULT,
+    ERROR,
+    WARNING,
+    Exchange,
+    content_mode,
+    observe,
+    shortened,
+    with_attempts,
+)
 from vocabulary import Call, Capture, Ending
 
 REQUEST = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "temperature": 1}'
@@ -40,12 +49,18 @@ DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-
 CALL = Call("POST", "/v1/chat/completions", "", {"x-portkey-user-id": "ada"})
 
 
+def exchanged(
+    capture: Capture = WHOLE, call: Call = CALL, request: bytes = REQUEST, size: int = 0
+) -> Exchange:
+    said = context.read(call.headers)
+    size = size or len(request)
+    return Exchange(call, said, DESTINATION, "openai", request, size, 1000.0, capture)
+
+
 def observed(
     capture: Capture = WHOLE, call: Call = CALL, request: bytes = REQUEST, size: int = 0, **settings
 ):
-    said = context.read(call.headers)
-    size = size or len(request)
-    exchange = Exchange(call, said, DESTINATION, "openai", request, size, 1000.0, capture)
+    exchange = exchanged(capture, call, request, size)
     return observe(exchange, Settings(secrets=("sk-lf-the-deployments",), **settings))
 
 
@@ -157,6 +172,36 @@ def test_of_a_joined_trace_only_what_the_caller_said_is_told():
     assert own.metadata["provider"] == "openai"
 
 
+def test_a_request_of_several_attempts_is_a_span_above_them():
+    whole = replace(FULL, parent_id="00f067aa0ba902b7", level="DEFAULT", status_message="note")
+    tries = [replace(FULL, id=f"{n:016x}", parent_id=None) for n in (1, 2)]
+    span, *attempts = with_attempts(whole, tries)
+    assert span == replace(
+        whole,
+        type="span",
+        completion_started=None,
+        model=None,
+        parameters={},
+        usage={},
+        cost={},
+        prompt_name=None,
+        prompt_version=None,
+    )
+    assert [replace(a, parent_id=None, trace=FULL.trace) for a in attempts] == tries
+    assert {a.parent_id for a in attempts} == {FULL.id}
+    # So each can be filtered by user, session and tags, and none has another's content.
+    assert {id(a.trace) for a in attempts} == {id(attempts[0].trace)}
+    assert attempts[0].trace == replace(FULL.trace, joined=True, metadata={})
+
+
+def test_a_trace_of_the_callers_stays_the_callers_above_attempts():
+    span, attempt = with_attempts(JOINED, [FULL])
+    assert span.trace == JOINED.trace
+    assert attempt.trace == replace(JOINED.trace, metadata={})
+    assert observed(call=replace(CALL, headers={"x-portkey-trace-id": "t"})).trace.started is None
+    assert observed().trace.started == 1000.0
+
+
 @pytest.mark.parametrize("header", ["x-portkey-metadata", "langfuse-metadata"])
 def test_numbers_that_are_none_in_json_become_text(header):
     call = replace(CALL, headers={header: '{"a": 1e999, "b": NaN, "c": ' + "9" * 400 + "}"})
@@ -214,6 +259,82 @@ def test_the_gateways_own_words_are_not_overwritten():
     call = replace(CALL, headers={"x-portkey-metadata": '{"request_id": "mine", "provider": "x"}'})
     metadata = observed(call=call).metadata
     assert (metadata["request_id"], metadata["provider"]) == ("mine", "openai")
+
+
+ABOUT = {"gateway_key": "alice", "target": "config.targets[1]", "try": 2, "provider": "mine"}
+
+
+@pytest.mark.parametrize("trace", [{}, {"x-portkey-trace-id": "t"}])
+def test_what_the_gateway_knows_beside_the_call_is_the_gateways_to_say(trace):
+    said = {**dict.fromkeys(ABOUT, "eve"), "team": "search"}
+    headers = {"x-portkey-metadata": json.dumps(said), **trace}
+    request = REQUEST.replace(b"{", b'{"metadata": {"gateway_key": "mallory"}, ', 1)
+    exchange = exchanged(call=replace(CALL, headers=headers), request=request)
+    observation = observe(replace(exchange, about=ABOUT), Settings())
+    for metadata in (observation.metadata, observation.trace.metadata):
+        assert metadata["team"] == "search"
+        assert "eve" not in metadata.values()
+    assert ABOUT.items() <= observation.metadata.items()
+    assert observation.metadata["endpoint"] == CALL.path
+    # An own trace has its root's metadata, a joined one what the caller said of it.
+    found = observation.trace.metadata
+    assert {n: found[n] for n in ABOUT if n in found} == ({} if trace else ABOUT)
+
+
+def test_what_the_gateway_knows_is_not_crowded_out():
+    many = {f"name {n}": "v" * 90 for n in range(3000)}
+    request = json.dumps({"model": "m", "metadata": many}).encode()
+    metadata = observe(replace(exchanged(request=request), about=ABOUT), Settings()).metadata
+    assert ABOUT.items() <= metadata.items()
+    assert len(json.dumps(metadata)) < 110_000
+
+
+def test_what_the_gateway_knows_is_recorded_without_secrets():
+    about = {"target": "sk-a-targets-key", "tried": ["of query-secret", {"n": "sk-live-secret"}]}
+    call = replace(CALL, query="key=query-secret")
+    exchange = replace(exchanged(call=call), about=about, secrets=("sk-a-targets-key",))
+    metadata = observe(exchange, Settings(secrets=("sk-live-secret",))).metadata
+    assert metadata["target"] == "[redacted]"
+    assert metadata["tried"] == ["of [redacted]", {"n": "[redacted]"}]
+
+
+def test_further_secrets_are_taken_out_of_everything():
+    secret = "the-key-of-another-target"
+    headers = {
+        "x-portkey-metadata": json.dumps({"team": secret, "_user": secret, "_tags": [secret]}),
+        "x-portkey-span-name": secret,
+        "langfuse-trace-name": secret,
+        "langfuse-version": secret,
+        "langfuse-release": secret,
+        "langfuse-prompt-name": secret,
+        "langfuse-prompt-version": "1",
+        "x-request-id": secret,
+    }
+    said = {"model": secret, "messages": [secret], "stop": secret, "metadata": {"a": secret}}
+    request, call = json.dumps(said).encode(), replace(CALL, headers=headers)
+    reply = {"model": secret, "choices": [{"message": {"content": f"it is {secret}"}}]}
+    error = {"error": {"message": f"wrong key {secret}"}}
+    pieces = b"".join(b'data: "%s"\n\n' % part.encode() for part in (secret[:9], secret[9:]))
+    for capture in (
+        replace(WHOLE, body=json.dumps(reply).encode()),
+        replace(WHOLE, body=json.dumps(reply).encode()[:-8], cut=True),
+        replace(WHOLE, status=401, body=json.dumps(error).encode()),
+        replace(WHOLE, status=401, body=secret.encode()),
+        replace(STREAMED, body=pieces),
+        Capture(Ending.UNREACHABLE, 1001, reason=f"no route with {secret}"),
+    ):
+        exchange = exchanged(capture, call, request)
+        assert secret in repr(observe(exchange, Settings()))
+        observation = observe(replace(exchange, secrets=(secret,)), Settings())
+        assert secret not in repr(observation)
+        assert secret[:9] not in repr(observation.output)
+    assert secret not in repr(replace(exchanged(), secrets=(secret,)))
+
+
+def test_a_secret_that_is_named_twice_counts_once():
+    keys = tuple(f"the-key-number-{n}" for n in range(60))
+    exchange = replace(exchanged(), secrets=keys)
+    assert observe(exchange, Settings(secrets=keys)).input is not None
 
 
 def test_a_sample_of_ids_that_begin_with_a_time():
