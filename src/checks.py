@@ -14,6 +14,7 @@ import strict_json
 from context import is_environment
 
 LARGEST_BATCH = 100
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?")
 # An input and an output of this size stand twice in a batch, of which Langfuse takes 4.4 MB.
 MAX_FIELD_BYTES = 800_000
 
@@ -23,6 +24,27 @@ def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a text")
     return value.strip()
+
+
+def credential(value: Any) -> str:
+    """A provider's key, as it stands in a header."""
+    key = text(value)
+    if not key.isascii() or not key.isprintable():
+        raise ValueError("must be a key in plain letters")
+    return key
+
+
+def origins(value: Any) -> frozenset[str]:
+    """A comma-separated list of web origins, or "*" for all of them.
+
+    https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin
+    """
+    listed = frozenset(words(value))
+    if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in listed):
+        raise ValueError(
+            "must be a comma-separated list of origins such as https://app.example.com"
+        )
+    return listed
 
 
 def flag(value: Any) -> bool:

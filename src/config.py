@@ -8,13 +8,17 @@ import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import addresses
 import checks
+import configs
+import keys
 import routing
 from checks import MAX_FIELD_BYTES
+from configs import Target
 from context import CONTENT_MODES
+from keys import GatewayKey
 from provider_table import PARAMETERS
 from routing import Routing
 
@@ -31,7 +35,7 @@ TRACED_ENDPOINTS = (
 MEGABYTE = 1024 * 1024
 
 BINDINGS = ("CF_VERSION_METADATA",)
-SECRETS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "GATEWAY_API_KEYS")
+SECRETS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "LANGFUSE_PROJECTS", "GATEWAY_API_KEYS")
 VARIABLES = (
     "LANGFUSE_BASE_URL",
     "LANGFUSE_HOST",
@@ -56,12 +60,18 @@ VARIABLES = (
     "TRACE_STREAM_USAGE",
     "DEFAULT_PROVIDER",
     "PROVIDERS",
+    "CONFIGS",
     "ALLOWED_CUSTOM_HOSTS",
+    "ALLOWED_ORIGINS",
+    "ALLOW_ANONYMOUS",
     *(variable for _, variable in PARAMETERS.values()),
 )
 # Cloudflare lets a variable hold 5 KB; the text of these goes on in NAME_2, NAME_3 and so on.
 # https://developers.cloudflare.com/workers/platform/limits/#environment-variables
-JSON_VARIABLES = ("GATEWAY_API_KEYS", "LANGFUSE_REDACT", "PROVIDERS")
+JSON_VARIABLES = (
+    *("GATEWAY_API_KEYS", "LANGFUSE_PROJECTS", "LANGFUSE_REDACT"),
+    *("PROVIDERS", "CONFIGS"),
+)
 CONTINUATIONS = tuple(f"{name}_{part}" for name in JSON_VARIABLES for part in range(2, 10))
 
 
@@ -87,12 +97,14 @@ class Destination:
 class Settings:
     """The Worker's configuration, checked.
 
-    `destination` is None where tracing is off. `gateway_keys` maps a caller's name to the SHA-256
-    of its key in hex, and is None where no gateway key is asked for. `problem` is set where the
-    Worker must refuse to serve, and says why.
+    `destinations` are those of traces by their names: "default" for all gateway keys that name no
+    other one. There is none where tracing is off. `gateway_keys` is None where the deployment has
+    none. `provider_keys` are the deployment's own keys by their provider's slug, and `config_keys`
+    those that `configs` name, by their secret's name. `problem` is set where the Worker must refuse
+    to serve, and says why.
     """
 
-    destination: Destination | None = None
+    destinations: Mapping[str, Destination] = field(default_factory=dict)
     protocol: str = "auto"
     delivery: str = "direct"
     flush_at: int = 1
@@ -111,34 +123,48 @@ class Settings:
     max_capture_bytes: int = 4 * MEGABYTE
     stream_usage: bool = False
     routing: Routing = field(default_factory=Routing)
-    gateway_keys: Mapping[str, str] | None = None
+    configs: Mapping[str, Target] = field(default_factory=dict)
+    gateway_keys: tuple[GatewayKey, ...] | None = None
+    allow_anonymous: bool = False
+    provider_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    config_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    allowed_origins: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     problem: str | None = None
     warnings: tuple[str, ...] = ()
 
-    @property
-    def destinations(self) -> dict[str, Destination]:
-        """Every destination by its name."""
-        return {self.destination.name: self.destination} if self.destination else {}
+    def destination(self, caller: GatewayKey | None) -> Destination | None:
+        """Where a caller's traces go; None for nowhere."""
+        return self.destinations.get(caller.langfuse if caller else GatewayKey.langfuse)
 
 
-def load(env: Mapping[str, Any], *, has_queue: bool = False) -> Settings:
-    """Check the Worker's environment, in which a queue may be bound.
+class Environment(Protocol):
+    """The Worker's variables, secrets and bindings by name: text as Cloudflare gives it, or a value
+    that wrangler's JSON bindings already parsed."""
 
-    `env` holds the values that are set of `SECRETS`, `VARIABLES`, `BINDINGS` and `CONTINUATIONS`;
-    text as Cloudflare gives it, or a value that wrangler's JSON bindings already parsed. Never
-    raises.
-    """
+    def get(self, name: str, /) -> Any:
+        """The value, None where it is not set."""
+        ...
+
+
+def load(env: Environment, *, has_queue: bool = False) -> Settings:
+    """Check the Worker's environment, in which a queue may be bound. Never raises."""
     reader = _Reader(env)
     redact = reader.get("LANGFUSE_REDACT", checks.expressions, ())
     content = reader.get("LANGFUSE_CONTENT", checks.one_of(*CONTENT_MODES), "full")
     if reader.failed & {"LANGFUSE_CONTENT", "LANGFUSE_REDACT"}:
         # Somebody wanted something left out, and what it was cannot be told.
         content = min(content, "usage", key=CONTENT_MODES.index)
-    destination = _destination(reader)
-    secrets = [str(env[name]) for name in (*SECRETS, *CONTINUATIONS) if env.get(name)]
-    if destination:
-        secrets.append(destination.credential)
+    routing = _routing(reader)
+    gateway_keys = reader.get("GATEWAY_API_KEYS", _gateway_keys, None, guards=True)
+    named_configs = reader.get("CONFIGS", _configs, {}, guards=True)
+    provider_keys = _provider_keys(reader, routing, gateway_keys is not None)
+    config_keys = _config_keys(reader, named_configs, routing)
+    destinations = _destinations(reader, gateway_keys or ())
+    secrets = [str(env.get(name)) for name in (*SECRETS, *CONTINUATIONS) if env.get(name)]
+    secrets += [*provider_keys.values(), *config_keys.values()]
+    for destination in destinations.values():
+        secrets += [destination.public_key, destination.secret_key, destination.credential]
     delivery = reader.get("LANGFUSE_DELIVERY", checks.one_of("direct", "queue"), Settings.delivery)
     if delivery == "queue" and not has_queue:
         reader.warnings.append("LANGFUSE_DELIVERY is queue, but no queue is bound as TRACE_QUEUE")
@@ -167,10 +193,15 @@ def load(env: Mapping[str, Any], *, has_queue: bool = False) -> Settings:
         max_request_bytes=reader.get("MAX_REQUEST_BYTES", checks.size, Settings.max_request_bytes),
         max_capture_bytes=reader.get("MAX_CAPTURE_BYTES", checks.size, Settings.max_capture_bytes),
         stream_usage=reader.get("TRACE_STREAM_USAGE", checks.flag, Settings.stream_usage),
-        routing=_routing(reader),
-        gateway_keys=reader.get("GATEWAY_API_KEYS", _gateway_keys, None, guards=True),
-        destination=destination,
-        secrets=tuple(secrets),
+        routing=routing,
+        configs=named_configs,
+        gateway_keys=gateway_keys,
+        allow_anonymous=reader.get("ALLOW_ANONYMOUS", checks.flag, False),
+        provider_keys=provider_keys,
+        config_keys=config_keys,
+        allowed_origins=reader.get("ALLOWED_ORIGINS", checks.origins, frozenset()),
+        destinations=destinations,
+        secrets=tuple(dict.fromkeys(secrets)),
         problem="; ".join(reader.problems) or None,
         warnings=tuple(reader.warnings),
     )
@@ -179,7 +210,7 @@ def load(env: Mapping[str, Any], *, has_queue: bool = False) -> Settings:
 class _Reader:
     """Reads values by name and collects what is wrong with them."""
 
-    def __init__(self, env: Mapping[str, Any]) -> None:
+    def __init__(self, env: Environment) -> None:
         self.env = env
         self.problems: list[str] = []
         self.warnings: list[str] = []
@@ -207,17 +238,8 @@ class _Reader:
         return value
 
 
-def _destination(reader: _Reader) -> Destination | None:
-    public_key = reader.get("LANGFUSE_PUBLIC_KEY", checks.text, None)
-    secret_key = reader.get("LANGFUSE_SECRET_KEY", checks.text, None)
-    # Whoever set the switch to something else meant to switch it off.
+def _destinations(reader: _Reader, gateway_keys: tuple[GatewayKey, ...]) -> dict[str, Destination]:
     enabled = reader.get("LANGFUSE_TRACING_ENABLED", checks.flag, True)
-    if not enabled or "LANGFUSE_TRACING_ENABLED" in reader.failed:
-        return None
-    if not public_key or not secret_key:
-        if public_key or secret_key:
-            reader.warnings.append("LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY go together")
-        return None
     allow_http = reader.get("LANGFUSE_ALLOW_HTTP", checks.flag, False)
 
     def langfuse_url(value: Any) -> str:
@@ -227,7 +249,81 @@ def _destination(reader: _Reader) -> Destination | None:
     base_url = reader.get(name, langfuse_url, None) or (
         None if reader.env.get(name) else "https://cloud.langfuse.com"
     )
-    return Destination("default", base_url, public_key, secret_key) if base_url else None
+
+    def projects(value: Any) -> dict[str, Destination | None]:
+        return {
+            project: _project(project, entry, base_url, langfuse_url)
+            for project, entry in checks.json_object(value).items()
+        }
+
+    # What is to go to a project of its own must not go anywhere else.
+    named = reader.get("LANGFUSE_PROJECTS", projects, {}, guards=True)
+    for key in gateway_keys:
+        if key.langfuse not in (GatewayKey.langfuse, *named):
+            reader.problems.append("GATEWAY_API_KEYS names a project not in LANGFUSE_PROJECTS")
+            break
+    public_key = reader.get("LANGFUSE_PUBLIC_KEY", checks.text, None)
+    secret_key = reader.get("LANGFUSE_SECRET_KEY", checks.text, None)
+    # Whoever set the switch to something else meant to switch it off.
+    if not enabled or "LANGFUSE_TRACING_ENABLED" in reader.failed:
+        return {}
+    if (public_key is None) != (secret_key is None):
+        reader.warnings.append("LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY go together")
+    found = {project: destination for project, destination in named.items() if destination}
+    if base_url and public_key and secret_key:
+        own = Destination(GatewayKey.langfuse, base_url, public_key, secret_key)
+        return {own.name: own, **found}
+    return found
+
+
+def _project(
+    name: str, entry: Any, base_url: str | None, langfuse_url: Callable[[Any], str]
+) -> Destination | None:
+    members = ("public_key", "secret_key", "base_url")
+    if name == GatewayKey.langfuse:
+        raise ValueError(f"has {name}, which is LANGFUSE_PUBLIC_KEY's and LANGFUSE_SECRET_KEY's")
+    if not isinstance(entry, dict) or not entry.keys() <= set(members):
+        raise ValueError(f"must map names to objects with {', '.join(members)}")
+    try:
+        public_key, secret_key = (checks.text(entry.get(member)) for member in members[:2])
+        url = langfuse_url(entry["base_url"]) if "base_url" in entry else base_url
+    except ValueError as error:
+        raise ValueError(f"has a project whose keys or base_url are no good: it {error}") from None
+    return Destination(name, url, public_key, secret_key) if url else None
+
+
+def _provider_keys(reader: _Reader, routing: Routing, has_gateway_keys: bool) -> dict[str, str]:
+    """The deployment's own keys. Whose they are must be beyond doubt."""
+    found, owners = {}, {}
+    for slug in routing.table:
+        name = keys.secret_name(slug)
+        key = reader.get(name, checks.credential, None, guards=True)
+        if key is None:
+            continue
+        if name in owners:
+            reader.problems.append(f"{name} could be the key of {owners[name]} and of {slug}")
+        found[slug], owners[name] = key, slug
+    if found and not has_gateway_keys:
+        reader.warnings.append(
+            f"{', '.join(owners)}: used for nobody, since no GATEWAY_API_KEYS are configured"
+        )
+    return found
+
+
+def _config_keys(reader: _Reader, named: Mapping[str, Target], routing: Routing) -> dict[str, str]:
+    """The secrets that the deployer's configs name."""
+    found = {}
+    for config, leaf in ((name, leaf) for name in named for leaf in named[name].leaves):
+        if leaf.provider and leaf.provider not in routing.table:
+            reader.problems.append(f"CONFIGS: {config}: {leaf.path}.provider is not known")
+        if leaf.secret is None:
+            continue
+        key = reader.get(leaf.secret, checks.credential, None, guards=True)
+        if key is None:
+            reader.problems.append(f"CONFIGS: {config} names {leaf.secret}, which is not set")
+        else:
+            found[leaf.secret] = key
+    return found
 
 
 def _routing(reader: _Reader) -> Routing:
@@ -260,18 +356,15 @@ def _routing(reader: _Reader) -> Routing:
     )
 
 
-def _version_id(env: Mapping[str, Any]) -> str | None:
+def _version_id(env: Environment) -> str | None:
     # https://developers.cloudflare.com/workers/runtime-apis/bindings/version-metadata/
     version = env.get("CF_VERSION_METADATA")
     return version.get("id") or None if isinstance(version, dict) else None
 
 
-def _gateway_keys(value: Any) -> dict[str, str]:
-    keys = checks.json_object(value)
-    digits = set("0123456789abcdef")
-    for digest in keys.values():
-        if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= digits:
-            raise ValueError("must map each caller's name to the SHA-256 of its key in hex")
-    if not keys:
-        raise ValueError("must name at least one caller")
-    return keys
+def _gateway_keys(value: Any) -> tuple[GatewayKey, ...]:
+    return keys.read(checks.json_object(value))
+
+
+def _configs(value: Any) -> dict[str, Target]:
+    return configs.read_named(checks.json_object(value))

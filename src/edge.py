@@ -1,14 +1,9 @@
-"""The platform's side: fetch, streams, timers, waitUntil, gzip, the queue and the cache.
-
-A reply is never copied through Python on its way to the client. Two native pumps, each through an
-`IdentityTransformStream`, carry the two branches of its body, since a branch of a `tee` that is
-read directly stalls the other one; the captured branch is drained in a handful of growing reads.
-https://developers.cloudflare.com/workers/runtime-apis/streams/
-"""
+"""The platform's side: fetch, timers, waitUntil, gzip, the queue and the cache. Its replies and
+their streams are in `reply`."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import js
@@ -17,28 +12,21 @@ from pyodide.ffi import JsException, jsnull, to_js
 import strict_json
 from bindings import Cache, RateLimit, trace_queue
 from logs import describe, log
-from memory import Hold
+from reply import Reply, as_object
 from vocabulary import (
     Answer,
     BodyTooLarge,
     Call,
-    Capture,
-    Ending,
     NetworkError,
     Received,
+    TimedOut,
     UpstreamCall,
 )
 
-# The first read of a captured branch takes the first chunk, whose time matters; each further one
-# waits for twice as much as the one before, so that a long stream costs few calls into Python. The
-# buffer of a read takes memory for as long as it waits.
-FIRST_READ, LARGEST_READ = 8 * 1024, 32 * 1024
 # Langfuse's answer to a batch is short; one that is not comes from something else.
 LARGEST_ANSWER = 1024 * 1024
 # Seconds. A job that the platform ends does not give back what it holds.
 LONGEST_SEND = 3.0
-# What the runtime decodes when a body is read; it passes any other encoding on as it is.
-DECODED = ("gzip", "br")
 KEPT_HEADERS = ("content-type", "content-length")  # of a cached reply
 
 
@@ -69,7 +57,7 @@ class Isolate:
         if body:
             init["body"] = to_js(body)
         try:
-            fetching = js.fetch(url, _object(init))
+            fetching = js.fetch(url, as_object(init))
             # An answer may take long, and an error keeps what is here for even longer.
             del body, init
             response = await fetching
@@ -93,7 +81,7 @@ class Isolate:
             raise ValueError(f"more than {limit} bytes")
         stream = js.Blob.new(to_js([data])).stream()
         stream = stream.pipeThrough(js.DecompressionStream.new("gzip"))
-        reader = stream.getReader(_object({"mode": "byob"}))
+        reader = stream.getReader(as_object({"mode": "byob"}))
         try:
             result = await reader.readAtLeast(size + 1, js.Uint8Array.new(size + 1))
             if result.value.byteLength == size:
@@ -111,7 +99,6 @@ class Edge(Isolate):
         super().__init__(trace_queue(env))
         self.request = request
         self.ctx = ctx
-        self.abort: Any = None
         # The URL as the runtime reads it, without "." and ".." in its path.
         url = js.URL.new(request.url)
         self.call = Call(request.method, url.pathname, url.search[1:], _headers(request.headers))
@@ -129,21 +116,31 @@ class Edge(Isolate):
         except JsException as error:
             raise NetworkError(error.message) from error
 
-    async def fetch(self, upstream: UpstreamCall, body: "Body | None") -> "Reply":
+    async def fetch(
+        self, upstream: UpstreamCall, body: "Body | None", timeout: float | None
+    ) -> Reply:
         init = {"method": upstream.method, "headers": upstream.headers, "redirect": "manual"}
-        if body is not None:
+        abort = None
+        if body is not None or timeout:
             # A request that is traced outlives its client, so the provider has to be told. The
             # runtime leaves the request's own signal out of a fetch, but not one made from it.
-            self.abort = js.AbortController.new()
-            signals = [self.request.signal, self.abort.signal]
-            init["signal"] = js.AbortSignal.any(to_js(signals))
+            abort = js.AbortController.new()
+            init["signal"] = js.AbortSignal.any(to_js([self.request.signal, abort.signal]))
+        if body is not None:
             init["body"] = body.buffer
         elif upstream.method not in ("GET", "HEAD"):
             init["body"] = self.request.body
+        fetching = js.fetch(upstream.url, as_object(init))
         try:
-            return Reply(await js.fetch(upstream.url, _object(init)), self)
+            # Until the reply begins, and no longer: a stream may take any time.
+            response = await (asyncio.wait_for(fetching, timeout) if timeout else fetching)
+        except TimeoutError:
+            if abort:
+                abort.abort()
+            raise TimedOut(f"no reply in {timeout:g} s") from None
         except JsException as error:
             raise NetworkError(error.message) from error
+        return Reply(response, self, abort)
 
     async def within_limit(self, name: str) -> bool:
         return await self.rate_limit.allows(name)
@@ -152,21 +149,21 @@ class Edge(Isolate):
     def cache_enabled(self) -> bool:
         return self.cache.enabled
 
-    async def cached(self, key: str) -> "Reply | None":
+    async def cached(self, key: str) -> Reply | None:
         found = await self.cache.match(key)
         if found is None:
             return None
         # The others of its headers are the cache's own, and none of the client's business.
         headers = {n: v for n, v in _headers(found.headers).items() if n in KEPT_HEADERS}
-        init = _object({"status": found.status, "headers": headers})
-        return Reply(js.Response.new(found.body, init), self)
+        init = as_object({"status": found.status, "headers": headers})
+        return Reply(js.Response.new(found.body, init), self, None)
 
     async def keep_cached(
         self, key: str, status: int, content_type: str, body: bytes, max_age: int
     ) -> None:
         data = to_js(body) if body else None
         headers = {"content-type": content_type, "cache-control": f"max-age={max_age}"}
-        response = js.Response.new(data, _object({"status": status, "headers": headers}))
+        response = js.Response.new(data, as_object({"status": status, "headers": headers}))
         await self.cache.put(key, response)
 
     def client_left(self) -> bool:
@@ -200,7 +197,7 @@ class Queue:
             for body in bodies
         ]
         try:
-            await asyncio.wait_for(self.binding.sendBatch(_object(messages)), LONGEST_SEND)
+            await asyncio.wait_for(self.binding.sendBatch(as_object(messages)), LONGEST_SEND)
         except TimeoutError:
             raise NetworkError("no answer") from None
         except JsException as error:
@@ -227,148 +224,11 @@ class Body:
         return Body(to_js(data).buffer)
 
 
-class Reply:
-    """A provider's response, or a cached one: its head is there, its body on the way."""
-
-    def __init__(self, response: Any, edge: Edge) -> None:
-        self.response = response
-        self.edge = edge
-
-    def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
-        # Raises `NetworkError` for what no response can be made of, such as a status of 999.
-        return _response(self.response.body, self.response, headers)
-
-    def relay_captured(
-        self, headers: tuple[tuple[str, str], ...], limit: int, hold: Hold
-    ) -> tuple[Any, Awaitable[Capture]]:
-        if self.response.body is jsnull:
-            return self.relay(headers), _Recorder(self, hold).without_body()
-        to_client, to_trace = self.response.body.tee()
-        encoding = self.response.headers.get("content-encoding")
-        length = self.response.headers.get("content-length")
-        sized = encoding is jsnull and length is not jsnull and length.isdigit()
-        sized = sized and self.response.headers.get("transfer-encoding") is jsnull
-        if sized:
-            client = js.FixedLengthStream.new(int(length))
-        else:
-            client = js.IdentityTransformStream.new()
-        copy = js.IdentityTransformStream.new()
-        sent = to_client.pipeTo(client.writable)
-        copied = to_trace.pipeTo(copy.writable, _object({"preventAbort": True}))
-        response = _response(client.readable, self.response, headers)
-        if encoding in DECODED:
-            response.headers.delete("content-encoding")
-            response.headers.delete("content-length")
-        return response, _Recorder(self, hold).record(sent, copied, copy, limit)
-
-
-class _Recorder:
-    """Follows a reply's two pumps to their end."""
-
-    def __init__(self, reply: Reply, hold: Hold) -> None:
-        self.reply = reply
-        self.hold = hold
-        self.pieces: list[bytes] = []
-        self.size = 0
-        self.cut = False
-        self.first_byte: float | None = None
-        self.ended = 0.0
-
-    async def without_body(self) -> Capture:
-        return self._capture(Ending.COMPLETE)
-
-    async def record(self, sent: Any, copied: Any, copy: Any, limit: int) -> Capture:
-        not_sent, not_copied, _ = await asyncio.gather(
-            self._follow_client(sent),
-            self._follow_copy(copied, copy.writable),
-            self._drain(copy.readable, limit),
-        )
-        # Once the limit has ended the copy, only the client's branch knows how the reply ended.
-        error = not_sent if self.cut else not_copied or not_sent
-        if error is None:
-            return self._capture(Ending.COMPLETE)
-        left = error.name == "AbortError" or (error is not_sent and self.reply.edge.client_left())
-        return self._capture(Ending.CLIENT_LEFT if left else Ending.CUT, error.message)
-
-    async def _follow_client(self, sent: Any) -> JsException | None:
-        try:
-            await sent
-        except JsException as error:
-            # The provider should not go on for nobody. After the provider's own failure this is
-            # without effect, and a cached reply has none.
-            if self.reply.edge.abort:
-                self.reply.edge.abort.abort()
-            return error
-        return None
-
-    async def _follow_copy(self, copied: Any, writable: Any) -> JsException | None:
-        try:
-            await copied
-        except JsException as error:
-            if self.cut:
-                return None
-            # Closing hands the drain what had arrived.
-            await writable.getWriter().close()
-            return error
-        finally:
-            self.ended = time.time()
-        return None
-
-    async def _drain(self, readable: Any, limit: int) -> None:
-        reader = readable.getReader(_object({"mode": "byob"}))
-        size = min(FIRST_READ, limit + 1)
-        piece = _bytes(await reader.read(js.Uint8Array.new(size)))
-        if piece:
-            self.first_byte = time.time()
-        while piece:
-            room = self.hold.take(len(piece))
-            if room:
-                self.pieces.append(piece[: limit - self.size])
-                self.size += len(piece)
-            if not room or self.size > limit:
-                self.cut = True
-                await reader.cancel()
-                return
-            size = min(2 * size, LARGEST_READ, limit + 1 - self.size)
-            piece = _bytes(await reader.readAtLeast(size, js.Uint8Array.new(size)))
-
-    def _capture(self, ending: Ending, reason: str = "") -> Capture:
-        response = self.reply.response
-        content_type = response.headers.get("content-type")
-        return Capture(
-            ending=ending,
-            ended=self.ended or time.time(),
-            status=response.status,
-            content_type="" if content_type is jsnull else content_type,
-            body=b"".join(self.pieces),
-            cut=self.cut,
-            first_byte=self.first_byte,
-            reason=reason,
-        )
-
-
-def _bytes(result: Any) -> bytes | None:
-    """What a reader has read; None at the end. The result itself should not outlive this, since
-    the next read may have to wait for long, and each has a buffer."""
-    return None if result.done else result.value.to_bytes()
-
-
 def to_response(answer: Answer) -> Any:
     """A JavaScript Response of an answer of the gateway's own."""
     headers = (*answer.headers, ("content-type", answer.content_type))
     body = answer.body if answer.body else None
-    return js.Response.new(body, _object({"status": answer.status, "headers": headers}))
-
-
-def _response(body: Any, original: Any, headers: tuple[tuple[str, str], ...]) -> Any:
-    # Made from the original, a response keeps its status and all its headers, repeated ones too.
-    try:
-        response = js.Response.new(body, original)
-    except JsException as error:
-        raise NetworkError(f"a reply that cannot be passed on: {error.message}") from error
-    for name, value in headers:
-        response.headers.set(name, value)
-    return response
+    return js.Response.new(body, as_object({"status": answer.status, "headers": headers}))
 
 
 async def _read(stream: Any, limit: int) -> Any:
@@ -390,8 +250,3 @@ async def _read(stream: Any, limit: int) -> Any:
 
 def _headers(headers: Any) -> dict[str, str]:
     return dict(js.Array.from_(headers).to_py())
-
-
-def _object(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
-    # Without the converter a dict arrives in JavaScript as a Map, which fetch does not understand.
-    return to_js(value, dict_converter=js.Object.fromEntries)

@@ -45,19 +45,25 @@ def settings(env: Any) -> config.Settings:
     """The checked settings of this isolate; reports what is wrong with them once."""
     global _settings
     if _settings is None:
-        names = (*config.SECRETS, *config.VARIABLES, *config.BINDINGS, *config.CONTINUATIONS)
-        values = {name: _plain(getattr(env, name, None)) for name in names}
-        _settings = config.load(values, has_queue=trace_queue(env) is not None)
+        _settings = config.load(_Environment(env), has_queue=trace_queue(env) is not None)
         logs.conceal(_settings.secrets)
         if _settings.problem:
             logs.log("misconfigured", problem=_settings.problem)
         for warning in _settings.warnings:
             logs.log("setting_ignored", warning=warning)
-        if _settings.destination is None:
+        if not _settings.destinations:
             logs.log("tracing_off", reason="no Langfuse destination is configured")
     return _settings
 
 
-def _plain(value: Any) -> Any:
-    """A variable's value; one that wrangler gives as JSON arrives as a JavaScript object."""
-    return value.to_py() if hasattr(value, "to_py") else value
+class _Environment:
+    """The platform's environment by name."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+
+    def get(self, name: str, /) -> Any:
+        value = getattr(self._env, name, None)
+        # One that wrangler gives as JSON arrives as a JavaScript object.
+        to_py = getattr(value, "to_py", None)
+        return to_py() if to_py else value

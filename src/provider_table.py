@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 # How a credential is sent, and the header that it is sent in.
 CREDENTIALS = {"bearer": "authorization", "x-api-key": "x-api-key", "api-key": "api-key"}
 
+# A base URL of the request's own, in the place of the provider's.
+CUSTOM_HOST = "x-portkey-custom-host"
 # A parameter of a base URL: the request header that gives it (in the words of the Portkey gateway),
 # and the variable that does where the header is not sent.
 PARAMETERS = {
@@ -19,6 +21,9 @@ PARAMETERS = {
     "account": ("x-portkey-workers-ai-account-id", "WORKERS_AI_ACCOUNT_ID"),
     "region": ("x-portkey-aws-region", "AWS_REGION"),
 }
+
+# Parameters that say whose account is called, as a deployment's own keys must not be told.
+ACCOUNTS = ("resource", "account", "region")
 
 # What stands before the slash in names of Workers AI's own models ("@cf/meta/llama-3.1-8b").
 # https://developers.cloudflare.com/workers-ai/models/

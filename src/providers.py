@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import addresses
 import keys
 import routing
-from provider_table import CREDENTIALS, MODEL_NAMESPACES, PARAMETERS, Provider
+from provider_table import CREDENTIALS, CUSTOM_HOST, MODEL_NAMESPACES, PARAMETERS, Provider
 from routing import Routing
 from vocabulary import Call, Refusal, UpstreamCall
 
 PREFIX = "/v1/"
-CUSTOM_HOST = "x-portkey-custom-host"
 
 # Headers that end at the gateway: those that steer it, those of one connection (RFC 9110, 7.6.1),
 # those that say where the client is, and those that a browser adds on its own.
@@ -39,35 +38,49 @@ def named(call: Call) -> str:
     return call.headers.get("x-portkey-provider", "").strip().lower().removeprefix("@")
 
 
+def in_model(model: str, rules: Routing) -> str:
+    """The provider that a model such as "@groq/llama-3.3-70b" names, else "": those of Workers AI
+    ("@cf/…") name none."""
+    if not model.startswith("@"):
+        return ""
+    prefix, slash, _ = model[1:].lower().partition("/")
+    return prefix if slash and (prefix in rules.table or prefix not in MODEL_NAMESPACES) else ""
+
+
+def slug(call: Call, rules: Routing, model: str = "") -> str:
+    """The provider of a call: the one that `x-portkey-provider` names, else that of the body's
+    `model`, else the path's, else the default. It may be one that nobody knows."""
+    by_path = "anthropic" if speaks_anthropic(call.path) else rules.default
+    return named(call) or in_model(model, rules) or by_path
+
+
 def plan(call: Call, rules: Routing, model: str = "") -> UpstreamCall | Refusal:
     """Where a call goes and what goes along.
 
-    `model` is the body's, if it may name a provider: "@groq/llama-3.3-70b". The provider is the one
-    that `x-portkey-provider` names, else the model's, else the path's, else the default. The name
-    goes from the model where it is the provider's; a model that names another provider than the
-    header does is left alone, and so is one of Workers AI ("@cf/…").
+    `model` is the body's, if it may name a provider. The name goes from the model where it is the
+    provider's; a model that names another provider than the header does is left alone.
     """
-    prefix, slash, _ = model.removeprefix("@").lower().partition("/")
-    in_model = prefix if slash and (prefix in rules.table or prefix not in MODEL_NAMESPACES) else ""
-    by_path = "anthropic" if speaks_anthropic(call.path) else rules.default
-    slug = named(call) or in_model or by_path
-    provider = rules.table.get(slug)
+    chosen = slug(call, rules, model)
+    provider = rules.table.get(chosen)
     if provider is None:
         known = ", ".join(sorted(rules.table))
-        return Refusal(400, f"The provider {slug[:64]!r} is not known. Known providers: {known}.")
+        return Refusal(400, f"The provider {chosen[:64]!r} is not known. Known providers: {known}.")
     path = call.path.removeprefix(PREFIX)
     if provider.paths and not _is_among(path, provider.paths):
         served = ", ".join(PREFIX + served for served in provider.paths)
-        return Refusal(404, f"The provider {slug} serves only {served}.")
-    base_url = _base_url(call, slug, provider, rules)
+        return Refusal(404, f"The provider {chosen} serves only {served}.")
+    base_url = _base_url(call, chosen, provider, rules)
     if isinstance(base_url, Refusal):
         return base_url
     return UpstreamCall(
-        provider=slug,
+        provider=chosen,
         method=call.method,
         url=_joined(base_url, path, call.query),
         headers=forwarded_headers(call.headers, provider, path),
-        routed_model=model if in_model == slug else "",
+        routed_model=model if in_model(model, rules) == chosen else "",
+        deployment=_parameters(call, rules).get("deployment", "")
+        if "{deployment}" in provider.base_url + provider.deployment_url
+        else "",
     )
 
 
@@ -141,6 +154,7 @@ def forwarded_headers(
         and not keys.mentioned(value)
     }
     credentials = {name: forwarded.pop(name, "") for name in CREDENTIALS.values()}
+    credentials = {n: value if keys.is_providers(value) else "" for n, value in credentials.items()}
     if path in provider.openai_paths:
         credential, extra = "bearer", {}
     else:

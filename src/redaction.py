@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote_plus
 
 import strict_json
+from keys import PLACEHOLDER
 from patterns import SECRET_MEMBERS, keys_in, remove
 from provider_table import PARAMETERS
 
@@ -34,7 +35,9 @@ RECORDED_HEADERS = frozenset(
     for name in (
         *("provider", "user-id", "session-id", "metadata", "trace"),
         *("trace-id", "span-id", "parent-span-id", "span-name"),
-        *("cache", "cache-force-refresh", "retry-count", "retry-attempts"),
+        *("cache", "cache-force-refresh", "retry-count", "retry-attempts", "request-timeout"),
+        # What Portkey's client says of itself.
+        *("package-version", "runtime", "runtime-version", "strict-open-ai-compliance"),
     )
 )
 # They are not recorded, but hold no secret either: a deployment is often called what its model is.
@@ -65,7 +68,7 @@ def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
         name, _, value = pair.rpartition("=")
         if is_secret(unquote_plus(name).lower()) or len(value) >= LONG:
             found.update((value, unquote_plus(value)))
-    return tuple(value for value in found if len(value) >= SHORTEST)
+    return tuple(value for value in found - {PLACEHOLDER} if len(value) >= SHORTEST)
 
 
 def _pieces(value: str) -> Iterator[str]:

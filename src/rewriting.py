@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -38,6 +39,35 @@ def without_provider(body: bytes) -> bytes:
         if strict_json.parse(strict_json.text_of(changed)) == request:
             return changed
     return _written(request)
+
+
+def overridden(body: bytes, params: Mapping[str, Any]) -> bytes:
+    """A body with these members in place of its own. Raises ValueError for what is no object."""
+    return _written({**members(body), **params})
+
+
+def members(body: bytes) -> dict[str, Any]:
+    """The members of a body's JSON object. Raises ValueError for what is none."""
+    request = strict_json.parse(strict_json.text_of(body))
+    if not isinstance(request, dict):
+        raise ValueError("not a JSON object")
+    return request
+
+
+def models(body: bytes) -> list[str]:
+    """Every model that any reader of JSON may find at the top of a body: under "model" in whichever
+    case, as often as it is there, and in OpenRouter's list of further ones.
+
+    Raises ValueError for what is no object, and where one is no text.
+    https://openrouter.ai/docs/guides/routing/model-fallbacks
+    """
+    found: list[str] = []
+    for name, value in strict_json.members(strict_json.text_of(body)):
+        if name.lower() in ("model", "models"):
+            found += value if isinstance(value, list) else [value]
+    if not all(isinstance(model, str) for model in found):
+        raise ValueError("a model that is no text")
+    return found
 
 
 def with_stream_usage(body: bytes) -> bytes:

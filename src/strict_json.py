@@ -12,6 +12,7 @@ from typing import Any
 
 # NaN and Infinity, which are no JSON, would be read as numbers that can't be written as JSON.
 _DECODER = json.JSONDecoder(parse_constant=str)
+_MEMBERS = json.JSONDecoder(parse_constant=str, object_pairs_hook=list)
 _NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|[^][{}"]++', re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 
@@ -21,6 +22,18 @@ def parse(text: str, depth: int = 100) -> Any:
 
     That includes a nesting of more than `depth` levels and a number of thousands of digits.
     """
+    return _read(text, depth, _DECODER)
+
+
+def members(text: str) -> list[tuple[str, Any]]:
+    """The members of one JSON object, with those whose name is there already; an object inside it
+    is a list of such pairs. Raises ValueError for whatever can't be read or is no object."""
+    if not text.lstrip(" \t\r\n").startswith("{"):
+        raise ValueError("not a JSON object")
+    return _read(text, 100, _MEMBERS)
+
+
+def _read(text: str, depth: int, decoder: json.JSONDecoder) -> Any:
     # Nearly every text has so few brackets that they need not be looked at; of any other only its
     # brackets are left and counted.
     if text.count("[") + text.count("{") > depth:
@@ -28,7 +41,7 @@ def parse(text: str, depth: int = 100) -> Any:
         if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > depth:
             raise ValueError("JSON is nested too deep")
     text = text.strip(" \t\r\n")
-    value, end = _DECODER.raw_decode(text)
+    value, end = decoder.raw_decode(text)
     if end != len(text):
         raise ValueError("more than one JSON value")
     return value

@@ -24,7 +24,7 @@ class UpstreamCall:
     """What goes to the provider, without its body.
 
     `routed_model` is the body's model where that names this provider before a slash, which is to be
-    taken out of it; else "".
+    taken out of it; else "". `deployment` is what the URL may name in the model's place, else "".
     """
 
     provider: str
@@ -32,6 +32,7 @@ class UpstreamCall:
     url: str
     headers: tuple[tuple[str, str], ...]
     routed_model: str = ""
+    deployment: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,10 @@ class Capture:
 
 class NetworkError(Exception):
     """No response came. The message is the platform's reason."""
+
+
+class TimedOut(NetworkError):
+    """No response came in the time that it had."""
 
 
 class BodyTooLarge(Exception):

@@ -1,9 +1,9 @@
 """What Langfuse's two protocols have in common: how values are written, how answers are read."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import retry_after
 import strict_json
 from fitting import cut_text
 from vocabulary import Fate, Received, Verdict
@@ -18,8 +18,6 @@ _FATES = {
     413: Fate.TOO_LARGE,
     422: Fate.MALFORMED,
 }
-_HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def milliseconds(seconds: float) -> int:
@@ -69,7 +67,7 @@ def read_status(answer: Received, now: float) -> Verdict | None:
     if status < 200:
         return FOREIGN
     if status in (408, 425, 429) or status >= 500:
-        after = _retry_after(answer.headers.get("retry-after", ""), now)
+        after = retry_after.seconds(answer.headers.get("retry-after", ""), now)
         return verdict(Fate.LATER, f"HTTP {status}", after)
     if status < 400:
         # Not followed: a redirected POST becomes a GET.
@@ -90,19 +88,3 @@ def _message(text: str) -> list[str]:
         return []
     said = (body.get("message"), body.get("error")) if isinstance(body, dict) else ()
     return [word for word in said if isinstance(word, str)][:1]
-
-
-def _retry_after(value: str, now: float) -> float | None:
-    """Seconds from now. https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
-    value = value.strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return float(value)
-    date = _HTTP_DATE.fullmatch(value)
-    if date is None or date[2] not in _MONTHS:
-        return None
-    month = _MONTHS.index(date[2]) + 1
-    try:
-        then = datetime(int(date[3]), month, int(date[1]), *map(int, date.groups()[3:]), tzinfo=UTC)
-    except ValueError:
-        return None
-    return max(then.timestamp() - now, 0.0)

@@ -14,7 +14,7 @@ from tracing import Observation
 from vocabulary import NetworkError, Received
 
 DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1234567890")
-SETTINGS = Settings(destination=DESTINATION)
+SETTINGS = Settings(destinations={DESTINATION.name: DESTINATION})
 PROVIDER = {"provider": "openai"}
 TRACE = replace(EMPTY.trace, name="a trace", user="ada", tags=("a", "b"), metadata=PROVIDER)
 OBSERVATION = replace(

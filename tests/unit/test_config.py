@@ -2,6 +2,7 @@ import pytest
 
 import config
 from config import load
+from keys import GatewayKey
 
 PUBLIC, SECRET = "pk-lf-1", "sk-lf-1"
 KEYS = {"LANGFUSE_PUBLIC_KEY": PUBLIC, "LANGFUSE_SECRET_KEY": SECRET}
@@ -11,17 +12,18 @@ HASH = "a" * 64
 def test_nothing_is_set():
     settings = load({})
     assert settings == config.Settings()
-    assert settings.destination is None
+    assert settings.destination(None) is None
     assert "/v1/chat/completions" in settings.traced_endpoints
 
 
 def test_langfuse_keys_turn_tracing_on():
     settings = load(KEYS)
-    assert settings.destination
-    assert settings.destination == config.Destination(
+    destination = settings.destination(None)
+    assert destination
+    assert destination == config.Destination(
         "default", "https://cloud.langfuse.com", "pk-lf-1", "sk-lf-1"
     )
-    assert settings.secrets == (PUBLIC, SECRET, settings.destination.credential)
+    assert settings.secrets == (PUBLIC, SECRET, destination.credential)
     assert SECRET not in repr(settings)
 
 
@@ -43,7 +45,7 @@ def test_langfuse_keys_turn_tracing_on():
     ],
 )
 def test_base_urls(changes, base_url):
-    destination = load({**KEYS, **changes}).destination
+    destination = load({**KEYS, **changes}).destination(None)
     assert destination is not None
     assert destination.base_url == base_url
 
@@ -63,14 +65,14 @@ def test_base_urls(changes, base_url):
 )
 def test_a_base_url_that_is_no_good_switches_tracing_off(url):
     settings = load({**KEYS, "LANGFUSE_BASE_URL": url})
-    assert settings.destination is None
+    assert settings.destination(None) is None
     assert settings.problem is None
     assert any(warning.startswith("LANGFUSE_BASE_URL ") for warning in settings.warnings)
 
 
 def test_a_malformed_switch_is_off():
     settings = load({**KEYS, "LANGFUSE_TRACING_ENABLED": "disabled"})
-    assert settings.destination is None
+    assert settings.destination(None) is None
     assert settings.warnings
 
 
@@ -106,7 +108,7 @@ def test_the_release_is_the_deployed_version_unless_it_is_named():
 
 def test_half_a_key_pair_is_reported():
     settings = load({"LANGFUSE_PUBLIC_KEY": PUBLIC})
-    assert settings.destination is None
+    assert settings.destination(None) is None
     assert settings.warnings
 
 
@@ -130,7 +132,7 @@ def test_delivery_settings():
 
 @pytest.mark.parametrize("value", ["false", "False", "0", False])
 def test_tracing_can_be_switched_off(value):
-    assert load({**KEYS, "LANGFUSE_TRACING_ENABLED": value}).destination is None
+    assert load({**KEYS, "LANGFUSE_TRACING_ENABLED": value}).destination(None) is None
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_json_values_may_be_parsed_already():
             "ALLOWED_CUSTOM_HOSTS": ["a.example"],
         }
     )
-    assert settings.gateway_keys == {"alice": HASH}
+    assert settings.gateway_keys == (GatewayKey("alice", HASH),)
     assert settings.traced_endpoints == {"/v1/x"}
     assert settings.routing.custom_hosts == {"a.example"}
 
@@ -259,7 +261,7 @@ def test_json_goes_on_in_further_variables():
     parts = {"GATEWAY_API_KEYS": text[:20], "GATEWAY_API_KEYS_2": text[20:90]}
     parts["GATEWAY_API_KEYS_3"] = text[90:]
     settings = load(parts)
-    assert settings.gateway_keys == {"alice": HASH, "bob": HASH}
+    assert settings.gateway_keys == (GatewayKey("alice", HASH), GatewayKey("bob", HASH))
     assert set(parts.values()) <= set(settings.secrets)
     # A part that is missing must not open the gateway.
     for name in parts:
@@ -284,3 +286,77 @@ def test_what_is_said_of_providers():
     assert settings.routing.default == "mine"
     assert settings.routing.parameters == {"resource": "res-1", "deployment": "gpt-4.1"}
     assert settings.routing.custom_hosts == {"a.example", "*.b.example:8443", "localhost:1"}
+
+
+A_HASH = "a" * 64
+GUARDED = {
+    **KEYS,
+    "GATEWAY_API_KEYS": f'{{"a": {{"hash": "{A_HASH}", "langfuse": "team"}}}}',
+    "LANGFUSE_PROJECTS": '{"team": {"public_key": "pk-lf-2", "secret_key": "sk-lf-2"}}',
+    "CONFIGS": '{"eu": {"provider": "openai", "api_key": {"secret": "OPENAI_API_KEY_EU"}}}',
+    "OPENAI_API_KEY_EU": "sk-eu",
+    "X_AI_API_KEY": "sk-x",
+}
+
+
+def test_keys_configs_and_projects():
+    settings = load(GUARDED)
+    assert settings.problem is None
+    assert settings.warnings == ()
+    assert settings.provider_keys == {"x-ai": "sk-x"}
+    assert settings.config_keys == {"OPENAI_API_KEY_EU": "sk-eu"}
+    assert settings.gateway_keys
+    team, default = settings.destination(settings.gateway_keys[0]), settings.destination(None)
+    assert team
+    assert team == config.Destination("team", "https://cloud.langfuse.com", "pk-lf-2", "sk-lf-2")
+    assert default == config.Destination("default", "https://cloud.langfuse.com", PUBLIC, SECRET)
+    assert {"sk-x", "sk-eu", "sk-lf-2", team.credential} <= set(settings.secrets)
+    for secret in ("sk-x", "sk-eu", "sk-lf-2", A_HASH):
+        assert secret not in repr(settings)
+
+
+def test_projects_stand_alone():
+    settings = load({**GUARDED, "LANGFUSE_PUBLIC_KEY": None, "LANGFUSE_SECRET_KEY": None})
+    assert list(settings.destinations) == ["team"]
+    assert load({**GUARDED, "LANGFUSE_TRACING_ENABLED": "false"}).destinations == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_API_KEYS", f'{{"a": {{"hash": "{A_HASH}", "modles": ["x"]}}}}'),
+        ("GATEWAY_API_KEYS", f'{{"a": {{"hash": "{A_HASH}", "models": []}}}}'),
+        ("GATEWAY_API_KEYS", f'{{"a": {{"hash": "{A_HASH}", "models": null}}}}'),
+        ("GATEWAY_API_KEYS", f'{{"a": {{"hash": "{A_HASH}", "providers": "openai"}}}}'),
+        ("GATEWAY_API_KEYS", f'{{"a": {{"hash": "{A_HASH}", "langfuse": "gone"}}}}'),
+        ("GATEWAY_API_KEYS", '{"a": {"models": ["x"]}}'),
+        ("LANGFUSE_PROJECTS", '{"team": {"public_key": "pk"}}'),
+        ("LANGFUSE_PROJECTS", '{"default": {"public_key": "pk", "secret_key": "sk"}}'),
+        ("LANGFUSE_PROJECTS", '{"team": {"public_key": "p", "secret_key": "s", "host": "x"}}'),
+        (
+            "LANGFUSE_PROJECTS",
+            '{"team": {"public_key": "p", "secret_key": "s", "base_url": "http://x.example"}}',
+        ),
+        ("LANGFUSE_PROJECTS", "["),
+        ("CONFIGS", '{"a": {"provider": "openai", "api_key": "sk-1"}}'),
+        ("CONFIGS", '{"a": {"provider": "openai", "api_key": {"secret": "OPENAI_API_KEY_US"}}}'),
+        ("CONFIGS", '{"a": {"provider": "nowhere"}}'),
+        ("CONFIGS", '{"{": {"provider": "openai"}}'),
+        ("CONFIGS", "{"),
+        ("X_AI_API_KEY", "sk-x\r\nhost: evil"),
+        ("PROVIDERS", '{"x.ai": {"base_url": "https://x.example/v1"}}'),
+    ],
+)
+def test_what_guards_keys_and_projects_fails_closed(name, value):
+    problem = load({**GUARDED, name: value}).problem
+    assert problem
+    assert name in problem or "X_AI_API_KEY" in problem
+
+
+def test_origins():
+    allowed = load({"ALLOWED_ORIGINS": "https://app.example.com, http://localhost:3000"})
+    assert allowed.allowed_origins == {"https://app.example.com", "http://localhost:3000"}
+    for odd in ("https://app.example.com/", "app.example.com", "null", "https://*.example.com"):
+        settings = load({"ALLOWED_ORIGINS": odd})
+        assert settings.allowed_origins == frozenset()
+        assert settings.warnings

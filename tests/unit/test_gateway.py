@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+import attempts
 import delivery
 import gateway
 from config import VERSION, Settings
+from keys import GatewayKey
 from tests.unit import virtual_time
 from tests.unit.langfuse import SETTINGS as TRACED
 from tests.unit.langfuse import Langfuse
@@ -54,13 +56,27 @@ class FakePlatform(Langfuse):
     left: bool = False
     fetched: list[Any] = field(default_factory=list)
     jobs: list[Any] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)
 
     async def read_body(self, limit: int) -> FakeBody:
         if len(self.body) > limit:
             raise BodyTooLarge
         return FakeBody(self.body)
 
-    async def fetch(self, upstream, body) -> Any:
+    async def within_limit(self, name) -> bool:
+        return True
+
+    @property
+    def cache_enabled(self) -> bool:
+        return True
+
+    async def cached(self, key) -> Any:
+        return self.kept.get(key)
+
+    async def keep_cached(self, key, status, content_type, body, max_age) -> None:
+        self.kept[key] = (status, content_type, body, max_age)
+
+    async def fetch(self, upstream, body, timeout) -> Any:
         self.fetched.append((upstream, body))
         if isinstance(self.capture, Exception):
             raise self.capture
@@ -181,7 +197,7 @@ def test_refusals_reach_nobody(method, path, body, status):
     assert isinstance(answer, Answer)
     assert answer.status == status
     assert json.loads(answer.body)["error"]["message"]
-    assert platform.fetched == platform.jobs == []
+    assert platform.fetched == platform.requests == []
 
 
 def test_a_misconfigured_gateway_serves_only_its_health():
@@ -197,7 +213,7 @@ def test_a_misconfigured_gateway_serves_only_its_health():
 def test_health_tells_who_has_a_key_what_became_of_the_traces():
     key = "gw_0123456789abcdef"
     digest = hashlib.sha256(key.encode()).hexdigest()
-    settings = replace(TRACED, gateway_keys={"ada": digest})
+    settings = replace(TRACED, gateway_keys=(GatewayKey("ada", digest),))
     platform = FakePlatform()
 
     def health(headers) -> dict[str, Any]:
@@ -264,7 +280,7 @@ def test_bodies_that_go_out_as_they_came(body, header):
 def test_a_model_is_found_wherever_it_is(before):
     """Also where two of the pieces meet that a body is searched in."""
     start = b'{"x": "'
-    filling = b"x" * (gateway.PIECE - before - len(start))
+    filling = b"x" * (attempts.PIECE - before - len(start))
     platform = FakePlatform(body=start + filling + b'", "model": "@groq/m"}')
     handle(platform)
     assert platform.fetched[0][0].provider == "groq"

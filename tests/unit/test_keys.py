@@ -3,10 +3,11 @@ import hashlib
 import pytest
 
 import keys
-from vocabulary import Call
+from vocabulary import Call, Refusal
 
 KEY = "gw_0123456789"
-KNOWN = {"bob": "b" * 64, "alice": hashlib.sha256(KEY.encode()).hexdigest()}
+HASH = hashlib.sha256(KEY.encode()).hexdigest()
+KNOWN = keys.read({"bob": "b" * 64, "alice": HASH})
 
 
 def call(query: str = "", **headers: str) -> Call:
@@ -25,7 +26,9 @@ def call(query: str = "", **headers: str) -> Call:
     ],
 )
 def test_let_in(headers):
-    assert keys.refuse(call(**headers), KNOWN) is None
+    caller = keys.identify(call(**headers), KNOWN)
+    assert isinstance(caller, keys.GatewayKey)
+    assert caller.name == "alice"
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,7 @@ def test_let_in(headers):
         {"authorization": "Bearer gw_0123456788"},
         {"authorization": f"Basic {KEY}"},
         {"x_portkey_api_key": KEY, "authorization": "Bearer gw_wrong"},
-        {"x_portkey_api_key": KNOWN["alice"]},
+        {"x_portkey_api_key": HASH},
         {"x_other": KEY},
         {"x_portkey_api_key": KEY, "authorization": "Bearer sk-1, Bearer gw_wrong"},
         {"x_portkey_api_key": KEY, "authorization": "Bearer\tgw_wrong"},
@@ -45,27 +48,27 @@ def test_let_in(headers):
     ],
 )
 def test_kept_out(headers):
-    refusal = keys.refuse(call(**headers), KNOWN)
-    assert refusal is not None
+    refusal = keys.identify(call(**headers), KNOWN)
+    assert isinstance(refusal, Refusal)
     assert refusal.status == 401
 
 
 @pytest.mark.parametrize("value", ["Basic gw_1", "Bearer\tgw_1", "Bearer sk-1, Bearer gw_1"])
 def test_without_keys_one_that_is_shown_in_any_form_is_refused(value):
-    assert keys.refuse(call(authorization=value), None) is not None
-    assert keys.refuse(call(authorization="Bearer my-gw_1"), None) is None
+    assert keys.identify(call(authorization=value), None) is not None
+    assert keys.identify(call(authorization="Bearer my-gw_1"), None) is None
 
 
 def test_without_keys_everybody_is_let_in_but_a_gateway_key_is_never_passed_on():
-    assert keys.refuse(call(authorization="Bearer sk-provider"), None) is None
-    refusal = keys.refuse(call(authorization=f"Bearer {KEY}"), None)
-    assert refusal is not None
+    assert keys.identify(call(authorization="Bearer sk-provider"), None) is None
+    refusal = keys.identify(call(authorization=f"Bearer {KEY}"), None)
+    assert isinstance(refusal, Refusal)
     assert KEY not in refusal.message
 
 
 @pytest.mark.parametrize("query", [f"key={KEY}", "a=1&key=gw%5F0123", "gw_0123"])
 @pytest.mark.parametrize("known", [None, KNOWN])
 def test_a_gateway_key_in_the_url_is_refused(query, known):
-    refusal = keys.refuse(call(query, x_api_key=KEY if known else "sk-provider"), known)
-    assert refusal is not None
+    refusal = keys.identify(call(query, x_api_key=KEY if known else "sk-provider"), known)
+    assert isinstance(refusal, Refusal)
     assert refusal.status == 401

@@ -119,8 +119,9 @@ def test_a_new_gateway_key_is_let_in():
     (key,) = re.findall(r"gw_\S+", printed)
     (entry,) = re.findall(r"\{.*\}", printed)
     call = Call("GET", "/v1/models", "", {"x-portkey-api-key": key})
-    assert keys.refuse(call, json.loads(entry)) is None
-    assert list(json.loads(entry)) == ["alice"]
+    caller = keys.identify(call, keys.read(json.loads(entry)))
+    assert isinstance(caller, keys.GatewayKey)
+    assert caller.name == "alice"
 
 
 def test_secrets_of_a_local_run_stand_in_dev_vars(monkeypatch, tmp_path):

@@ -237,10 +237,13 @@ def test_deep_json_does_not_end_the_interpreter(stage: Stage, provider: Provider
         return web.Response(text=deep, content_type="application/json")
 
     provider.script = script
-    headers = {**SCRIPTED, "x-portkey-metadata": deep, "x-portkey-config": deep}
+    headers = {**SCRIPTED, "x-portkey-metadata": deep}
     with stage.http() as client:
         response = client.post("/v1/chat/completions", content=deep, headers=headers)
-    assert response.text == deep
+        assert response.text == deep
+        headers["x-portkey-config"] = '{"a":' * 2000
+        response = client.post("/v1/chat/completions", content=deep, headers=headers)
+        assert response.status_code == 400
     assert (
         "request: ValueError: JSON is nested too deep" in stage.observation()["metadata"]["notes"]
     )

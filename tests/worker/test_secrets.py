@@ -17,13 +17,6 @@ CREDENTIALS = {
     "x-portkey-virtual-key": "virtual-key-5555555555",
     "x-portkey-aws-session-token": "aws-session-6666666666",
     "x-portkey-forward-headers": "forwarded-7777777777",
-    "x-portkey-config": json.dumps(
-        {
-            "provider": "scripted",
-            "api_key": "sk-config-8888888888",
-            "targets": [{"aws_secret_access_key": "sk-nested-9999999999"}],
-        }
-    ),
     "cookie": "session=cookie-session-aaaaaaaaaa; theme=dark",
     "proxy-authorization": "Basic proxy-bbbbbbbbbb",
     "x-custom-secret": "custom-secret-cccccccccc",
@@ -31,7 +24,7 @@ CREDENTIALS = {
 }
 QUERY = "key=query-key-eeeeeeeeee&token=query%2Dtoken%2Dffffffffff&beta=true"
 NEEDLES = [
-    "1111111111 2222222222 3333333333 5555555555 6666666666 7777777777 8888888888 9999999999",
+    "1111111111 2222222222 3333333333 5555555555 6666666666 7777777777",
     "aaaaaaaaaa bbbbbbbbbb cccccccccc dddddddddd eeeeeeeeee ffffffffff",
 ]
 EVERYTHING = json.dumps([*CREDENTIALS.values(), QUERY, "query-token-ffffffffff"])

@@ -1,0 +1,96 @@
+"""The queries of a conditional config, on a request's metadata and its body's parameters.
+
+https://portkey.ai/docs/product/ai-gateway/conditional-routing
+"""
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import patterns
+
+SOURCES = ("metadata", "params", "url")
+_DEPTH, _MOST = 5, 50
+
+
+def check(query: Any, depth: int = _DEPTH) -> Mapping[str, Any]:
+    """A query that `matches` can read. Raises ValueError."""
+    if not isinstance(query, dict) or not query or len(query) > _MOST or depth == 0:
+        raise ValueError("must have a query in each condition, nested in few levels")
+    for name, wanted in query.items():
+        if name in ("$and", "$or"):
+            if not isinstance(wanted, list) or not wanted or len(wanted) > _MOST:
+                raise ValueError(f"must have a list of queries under {name}")
+            for each in wanted:
+                check(each, depth - 1)
+            continue
+        source, dot, rest = name.partition(".")
+        if source not in SOURCES or not dot or not rest:
+            raise ValueError("may ask for metadata.…, params.… and url.pathname")
+        for operation, value in (wanted if isinstance(wanted, dict) else {"$eq": wanted}).items():
+            if operation not in _OPERATIONS:
+                raise ValueError(f"may use {', '.join(_OPERATIONS)}")
+            if operation in ("$in", "$nin") and not isinstance(value, list):
+                raise ValueError(f"must have a list under {operation}")
+            if operation == "$regex":
+                patterns.check([value])
+    return query
+
+
+def matches(query: Mapping[str, Any], facts: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a checked query is true of `facts`, which are its sources by their names."""
+    for name, wanted in query.items():
+        if name in ("$and", "$or"):
+            found = (matches(each, facts) for each in wanted)
+            if not (all(found) if name == "$and" else any(found)):
+                return False
+            continue
+        source, *path = name.split(".")
+        value: Any = facts.get(source, {})
+        for part in path:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        operations = wanted if isinstance(wanted, dict) else {"$eq": wanted}
+        if not all(_OPERATIONS[operation](value, other) for operation, other in operations.items()):
+            return False
+    return True
+
+
+def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """A comparison that is false of values that have no order among them, such as a missing one."""
+
+    def check(value: Any, other: Any) -> bool:
+        try:
+            return compare(float(value), float(other))
+        except (TypeError, ValueError, OverflowError):
+            return False
+
+    return check
+
+
+def _among(value: Any, others: Sequence[Any]) -> bool:
+    return any(_same(value, other) for other in others)
+
+
+def _same(value: Any, other: Any) -> bool:
+    # In a header's metadata everything is text.
+    return value == other or (value is not None and _text(value) == _text(other))
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_OPERATIONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "$eq": _same,
+    "$ne": lambda value, other: not _same(value, other),
+    "$in": _among,
+    "$nin": lambda value, others: not _among(value, others),
+    "$gt": _ordered(operator.gt),
+    "$gte": _ordered(operator.ge),
+    "$lt": _ordered(operator.lt),
+    "$lte": _ordered(operator.le),
+    "$regex": lambda value, pattern: (
+        isinstance(value, str) and re.search(pattern, value[: patterns.PIECE]) is not None
+    ),
+}

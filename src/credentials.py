@@ -1,0 +1,90 @@
+"""Whose key pays for an attempt: the caller's own, one of its config's, or the deployment's.
+
+A caller's key goes to the provider that the request names, and to no other. A key of the
+deployment's is used only for a caller with a gateway key, and only where the deployment itself says
+where it goes: not at a host, nor for an account, that a caller names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import keys
+import providers
+from config import Settings
+from configs import Target
+from keys import GatewayKey
+from provider_table import ACCOUNTS, CREDENTIALS, CUSTOM_HOST, PARAMETERS
+from vocabulary import Call, Refusal
+
+_STEERING = {CUSTOM_HOST, *(header for header, _ in PARAMETERS.values())}
+_ACCOUNTS = [PARAMETERS[name][0] for name in ACCOUNTS]
+# Whose the key in a request's headers is, where that is no one provider.
+ANY, NOBODY = "*", "?"
+
+
+def owner(call: Call, config: Target, model: str, settings: Settings) -> str | None:
+    """The provider whose key a request brings in its headers; None where it brings none.
+
+    `ANY` is whichever is asked, of which a request without targets has only one. `NOBODY` is where
+    there are several, and nothing says whose the key is.
+    """
+    if not any(keys.is_providers(call.headers.get(name, "")) for name in CREDENTIALS.values()):
+        return None
+    if not config.targets:
+        return ANY
+    listed = {leaf.provider for leaf in config.leaves}
+    only = listed.pop() if len(listed) == 1 else ""
+    return providers.named(call) or providers.in_model(model, settings.routing) or only or NOBODY
+
+
+def aimed(
+    call: Call,
+    target: Target,
+    model: str,
+    caller: GatewayKey | None,
+    brought: str | None,
+    settings: Settings,
+) -> Call | Refusal:
+    """A call as it goes to a target: with the target's headers, and with the one key that is for
+    it. The refusal says why there is none.
+
+    `brought` is what `owner` says of the request.
+    """
+    said = dict(call.headers)
+    if target.provider:
+        # The host and the account that a request names are not for whichever provider comes next.
+        said = {name: value for name, value in said.items() if name not in _STEERING}
+        said["x-portkey-provider"] = target.provider
+    said.update(target.headers)
+    slug = providers.slug(replace(call, headers=said), settings.routing, model)
+    if target.api_key:
+        return replace(call, headers=_with_key(said, target.api_key))
+    if brought in (ANY, slug):
+        return replace(call, headers=said)
+    stored = settings.provider_keys.get(slug)
+    if target.secret:
+        stored = settings.config_keys[target.secret]
+    if stored is None or CUSTOM_HOST in said:
+        if brought:
+            return Refusal(401, f"There is no key for {slug}: that of the request is not for it.")
+        return replace(call, headers=said)  # some providers need no key, the others say so
+    if caller is None:
+        if settings.gateway_keys is None:
+            why = "but no gateway keys are configured (GATEWAY_API_KEYS), so it is for nobody"
+        else:
+            why = "which is only for who shows a gateway key"
+        return Refusal(401, f"This gateway holds a key for {slug}, {why}. Send a key of your own.")
+    for header in _ACCOUNTS:
+        if header in said and not (target.trusted and header in target.headers):
+            return Refusal(
+                403,
+                f"This gateway's key for {slug} is not for what {header} names. Leave that out, or "
+                "send a key of your own.",
+            )
+    return replace(call, headers=_with_key(said, stored))
+
+
+def _with_key(headers: Mapping[str, str], key: str) -> dict[str, str]:
+    """The headers with this key, in place of any that is there."""
+    others = {name: v for name, v in headers.items() if name not in CREDENTIALS.values()}
+    return {**others, "authorization": f"Bearer {key}"}

@@ -1,0 +1,216 @@
+"""A provider's reply on its way to the client, and the branch of it that is captured for a trace.
+
+A reply is never copied through Python on its way to the client. Two native pumps, each through an
+`IdentityTransformStream`, carry the two branches of its body, since a branch of a `tee` that is
+read directly stalls the other one; the captured branch is drained in a handful of growing reads.
+https://developers.cloudflare.com/workers/runtime-apis/streams/
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Protocol
+
+import js
+from pyodide.ffi import JsException, jsnull, to_js
+
+from cors import ALLOW_ORIGIN
+from memory import Hold
+from vocabulary import Capture, Ending, NetworkError
+
+# The first read of a captured branch takes the first chunk, whose time matters; each further one
+# waits for twice as much as the one before, so that a long stream costs few calls into Python. The
+# buffer of a read takes memory for as long as it waits.
+FIRST_READ, LARGEST_READ = 8 * 1024, 32 * 1024
+# What is read of a reply that another one takes the place of: an error, which is short.
+LARGEST_GIVEN_UP, LONGEST_GIVEN_UP = 64 * 1024, 5.0
+# What the runtime decodes when a body is read; it passes any other encoding on as it is.
+DECODED = ("gzip", "br")
+
+
+class Client(Protocol):
+    """Whom a reply is for."""
+
+    def client_left(self) -> bool:
+        """Whether the client is known to have closed the connection."""
+        ...
+
+
+class Reply:
+    """A provider's response, or a cached one: its head is there, its body on the way."""
+
+    def __init__(self, response: Any, client: Client, abort: Any) -> None:
+        self.response = response
+        self.client = client
+        self.abort = abort
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+    def header(self, name: str) -> str:
+        value = self.response.headers.get(name)
+        return "" if value is jsnull else value
+
+    async def captured(self, limit: int, hold: Hold) -> Capture:
+        if self.response.body is jsnull:
+            return await _Recorder(self, hold).without_body()
+        return await _Recorder(self, hold).record_alone(min(limit, LARGEST_GIVEN_UP))
+
+    async def cancel(self) -> None:
+        if self.abort:
+            self.abort.abort()
+        elif self.response.body is not jsnull:
+            await self.response.body.cancel()
+
+    def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
+        # Raises `NetworkError` for what no response can be made of, such as a status of 999.
+        return _response(self.response.body, self.response, headers)
+
+    def relay_captured(
+        self, headers: tuple[tuple[str, str], ...], limit: int, hold: Hold
+    ) -> tuple[Any, Awaitable[Capture]]:
+        if self.response.body is jsnull:
+            return self.relay(headers), _Recorder(self, hold).without_body()
+        to_client, to_trace = self.response.body.tee()
+        encoding = self.response.headers.get("content-encoding")
+        length = self.response.headers.get("content-length")
+        sized = encoding is jsnull and length is not jsnull and length.isdigit()
+        sized = sized and self.response.headers.get("transfer-encoding") is jsnull
+        if sized:
+            client = js.FixedLengthStream.new(int(length))
+        else:
+            client = js.IdentityTransformStream.new()
+        copy = js.IdentityTransformStream.new()
+        sent = to_client.pipeTo(client.writable)
+        copied = to_trace.pipeTo(copy.writable, as_object({"preventAbort": True}))
+        response = _response(client.readable, self.response, headers)
+        if encoding in DECODED:
+            response.headers.delete("content-encoding")
+            response.headers.delete("content-length")
+        return response, _Recorder(self, hold).record(sent, copied, copy, limit)
+
+
+class _Recorder:
+    """Follows a reply's two pumps to their end."""
+
+    def __init__(self, reply: Reply, hold: Hold) -> None:
+        self.reply = reply
+        self.hold = hold
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self.cut = False
+        self.first_byte: float | None = None
+        self.ended = 0.0
+
+    async def without_body(self) -> Capture:
+        return self._capture(Ending.COMPLETE)
+
+    async def record(self, sent: Any, copied: Any, copy: Any, limit: int) -> Capture:
+        not_sent, not_copied, _ = await asyncio.gather(
+            self._follow_client(sent),
+            self._follow_copy(copied, copy.writable),
+            self._drain(copy.readable, limit),
+        )
+        # Once the limit has ended the copy, only the client's branch knows how the reply ended.
+        error = not_sent if self.cut else not_copied or not_sent
+        if error is None:
+            return self._capture(Ending.COMPLETE)
+        left = error.name == "AbortError" or (error is not_sent and self.reply.client.client_left())
+        return self._capture(Ending.CLIENT_LEFT if left else Ending.CUT, error.message)
+
+    async def record_alone(self, limit: int) -> Capture:
+        """Record a reply that no client gets."""
+        ending, reason = Ending.COMPLETE, ""
+        try:
+            await asyncio.wait_for(self._drain(self.reply.response.body, limit), LONGEST_GIVEN_UP)
+        except TimeoutError:
+            ending, reason = Ending.CUT, "it was not waited for"
+        except JsException as error:
+            ending, reason = Ending.CUT, error.message
+        await self.reply.cancel()
+        return self._capture(ending, reason)
+
+    async def _follow_client(self, sent: Any) -> JsException | None:
+        try:
+            await sent
+        except JsException as error:
+            # The provider should not go on for nobody. After the provider's own failure this is
+            # without effect, and a cached reply has none.
+            if self.reply.abort:
+                self.reply.abort.abort()
+            return error
+        return None
+
+    async def _follow_copy(self, copied: Any, writable: Any) -> JsException | None:
+        try:
+            await copied
+        except JsException as error:
+            if self.cut:
+                return None
+            # Closing hands the drain what had arrived.
+            await writable.getWriter().close()
+            return error
+        finally:
+            self.ended = time.time()
+        return None
+
+    async def _drain(self, readable: Any, limit: int) -> None:
+        reader = readable.getReader(as_object({"mode": "byob"}))
+        size = min(FIRST_READ, limit + 1)
+        piece = _bytes(await reader.read(js.Uint8Array.new(size)))
+        if piece:
+            self.first_byte = time.time()
+        while piece:
+            room = self.hold.take(len(piece))
+            if room:
+                self.pieces.append(piece[: limit - self.size])
+                self.size += len(piece)
+            if not room or self.size > limit:
+                self.cut = True
+                await reader.cancel()
+                return
+            size = min(2 * size, LARGEST_READ, limit + 1 - self.size)
+            piece = _bytes(await reader.readAtLeast(size, js.Uint8Array.new(size)))
+
+    def _capture(self, ending: Ending, reason: str = "") -> Capture:
+        response = self.reply.response
+        content_type = response.headers.get("content-type")
+        return Capture(
+            ending=ending,
+            ended=self.ended or time.time(),
+            status=response.status,
+            content_type="" if content_type is jsnull else content_type,
+            body=b"".join(self.pieces),
+            cut=self.cut,
+            first_byte=self.first_byte,
+            reason=reason,
+        )
+
+
+def _bytes(result: Any) -> bytes | None:
+    """What a reader has read; None at the end. The result itself should not outlive this, since
+    the next read may have to wait for long, and each has a buffer."""
+    return None if result.done else result.value.to_bytes()
+
+
+def _response(body: Any, original: Any, headers: tuple[tuple[str, str], ...]) -> Any:
+    # Made from the original, a response keeps its status and all its headers, repeated ones too.
+    try:
+        response = js.Response.new(body, original)
+    except JsException as error:
+        raise NetworkError(f"a reply that cannot be passed on: {error.message}") from error
+    # Which pages may read the gateway's answers is not for a provider to say.
+    response.headers.delete(ALLOW_ORIGIN)
+    for name, value in headers:
+        if name == "vary":
+            response.headers.append(name, value)
+        else:
+            response.headers.set(name, value)
+    return response
+
+
+def as_object(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
+    """A dict, or a list of them, as JavaScript has it."""
+    # Without the converter a dict arrives in JavaScript as a Map, which fetch does not understand.
+    return to_js(value, dict_converter=js.Object.fromEntries)
