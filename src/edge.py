@@ -2,6 +2,7 @@
 their streams are in `reply`."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
@@ -102,8 +103,8 @@ class Edge(Isolate):
         # The URL as the runtime reads it, without "." and ".." in its path.
         url = js.URL.new(request.url)
         self.call = Call(request.method, url.pathname, url.search[1:], _headers(request.headers))
-        self.rate_limit = RateLimit(getattr(env, "RATE_LIMIT", None))
-        self.cache = Cache(js.caches, url.hostname)
+        self.env = env
+        self.url = url
 
     async def read_body(self, limit: int) -> "Body":
         length = self.call.headers.get("content-length", "")
@@ -143,7 +144,12 @@ class Edge(Isolate):
         return Reply(response, self, abort)
 
     async def within_limit(self, name: str) -> bool:
-        return await self.rate_limit.allows(name)
+        return await RateLimit(getattr(self.env, "RATE_LIMIT", None)).allows(name)
+
+    @functools.cached_property
+    def cache(self) -> Cache:
+        """What is kept for the host that the request is for; most requests do not ask for it."""
+        return Cache(js.caches, self.url.hostname)
 
     @property
     def cache_enabled(self) -> bool:
