@@ -15,7 +15,7 @@ from context import SPAN_ID_DIGITS
 from resilience import Run
 from runtime import Body
 from tracing import Exchange, Observation
-from vocabulary import Capture
+from vocabulary import Capture, Ending
 
 
 class Recorder:
@@ -101,7 +101,8 @@ class Recorder:
         )
 
     def _whole(self, exchanges: list[Exchange]) -> Exchange:
-        """The exchange as the client saw it: its own request, and the last attempt's reply."""
+        """The exchange as the client saw it: its own request, and the last attempt's reply, unless
+        it left before that was its own."""
         request, last = self.request, exchanges[-1]
         named = request.call.headers.get(HEADER, "").strip()
         about: dict[str, Any] = {"config": "inline" if named.startswith("{") else named}
@@ -113,8 +114,12 @@ class Recorder:
             about |= {"target": last.about["target"], "attempts": len(exchanges)}
         if self.run.skipped:
             about["skipped"] = [f"{target.path}: {why.message}" for target, why in self.run.skipped]
+        capture = last.capture
+        if self.run.left:
+            capture = Capture(Ending.CLIENT_LEFT, capture.ended)
         return replace(
             last,
+            capture=capture,
             request=self._read(request.body),
             request_size=request.body.size if request.body else 0,
             started=exchanges[0].started,

@@ -53,7 +53,8 @@ class Run(Generic[A]):
 
     `plan` makes the so many-eth attempt at a target, from 0, or says why there can't be one.
     `facts` are what conditions ask for. Afterwards `attempts` are those that were made, of which
-    the last one's reply is the request's, and `skipped` are the others.
+    the last one's reply is the request's, and `skipped` are the others. `left` is set where it
+    went no further for want of a client.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Run(Generic[A]):
         self.plan, self.facts, self.platform = plan, facts, platform
         self.attempts: list[A] = []
         self.skipped: list[tuple[Target, Refusal]] = []
+        self.left = False
 
     async def ask(self, target: Target) -> bool:
         """Ask a target, or the right ones in it. Whether anybody was asked."""
@@ -118,7 +120,8 @@ class Run(Generic[A]):
         return tries > 0
 
     async def _ask_once(self, target: Target, tries: int) -> bool:
-        if len(self.attempts) == MOST_ATTEMPTS or (self.attempts and self.platform.client_left()):
+        self.left = self.left or (bool(self.attempts) and self.platform.client_left())
+        if self.left or len(self.attempts) == MOST_ATTEMPTS:
             return False
         attempt = self.plan(target, tries)
         if isinstance(attempt, Refusal):
