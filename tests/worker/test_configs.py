@@ -1,0 +1,368 @@
+"""Configs against providers that fail: again, elsewhere, and in time."""
+
+import math
+import time
+
+import openai
+import pytest
+from aiohttp import web
+
+from .conftest import CHAT, Provider, Stage, keep
+from .targets import (
+    ALICE,
+    COUNTED,
+    MESSAGES,
+    STORED,
+    asked,
+    assert_no_key_is_recorded,
+    chat,
+    fails,
+    fails_at_length,
+    fallback,
+    hangs,
+    key_of,
+    places,
+    play,
+    post,
+    says,
+    streams,
+    tree,
+    using,
+    variables,
+)
+from .test_streaming import END, begin, delta, events_of, leave, until_aborted
+
+TARGETS = ["config.targets[0]", "config.targets[1]"]
+
+
+@pytest.fixture
+def stage(stage_with, environment, provider: Provider) -> Stage:
+    return stage_with(**variables(provider, environment))
+
+
+def retry(attempts: int, **members) -> dict:
+    return {"provider": "first", "retry": {"attempts": attempts, **members}}
+
+
+def test_a_rate_limit_and_an_outage_are_waited_out(stage: Stage, provider: Provider):
+    times: list[float] = []
+    replies = [fails(429, retry_after="1"), fails(503), says("at last")]
+
+    async def script(request):
+        times.append(time.monotonic())
+        await keep(provider, request)
+        return await replies.pop(0)(request)
+
+    provider.script = script
+    reply = chat(stage, using(retry(3)))
+    assert reply.parse().choices[0].message.content == "at last"
+    assert reply.headers["x-portkey-retry-attempt-count"] == "2"
+    assert reply.headers["x-portkey-last-used-option-index"] == "config"
+    assert times[1] - times[0] >= 1
+    assert len({seen.body for seen in provider.seen}) == 1
+    span, calls = tree(stage, 3)
+    assert places(calls) == [
+        ("first", 1, "ERROR", "config"),
+        ("first", 2, "ERROR", "config"),
+        ("first", 3, "DEFAULT", "config"),
+    ]
+    assert [o["metadata"]["http_status"] for o in calls] == [429, 503, 200]
+    assert span["metadata"]["attempts"] == 3
+    assert span["start_time"] == calls[0]["start_time"]
+    assert span["end_time"] == calls[-1]["end_time"]
+
+
+def test_retries_that_are_in_vain(stage: Stage, provider: Provider):
+    """Of the last one the client gets all that the provider said, and nothing is waited for."""
+    last = fails(503, "the last one", retry_after="59", x_own="1")
+    play(provider, first=[fails(500, retry_after="0"), last])
+    began = time.monotonic()
+    with pytest.raises(openai.InternalServerError, match="the last one") as caught:
+        chat(stage, using(retry(1)))
+    assert time.monotonic() - began < 30
+    headers = caught.value.response.headers
+    assert (headers["retry-after"], headers["x-own"]) == ("59", "1")
+    assert headers["x-portkey-retry-attempt-count"] == "-1"
+    assert asked(provider) == ["first"] * 2
+    span, calls = tree(stage, 2)
+    assert span["level"] == "ERROR"
+    assert span["status_message"] == calls[1]["status_message"] == "HTTP 503: the last one"
+    assert headers["x-portkey-trace-id"] == span["trace_id"]
+
+
+@pytest.mark.parametrize(
+    ("config", "reply", "count", "requests"),
+    [
+        (retry(5), fails(429, retry_after="61"), "-1", 1),
+        (retry(5), fails(418), "0", 1),
+        (retry(5, on_status_codes=[418]), fails(500), "0", 1),
+        (retry(1, on_status_codes=[418]), fails(418), "-1", 2),
+        (retry(1, use_retry_after_header=False), fails(429, retry_after="61"), "-1", 2),
+        (retry(0), fails(500), "0", 1),
+        (retry(5), says(status=201), "0", 1),
+    ],
+)
+def test_what_is_tried_again(stage: Stage, provider: Provider, config, reply, count, requests):
+    play(provider, first=reply)
+    answer = post(stage, using(config))
+    assert answer.headers["x-portkey-retry-attempt-count"] == count
+    assert len(provider.seen) == requests
+    tree(stage, requests)
+
+
+def test_a_dead_provider_is_tried_again(stage: Stage, provider: Provider):
+    config = {"provider": "nobody", "retry": {"attempts": 1}}
+    with pytest.raises(openai.InternalServerError, match="nobody could not be reached") as caught:
+        chat(stage, using(config))
+    assert caught.value.status_code == 502
+    headers = caught.value.response.headers
+    assert headers["x-portkey-retry-attempt-count"] == "-1"
+    span, calls = tree(stage, 2)
+    assert headers["x-portkey-trace-id"] == span["trace_id"]
+    for observation in (span, *calls):
+        assert observation["level"] == "ERROR"
+        assert observation["status_message"].startswith("The provider could not be reached")
+        assert observation["metadata"]["ending"] == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("dead", "reply", "message"),
+    [
+        ("nobody", fails(500), "The provider could not be reached: "),
+        ("first", fails(500), "HTTP 500: so it goes"),
+        ("first", fails(429, "slow down"), "HTTP 429: slow down"),
+        ("first", fails(401, "no such key"), "HTTP 401: no such key"),
+    ],
+)
+@pytest.mark.parametrize("anthropic", [False, True])
+def test_a_fallback(stage: Stage, provider: Provider, dead, reply, message, anthropic):
+    play(provider, first=reply, second=says("from the second"))
+    headers = using(fallback(dead, "second"))
+    if anthropic:
+        client = stage.anthropic(api_key=ALICE, default_headers=headers)
+        native = client.messages.with_raw_response.create(**MESSAGES)
+        assert native.parse().content[0].text == "from the second"
+        answered = native.headers
+    else:
+        whole = chat(stage, headers)
+        assert whole.parse().choices[0].message.content == "from the second"
+        answered = whole.headers
+    assert answered["x-portkey-provider"] == "second"
+    assert answered["x-portkey-last-used-option-index"] == TARGETS[1]
+    assert answered["x-portkey-retry-attempt-count"] == "0"
+    assert key_of(provider.seen[-1]) == f"Bearer {STORED['second']}"
+    span, calls = tree(stage, 2)
+    assert answered["x-portkey-trace-id"] == span["trace_id"]
+    assert places(calls) == [(dead, 1, "ERROR", TARGETS[0]), ("second", 1, "DEFAULT", TARGETS[1])]
+    assert calls[0]["status_message"].startswith(message)
+    assert calls[1]["status_message"] is None
+    assert span["input"] == CHAT["messages"]
+    assert span["output"] == calls[1]["output"]
+    assert "from the second" in str(span["output"])
+    assert (span["level"], span["status_message"]) == ("DEFAULT", None)
+    assert (calls[0]["usage"], calls[0]["cost"]) == ({}, {})
+    assert calls[1]["usage"].items() >= COUNTED.items()
+    assert calls[1]["cost"] == ({} if anthropic else {"total": 0.25})
+    assert calls[1]["model"] == "served-model"
+    about = {"config": "inline", "gateway_key": "alice", "attempts": 2, "target": TARGETS[1]}
+    assert span["metadata"].items() >= about.items()
+    (trace,) = stage.inbox.traces()
+    assert trace["name"] == span["name"]
+    assert_no_key_is_recorded(stage)
+
+
+def test_a_streamed_fallback(stage: Stage, provider: Provider):
+    texts = ["one ", "two ", "three"]
+    play(provider, first=fails(500), second=streams(provider, *texts))
+    headers = using(fallback("first", "second"), authorization=f"Bearer {ALICE}")
+    body = {**CHAT, "stream": True}
+    with (
+        stage.http() as client,
+        client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response,
+    ):
+        # No chunk is on its way before its head is there, and none before the one before it.
+        assert response.headers["x-portkey-provider"] == "second"
+        received = []
+        provider.open("client has 0 chunks")
+        for event in events_of(response):
+            received.append(event)
+            provider.open(f"client has {len(received)} chunks")
+    assert received == [*map(delta, texts), END]
+    span, calls = tree(stage, 2)
+    assert span["output"]["content"] == calls[1]["output"]["content"] == "".join(texts)
+    assert [o["level"] for o in (span, *calls)] == ["DEFAULT", "ERROR", "DEFAULT"]
+    assert calls[1]["completion_start_time"] is not None
+    assert span["completion_start_time"] is None
+    assert span["metadata"]["streamed"] is True
+
+
+def test_a_streamed_fallback_of_anthropics_sdk(stage: Stage, provider: Provider):
+    """By its second target, which the echo provider plays."""
+    play(provider, first=fails(529, "overloaded"))
+    headers = using(fallback("first", "anthropic"))
+    client = stage.anthropic(api_key=ALICE, default_headers=headers)
+    with client.messages.stream(**MESSAGES) as stream:
+        text = "".join(stream.text_stream)
+    assert text == "You said: Hello there"
+    span, calls = tree(stage, 2)
+    assert span["output"] == calls[1]["output"]
+    assert text in str(span["output"])
+    assert calls[0]["status_message"] == "HTTP 529: overloaded"
+    assert calls[1]["usage"]["total"] > 0
+
+
+@pytest.mark.parametrize(
+    ("codes", "status", "providers"),
+    [
+        ([500], 500, ["first", "second"]),
+        ([500], 503, ["first"]),
+        ([], 500, ["first"]),
+        ([241], 241, ["first", "second"]),
+        ([502], 502, ["first", "second"]),
+    ],
+)
+def test_which_statuses_fall_back(stage: Stage, provider: Provider, codes, status, providers):
+    play(provider, first=fails(status), second=says())
+    answer = post(stage, using(fallback("first", "second", on_status_codes=codes)))
+    assert answer.status_code == (200 if len(providers) == 2 else status)
+    assert asked(provider) == providers
+    tree(stage, len(providers))
+
+
+def test_all_fail_and_the_last_one_is_answered(stage: Stage, provider: Provider):
+    play(provider, first=fails(500), second=fails(429, "the second's own"))
+    with pytest.raises(openai.RateLimitError, match="the second's own"):
+        chat(stage, using(fallback("first", "second")))
+    span, _ = tree(stage, 2)
+    assert (span["level"], span["status_message"]) == ("ERROR", "HTTP 429: the second's own")
+
+
+def test_eight_are_asked_at_most(stage: Stage, provider: Provider):
+    play(provider, first=fails(500), second=says())
+    config = fallback(*["first"] * 8, "second")
+    assert post(stage, using(config)).status_code == 500
+    assert asked(provider) == ["first"] * 8
+    span, calls = tree(stage, 8)
+    assert span["metadata"]["attempts"] == 8
+    assert calls[7]["metadata"]["target"] == "config.targets[7]"
+
+
+@pytest.mark.parametrize("size", [10_000_000, math.inf])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
+def test_a_failing_reply_is_not_waited_for(stage: Stage, provider: Provider, size, path):
+    play(provider, first=fails_at_length(provider, 500, size), second=says())
+    assert post(stage, using(fallback("first", "second")), path=path).status_code == 200
+    provider.wait("let go")
+    if path == "/v1/chat/completions":
+        _, calls = tree(stage, 2)
+        assert calls[0]["status_message"].startswith("HTTP 500: xxx")
+        assert "bytes are recorded" in str(calls[0]["metadata"]["notes"])
+
+
+@pytest.mark.long
+def test_a_failing_reply_that_does_not_go_on(stage: Stage, provider: Provider):
+    """The client has its answer long before the trace gives up waiting for the rest of it."""
+
+    async def stuck(request):
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        await response.write(b"it is")
+        await until_aborted(provider)
+        return response
+
+    play(provider, first=stuck, second=says())
+    assert post(stage, using(fallback("first", "second"))).status_code == 200
+    assert not provider.gate("aborted").is_set()
+    provider.wait("aborted")
+    _, calls = tree(stage, 2)
+    assert calls[0]["status_message"] == "HTTP 500: it is"
+    assert calls[0]["metadata"]["ending"] == "cut"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
+@pytest.mark.parametrize("by_header", [True, False])
+def test_a_provider_that_hangs_is_told_and_answered_for(
+    stage: Stage, provider: Provider, path, by_header
+):
+    play(provider, first=hangs(provider))
+    config = {"provider": "first", "request_timeout": 60_000 if by_header else 100}
+    headers = using(config, x_portkey_request_timeout="100") if by_header else using(config)
+    answer = post(stage, headers, path=path)
+    assert answer.status_code == 504
+    assert "first did not answer in 0.1 s" in answer.json()["error"]["message"]
+    provider.wait("aborted")
+    if path == "/v1/chat/completions":
+        span, calls = tree(stage, 1)
+        assert calls[0]["level"] == span["level"] == "ERROR"
+        assert "0.1 s" in calls[0]["status_message"]
+
+
+@pytest.mark.parametrize("codes", [None, [504], [408]])
+def test_a_fallback_from_a_provider_that_hangs(stage: Stage, provider: Provider, codes):
+    play(provider, first=hangs(provider), second=says())
+    strategy = {"on_status_codes": codes} if codes else {}
+    slow = {"provider": "first", "request_timeout": 100}
+    assert post(stage, using(fallback(slow, "second", **strategy))).status_code == 200
+    provider.wait("aborted")
+    _, calls = tree(stage, 2)
+    assert [o["level"] for o in calls] == ["ERROR", "DEFAULT"]
+
+
+def test_a_timeout_without_a_config(stage: Stage, provider: Provider):
+    play(provider, first=hangs(provider))
+    headers = {"x-portkey-provider": "first", "x-portkey-request-timeout": "100"}
+    assert post(stage, headers).status_code == 504
+    provider.wait("aborted")
+    assert stage.observation()["type"] == "GENERATION"
+
+
+def test_a_stream_that_has_begun_may_take_its_time(stage: Stage, provider: Provider):
+    async def slow(request):
+        response = await begin(request)
+        await response.write(delta("begun "))
+        await provider.gate("too late").wait()
+        await response.write(delta("and ended") + END)
+        return response
+
+    play(provider, first=[slow, hangs(provider)])
+    headers = using({"provider": "first", "request_timeout": 300})
+    client = stage.openai(api_key=ALICE, default_headers=headers)
+    stream = client.chat.completions.create(**CHAT, stream=True)
+    received = [next(stream).choices[0].delta.content]
+    # Another call with the same timeout begins after it, and is over before it goes on.
+    assert post(stage, headers).status_code == 504
+    provider.open("too late")
+    received += [chunk.choices[0].delta.content for chunk in stream]
+    assert received == ["begun ", "and ended"]
+    begun = [o for o in stage.observations(4) if o["level"] == "DEFAULT"]
+    assert [o["output"]["content"] for o in begun] == ["begun and ended"] * 2
+
+
+def test_a_client_that_leaves_in_a_pause(stage: Stage, provider: Provider):
+    """Nobody is asked for it any more."""
+    at_length = fails_at_length(provider, 503, math.inf, retry_after="1")
+
+    async def fail(request):
+        try:
+            return await at_length(request)
+        finally:
+            provider.gate("asked").set()  # once more than is recorded was read, it pauses
+
+    play(provider, first=fail, second=says())
+    config = fallback(retry(1), "second")
+    leave(stage, provider, using(config, authorization=f"Bearer {ALICE}"))
+    span, calls = tree(stage, 1)
+    assert asked(provider) == ["first"]
+    assert calls[0]["level"] == "ERROR"
+    assert (span["level"], span["metadata"]["ending"]) == ("WARNING", "client_left")
+
+
+def test_a_client_that_leaves_during_the_second_attempt(stage: Stage, provider: Provider):
+    play(provider, first=fails(500), second=hangs(provider), third=says())
+    config = fallback("first", "second", "third")
+    leave(stage, provider, using(config, authorization=f"Bearer {ALICE}"))
+    provider.wait("aborted")
+    span, calls = tree(stage, 2)
+    assert asked(provider) == ["first", "second"]
+    assert calls[1]["metadata"]["ending"] == span["metadata"]["ending"] == "client_left"
+    assert [o["level"] for o in (span, *calls)] == ["WARNING", "ERROR", "WARNING"]
