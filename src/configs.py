@@ -23,7 +23,7 @@ MODES = ("single", "fallback", "loadbalance", "conditional")
 # Nested retries multiply what a request costs.
 LEVELS, MOST_TARGETS, MOST_RETRIES = 3, 50, 5
 LONGEST_TIMEOUT, LONGEST_AGE = 600.0, 30 * 24 * 3600
-_NAME = re.compile(r"[\w.@/-]{1,64}", re.ASCII)
+NAME = re.compile(r"[\w.@/-]{1,64}", re.ASCII)
 _SECRET = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
 # What a target says in the words of the request's headers.
 _HEADERS = {
@@ -96,7 +96,7 @@ def read_named(value: Mapping[str, Any]) -> dict[str, Target]:
     """The deployer's own configs by name. Raises ValueError."""
     named = {}
     for name, config in value.items():
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise ValueError("must name its configs by letters, digits and hyphens")
         try:
             named[name] = read(config, trusted=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
+import configs
 import strict_json
 from keys import PLACEHOLDER
 from patterns import SECRET_MEMBERS, keys_in, remove
@@ -60,7 +61,9 @@ def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
     found: set[str] = set()
     for name, value in headers.items():
         if name.startswith("x-portkey-"):
-            if name not in _NOT_SECRET:
+            # The name of a config of the deployment's, or the request would have been refused.
+            named = name == configs.HEADER and configs.NAME.fullmatch(value.strip())
+            if name not in _NOT_SECRET and not named:
                 found.update(_secrets_in(value, is_secret(name.removeprefix("x-portkey-"))))
         elif is_secret(name):
             found.update(_pieces(value))
