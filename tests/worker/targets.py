@@ -37,6 +37,7 @@ def variables(provider: Provider, environment: Mapping[str, Any]) -> dict[str, A
         "PROVIDERS": json.dumps({**json.loads(environment["PROVIDERS"]), **own}),
         "GATEWAY_API_KEYS": json.dumps({"alice": digest(ALICE), "bob": digest(BOB)}),
         "ALLOW_ANONYMOUS": "true",
+        "MAX_REQUEST_BYTES": "2000000",
         "ALLOWED_CUSTOM_HOSTS": f"localhost:{port}",
         "CONFIGS": json.dumps(
             {

@@ -12,6 +12,20 @@ from portkey_ai._vendor import openai as vendored
 from portkey_ai.api_resources import exceptions
 
 from .conftest import CHAT, PROVIDER_KEY, Provider, Stage, keep
+from .targets import (
+    ALICE,
+    STORED,
+    asked,
+    assert_no_key_is_recorded,
+    fails,
+    fallback,
+    hangs,
+    key_of,
+    play,
+    says,
+    tree,
+    variables,
+)
 from .test_clients import MESSAGES, SAID, assert_generation
 
 KEY = "gw_of-a-portkey-client-0123456789"
@@ -195,3 +209,110 @@ def test_a_providers_error(locked: Stage, provider: Provider, status, error):
     assert caught.value.response.headers["x-portkey-trace-id"] == observation["trace_id"]
     # The client tries a 5xx again by itself, unless the reply has Portkey's trace id.
     assert len(provider.seen) == 1
+
+
+# Configs.
+
+
+@pytest.fixture
+def keyed(stage_with, environment, provider: Provider) -> Stage:
+    """A gateway with providers' keys of its own."""
+    return stage_with(**variables(provider, environment))
+
+
+OWN = [f"sk-own-of-an-app-{n}{n}{n}{n}" for n in range(2)]
+TWO = {
+    **fallback({"provider": "first", "api_key": OWN[0]}, {"provider": "second", "api_key": OWN[1]}),
+    "retry": {"attempts": 1},
+}
+
+
+def an_app(base_url: str, **options: Any) -> tuple[str, dict[str, str]]:
+    """An app as it is written for Portkey, whichever keys it has."""
+    client = Portkey(base_url=f"{base_url}/v1", metadata={"_user": "ada", "team": "søk"}, **options)
+    reply = client.chat.completions.create(**CHAT)
+    return reply.choices[0].message.content, reply.get_headers()
+
+
+@pytest.mark.parametrize("config", ["one-after-the-other", fallback("first", "second")])
+def test_an_app_with_a_gateway_key(keyed: Stage, provider: Provider, config):
+    play(provider, first=fails(500), second=says("here"))
+    text, headers = an_app(keyed.url, api_key=ALICE, config=config)
+    assert text == "here"
+    # What Portkey's client sends where it is given no key goes to nobody.
+    assert [key_of(seen) for seen in provider.seen] == [
+        f"Bearer {STORED['first']}",
+        f"Bearer {STORED['second']}",
+    ]
+    span, calls = tree(keyed, 2)
+    assert headers == {
+        "trace-id": span["trace_id"],
+        "provider": "second",
+        "last-used-option-index": "config.targets[1]",
+        "retry-attempt-count": "0",
+    }
+    assert span["user_id"] == "ada"
+    assert span["metadata"]["config"] == (config if isinstance(config, str) else "inline")
+    assert {o["metadata"]["team"] for o in (span, *calls)} == {"søk"}
+    assert_no_key_is_recorded(keyed)
+
+
+@pytest.mark.parametrize("api_key", [None, ALICE])
+def test_an_app_with_keys_of_its_own(keyed: Stage, provider: Provider, api_key):
+    play(provider, first=fails(429, retry_after="0"), second=[fails(500), says("here")])
+    text, headers = an_app(keyed.url, api_key=api_key, config=TWO)
+    assert (text, headers["retry-attempt-count"]) == ("here", "1")
+    assert asked(provider) == ["first", "first", "second", "second"]
+    assert [key_of(seen) for seen in provider.seen] == [
+        f"Bearer {key}" for key in (OWN[0], OWN[0], OWN[1], OWN[1])
+    ]
+    span, _ = tree(keyed, 4)
+    assert span["metadata"].get("gateway_key") == (api_key and "alice")
+    assert_no_key_is_recorded(keyed, *OWN)
+
+
+def test_a_config_streamed(keyed: Stage, provider: Provider):
+    play(provider, first=fails(500))
+    client = portkey(
+        keyed, api_key=ALICE, Authorization=None, provider=None, config=fallback("first", "openai")
+    )
+    stream = client.chat.completions.create(**CHAT, stream=True)
+    assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices) == SAID
+    headers = stream.response.headers
+    assert headers["x-portkey-last-used-option-index"] == "config.targets[1]"
+    span, _ = tree(keyed, 2)
+    assert span["output"]["content"] == SAID
+
+
+def test_retries_are_the_gateways_and_not_the_clients_too(keyed: Stage, provider: Provider):
+    play(provider, first=fails(500, retry_after="0"))
+    client = portkey(
+        keyed,
+        api_key=ALICE,
+        Authorization=None,
+        provider=None,
+        config={"provider": "first", "retry": {"attempts": 1}},
+    )
+    with pytest.raises(vendored.InternalServerError, match="so it goes") as caught:
+        client.chat.completions.create(**CHAT)
+    assert caught.value.response.headers["x-portkey-retry-attempt-count"] == "-1"
+    assert len(provider.seen) == 2
+    tree(keyed, 2)
+
+
+def test_a_timeout_of_the_client(keyed: Stage, provider: Provider):
+    play(provider, first=hangs(provider))
+    options = {"api_key": ALICE, "Authorization": None, "request_timeout": 100}
+    client = portkey(keyed, provider="first", **options)
+    with pytest.raises(vendored.InternalServerError, match=r"did not answer in 0\.1 s") as caught:
+        client.chat.completions.create(**CHAT)
+    assert caught.value.status_code == 504
+    provider.wait("aborted")
+    assert len(provider.seen) == 1
+
+
+def test_an_unknown_config(keyed: Stage, provider: Provider):
+    client = portkey(keyed, api_key=ALICE, provider=None, config="pc-somewhere-else")
+    with pytest.raises(vendored.BadRequestError, match="has no config 'pc-somewhere-else'"):
+        client.chat.completions.create(**CHAT)
+    assert provider.seen == []
