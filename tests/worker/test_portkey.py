@@ -311,6 +311,24 @@ def test_a_timeout_of_the_client(keyed: Stage, provider: Provider):
     assert len(provider.seen) == 1
 
 
+def test_a_cache_by_the_client(keyed: Stage, provider: Provider):
+    play(provider, first=[says("one"), says("two"), says("three")])
+    config = {"provider": "first", "cache": {"mode": "simple", "max_age": 600}}
+    options = {"api_key": ALICE, "Authorization": None, "provider": None, "config": config}
+
+    def answer(**more: Any) -> tuple[str, str]:
+        reply = portkey(keyed, **options, **more).chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "to be kept by the client"}]
+        )
+        return reply.choices[0].message.content, reply.get_headers()["cache-status"]
+
+    assert answer() == ("one", "MISS")
+    tree(keyed, 1)  # it is kept before it is told
+    assert answer() == ("one", "HIT")
+    assert answer(cache_force_refresh=False) == ("one", "HIT")
+    assert answer(cache_force_refresh=True) == ("two", "REFRESH")
+
+
 def test_an_unknown_config(keyed: Stage, provider: Provider):
     client = portkey(keyed, api_key=ALICE, provider=None, config="pc-somewhere-else")
     with pytest.raises(vendored.BadRequestError, match="has no config 'pc-somewhere-else'"):
