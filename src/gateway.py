@@ -180,7 +180,7 @@ def _outcome(
     if not run.attempts:
         return run.skipped[0][1] if run.skipped else Refusal(502, "No provider was asked.")
     last = run.attempts[-1]
-    headers = [*shared]
+    headers: list[tuple[str, str]] = []
     if request.context:
         headers.append(("x-portkey-trace-id", request.context.trace_id))
     if cache.status:
@@ -190,7 +190,7 @@ def _outcome(
         if request.config:
             headers.append(("x-portkey-last-used-option-index", last.target.path))
             headers.append(("x-portkey-retry-attempt-count", str(last.retries)))
-    answer = last.relay(tuple(headers))
+    answer = last.relay((*headers, *shared))
     if isinstance(answer, Refusal):
         return errors.answer(answer, request.call.path, tuple(headers))
     return answer
