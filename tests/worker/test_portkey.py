@@ -230,7 +230,7 @@ TWO = {
 def an_app(base_url: str, **options: Any) -> tuple[str, dict[str, str]]:
     """An app as it is written for Portkey, whichever keys it has."""
     client = Portkey(base_url=f"{base_url}/v1", metadata={"_user": "ada", "team": "søk"}, **options)
-    reply = client.chat.completions.create(**CHAT)
+    reply: Any = client.chat.completions.create(**CHAT)
     return reply.choices[0].message.content, reply.get_headers()
 
 
