@@ -58,7 +58,9 @@ class Recorder:
         with self.hold:
             await self.ended
             attempts = self.run.attempts
-            captures = [await attempt.capture for attempt in attempts if attempt.capture]
+            # The last one's begins when it is waited for, and must not wait for the others'.
+            last_first = reversed(attempts)
+            captures = [await attempt.capture for attempt in last_first if attempt.capture][::-1]
             if captures and self.cache.keeps:
                 await self.cache.keep(captures[-1])
             if not captures or self.request.destination is None:

@@ -1,0 +1,38 @@
+"""Requests for which several attempts are under way at once, or one after another for nobody."""
+
+import asyncio
+import json
+
+from aiohttp import web
+
+from .conftest import CHAT, Provider, Stage
+
+KEY = "sk-of-the-target-0123456789"
+
+
+def config(**value) -> dict[str, str]:
+    return {"x-portkey-config": json.dumps(value)}
+
+
+def test_an_error_that_does_not_end_keeps_nobody_waiting(stage: Stage, provider: Provider):
+    """Neither the client nor the trace of the reply that it got."""
+
+    async def script(request):
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        await response.write(b"one moment")
+        await asyncio.Event().wait()
+        return response
+
+    provider.script = script
+    targets = [{"provider": name, "api_key": KEY} for name in ("scripted", "openai")]
+    headers = config(strategy={"mode": "fallback"}, targets=targets)
+    with stage.http() as client:
+        assert client.post("/v1/chat/completions", json=CHAT, headers=headers).status_code == 200
+    observations = stage.observations(3)
+    (failed,) = (o for o in observations if o["level"] == "ERROR")
+    assert failed["metadata"]["ending"] == "cut"
+    assert "one moment" in failed["status_message"]
+    others = [o for o in observations if o is not failed]
+    assert [o["metadata"]["http_status"] for o in others] == [200, 200]
+    assert all(o["metadata"]["latency_ms"] < 3000 for o in others)
