@@ -13,6 +13,8 @@ MOST_ATTEMPTS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 # Who asks to be left alone for longer is not asked again.
 LONGEST_WAIT = 60.0
+# So often it is seen in a pause whether the client is still there.
+LOOK_UP = 1.0
 
 
 class Attempt(Protocol):
@@ -146,7 +148,10 @@ class Run(Generic[A]):
         if pause > LONGEST_WAIT:
             return False
         last.give_up()
-        await self.platform.sleep(pause)
+        # The platform soon ends whatever goes on for a client that left.
+        while pause > 0 and not self.platform.client_left():
+            await self.platform.sleep(min(pause, LOOK_UP))
+            pause -= LOOK_UP
         return True
 
     def _failed(self, codes: Collection[int] | None) -> bool:

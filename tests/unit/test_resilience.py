@@ -112,7 +112,7 @@ def test_which_statuses_are_retried(config, status, attempts):
 def test_a_provider_that_says_when_is_asked_then():
     providers = Providers({"": [429, 200]}, after=7)
     run({"retry": {"attempts": 1}}, providers)
-    assert providers.slept == [7]
+    assert providers.slept == [1] * 7
     ignored = Providers({"": [429, 200]}, after=7)
     run({"retry": {"attempts": 1, "use_retry_after_header": False}}, ignored)
     assert ignored.slept == pytest.approx([0.5], rel=0.01)
@@ -166,7 +166,7 @@ def test_eight_attempts_are_the_most():
     done = run(config, providers)
     assert [target for target, _, _ in asked(done)] == ["a"] * 6 + ["b"] * 2
     assert not done.attempts[-1].given_up
-    assert len(providers.slept) == 6
+    assert sum(providers.slept) == pytest.approx(0.5 + 1 + 2 + 4 + 8 + 0.5, rel=0.01)
 
 
 def test_weights():

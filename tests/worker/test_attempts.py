@@ -5,7 +5,8 @@ import json
 
 from aiohttp import web
 
-from .conftest import CHAT, Provider, Stage
+from .conftest import CHAT, SCRIPTED, Provider, Stage
+from .test_streaming import leave
 
 KEY = "sk-of-the-target-0123456789"
 
@@ -36,3 +37,17 @@ def test_an_error_that_does_not_end_keeps_nobody_waiting(stage: Stage, provider:
     others = [o for o in observations if o is not failed]
     assert [o["metadata"]["http_status"] for o in others] == [200, 200]
     assert all(o["metadata"]["latency_ms"] < 3000 for o in others)
+
+
+def test_nobody_waits_for_a_provider_on_behalf_of_a_client_that_left(
+    stage: Stage, provider: Provider
+):
+    async def script(request):
+        # By then the gateway has the reply, and waits.
+        asyncio.get_running_loop().call_later(0.3, provider.gate("asked").set)
+        return web.Response(status=429, headers={"retry-after": "50"})
+
+    provider.script = script
+    leave(stage, provider, {**SCRIPTED, **config(retry={"attempts": 1})})
+    observations = stage.observations(2)
+    assert {o["metadata"]["http_status"] for o in observations} == {429}
