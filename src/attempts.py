@@ -229,8 +229,8 @@ def _routed_model(body: Body | None, settings: Settings) -> str | Refusal:
 def _overridden(
     body: Body | None, params: Mapping[str, Any], settings: Settings
 ) -> Body | Refusal | None:
-    if body is None:
-        return None  # a request without a body has no parameters
+    if body is None or not body.size:
+        return body  # a request without a body has no parameters
     if body.size > settings.max_capture_bytes:
         return Refusal(413, "The body is too large for a config that overrides its parameters.")
     try:

@@ -53,6 +53,7 @@ class FakePlatform(Langfuse):
     capture: Capture | Exception = field(
         default_factory=lambda: Capture(Ending.COMPLETE, 2.0, 200, "application/json", b"{}")
     )
+    status: int = 200
     left: bool = False
     fetched: list[Any] = field(default_factory=list)
     jobs: list[Any] = field(default_factory=list)
@@ -291,3 +292,20 @@ def test_a_body_without_a_provider_is_not_parsed_before_the_reply(monkeypatch):
     monkeypatch.setattr("rewriting.routed_model", None)
     platform = FakePlatform(body=b'{"model": "openai/gpt-4.1", "user": "@me"}')
     assert handle(platform)[0] == "captured"
+
+
+def test_a_page_of_an_allowed_origin_reads_an_error_too():
+    """A browser takes no answer that says it twice."""
+    settings = replace(TRACED, allowed_origins=frozenset({"https://a.example"}))
+    platform = FakePlatform(capture=NetworkError("connection refused"))
+    answer = handle(platform, settings, headers={"origin": "https://a.example"})
+    names = [name for name, _ in answer.headers]
+    assert names.count("access-control-allow-origin") == names.count("vary") == 1
+
+
+def test_a_request_without_a_body_has_no_parameters_to_override():
+    """Clients send one config with all that they ask."""
+    headers = {"x-portkey-config": '{"override_params": {"model": "m"}}'}
+    platform = FakePlatform(body=b"")
+    assert handle(platform, method="DELETE", path="/v1/files/1", headers=headers)[0] == "relayed"
+    assert platform.fetched[0][1].data == b""
