@@ -32,9 +32,12 @@ def owner(call: Call, config: Target, model: str, settings: Settings) -> str | N
         return None
     if not config.targets:
         return ANY
-    listed = {leaf.provider for leaf in config.leaves}
-    only = listed.pop() if len(listed) == 1 else ""
-    return providers.named(call) or providers.in_model(model, settings.routing) or only or NOBODY
+    named = providers.named(call) or providers.in_model(model, settings.routing)
+    if named:
+        return named
+    default = providers.slug(call, settings.routing)
+    listed = {leaf.provider or default for leaf in config.leaves}
+    return listed.pop() if len(listed) == 1 else NOBODY
 
 
 def aimed(

@@ -309,3 +309,18 @@ def test_a_request_without_a_body_has_no_parameters_to_override():
     platform = FakePlatform(body=b"")
     assert handle(platform, method="DELETE", path="/v1/files/1", headers=headers)[0] == "relayed"
     assert platform.fetched[0][1].data == b""
+
+
+def test_targets_that_name_no_provider_are_the_default_ones():
+    """So that a key which comes with them is for that one, as without a config."""
+    targets = [{"override_params": {"model": model}} for model in ("dear", "cheap")]
+    config = {"strategy": {"mode": "fallback"}, "targets": targets}
+    headers = {"authorization": "Bearer sk-mine", "x-portkey-config": json.dumps(config)}
+    platform = FakePlatform()
+    assert handle(platform, Settings(), headers=headers)[0] == "relayed"
+    ((upstream, _),) = platform.fetched
+    assert upstream.provider == "openai"
+    assert ("authorization", "Bearer sk-mine") in upstream.headers
+    targets.append({"provider": "groq"})
+    headers["x-portkey-config"] = json.dumps(config)
+    assert handle(platform, Settings(), headers=headers).status == 401
