@@ -16,15 +16,17 @@ class Ledger:
 
 
 class Hold:
-    """What one request has of a ledger. As a context manager it gives all of that back."""
+    """What one request has of a ledger. As a context manager it gives all of that back at the end,
+    after which there is no more for it."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._size = 0
+        self._ended = False
 
     def take(self, size: int) -> bool:
         """Count `size` bytes more as used, if there are so many left."""
-        if self._ledger.used + size > self._ledger.limit:
+        if self._ended or self._ledger.used + size > self._ledger.limit:
             return False
         self._ledger.used += size
         self._size += size
@@ -35,7 +37,7 @@ class Hold:
 
     def __exit__(self, *_: object) -> None:
         self._ledger.used -= self._size
-        self._size = 0
+        self._size, self._ended = 0, True
 
 
 # What is captured of requests and replies, until it has become an observation.
