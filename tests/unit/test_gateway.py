@@ -324,3 +324,20 @@ def test_targets_that_name_no_provider_are_the_default_ones():
     targets.append({"provider": "groq"})
     headers["x-portkey-config"] = json.dumps(config)
     assert handle(platform, Settings(), headers=headers).status == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_key_over_its_limit(monkeypatch, path):
+    async def never(platform, name) -> bool:
+        return False
+
+    monkeypatch.setattr(FakePlatform, "within_limit", never)
+    key = "gw_0123456789abcdef"
+    known = GatewayKey("ada", hashlib.sha256(key.encode()).hexdigest())
+    platform = FakePlatform()
+    answer = handle(
+        platform, replace(TRACED, gateway_keys=(known,)), path=path, headers={"x-api-key": key}
+    )
+    assert answer.status == 429
+    assert json.loads(answer.body)["error"]["type"] == "rate_limit_error"
+    assert platform.fetched == platform.requests == []
