@@ -73,12 +73,15 @@ def _among(value: Any, others: Sequence[Any]) -> bool:
 
 
 def _same(value: Any, other: Any) -> bool:
-    # In a header's metadata everything is text.
-    return value == other or (value is not None and _text(value) == _text(other))
+    # In a header's metadata everything is text. Of a list, such as all the messages, a text would
+    # be made for every comparison.
+    return value == other or (_text(value) is not None and _text(value) == _text(other))
 
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 _OPERATIONS: Mapping[str, Callable[[Any, Any], bool]] = {
