@@ -22,6 +22,7 @@ HEADER, TIMEOUT_HEADER = "x-portkey-config", "x-portkey-request-timeout"
 MODES = ("single", "fallback", "loadbalance", "conditional")
 # Nested retries multiply what a request costs.
 LEVELS, MOST_TARGETS, MOST_RETRIES = 3, 50, 5
+MOST_EXPRESSIONS = 50
 LONGEST_TIMEOUT, LONGEST_AGE = 600.0, 30 * 24 * 3600
 NAME = re.compile(r"[\w.@/-]{1,64}", re.ASCII)
 _SECRET = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
@@ -86,10 +87,8 @@ class Target:
 
 def read(value: Any, *, trusted: bool) -> Target:
     """A config from its JSON. Raises ValueError, which says where what is wrong."""
-    root = _read(value, Target(trusted=trusted), LEVELS)
-    if len(root.leaves) > MOST_TARGETS:
-        raise ValueError(f"config.targets must be at most {MOST_TARGETS} in all")
-    return root
+    _count(value)
+    return _read(value, Target(trusted=trusted), LEVELS)
 
 
 def read_named(value: Mapping[str, Any]) -> dict[str, Target]:
@@ -127,11 +126,34 @@ def timeout(call: Call) -> float | Refusal | None:
     said = call.headers.get(TIMEOUT_HEADER, "").strip()
     if not said:
         return None
-    if not said.isascii() or not said.isdigit() or not 0 < int(said[:9]) <= 1000 * LONGEST_TIMEOUT:
+    if not re.fullmatch("[0-9]{1,9}", said) or not 0 < int(said) <= 1000 * LONGEST_TIMEOUT:
         return Refusal(
             400, f"{TIMEOUT_HEADER} must be milliseconds, at most {LONGEST_TIMEOUT:g} s."
         )
     return int(said) / 1000
+
+
+def _count(value: Any) -> None:
+    """Raises ValueError for more than there is time and memory to read.
+
+    Each target has a copy of the parameters that all override, and each expression is compiled.
+    """
+    targets = expressions = 0
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [member for name, member in item.items() if name != "override_params"]
+            expressions += "$regex" in item
+            listed = item.get("targets")
+            listed = listed if isinstance(listed, list) else []
+            targets += sum(not (isinstance(t, dict) and t.get("targets")) for t in listed)
+        elif isinstance(item, list):
+            waiting += item
+    if targets > MOST_TARGETS:
+        raise ValueError(f"config.targets must be at most {MOST_TARGETS} in all")
+    if expressions > MOST_EXPRESSIONS:
+        raise ValueError(f"config may have at most {MOST_EXPRESSIONS} times $regex")
 
 
 def _read(value: Any, given: Target, levels: int) -> Target:
@@ -286,7 +308,9 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # A whole number may be too large to be made a float of, which `isfinite` does.
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or infinite:
         raise ValueError("must be a number")
     if not least <= value <= most:
         raise ValueError(f"must be from {least:g} to {most:g}")

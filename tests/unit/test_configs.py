@@ -1,6 +1,7 @@
 """Configs: what is read of one, and what is refused of what a stranger may write."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -108,6 +109,19 @@ def test_three_levels_are_the_most():
             "names no target",
         ),
         ({"strategy": {"mode": "fallback"}, "targets": [{}] * 51}, "at most 50"),
+        ({"strategy": {"mode": "fallback"}, "targets": [{"targets": [{}] * 26}] * 2}, "at most 50"),
+        ({"weight": 10**400}, "config.weight must be from 0"),
+        ({"request_timeout": -(10**400)}, "config.request_timeout must be from 1"),
+        (
+            {
+                "strategy": {
+                    "mode": "conditional",
+                    "conditions": [{"query": {"params.m": {"$regex": "x"}}, "then": "t"}] * 51,
+                },
+                "targets": [{"name": "t"}],
+            },
+            "at most 50 times $regex",
+        ),
     ],
 )
 def test_what_is_no_config_says_where(config, words):
@@ -199,3 +213,20 @@ def test_whatever_is_written_is_a_config_or_an_error(config, trusted):
         return
     assert all(leaf.trusted == trusted for leaf in read.leaves)
     assert trusted or not any(leaf.secret for leaf in read.leaves)
+
+
+def test_too_many_targets_take_no_memory():
+    params = {f"p{i}": 1 for i in range(4000)}
+    target = {"override_params": {"a": 1}}
+    config = {
+        "strategy": {"mode": "fallback"},
+        "override_params": params,
+        "targets": [target] * 500,
+    }
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="at most 50"):
+            configs.read(config, trusted=False)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()

@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+import pytest
+
 from . import test_keys
 from .conftest import Provider, Stage
 from .test_keys import ALICE, ask, inline
@@ -28,3 +30,17 @@ def test_a_condition_on_a_long_list_is_checked_soon(stage: Stage, provider: Prov
     answer = ask(stage, {**A, "x-portkey-config": conditional(query)}, {"messages": messages})
     assert answer.status_code == 200
     assert time.monotonic() - began < SOON
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-portkey-config": '{"weight": 1' + 400 * "0" + "}"},
+        {"x-portkey-request-timeout": "1" + 5000 * "0"},
+        {"x-portkey-request-timeout": "000000001" + 12 * "9"},
+    ],
+)
+def test_a_number_of_any_length_is_refused(stage: Stage, provider: Provider, headers):
+    answer = ask(stage, {**A, **headers})
+    assert answer.status_code == 400, answer.text
+    assert provider.seen == []
