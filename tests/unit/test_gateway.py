@@ -313,7 +313,7 @@ def test_a_request_without_a_body_has_no_parameters_to_override():
 
 def test_targets_that_name_no_provider_are_the_default_ones():
     """So that a key which comes with them is for that one, as without a config."""
-    targets = [{"override_params": {"model": model}} for model in ("dear", "cheap")]
+    targets: list[Any] = [{"override_params": {"model": model}} for model in ("dear", "cheap")]
     config = {"strategy": {"mode": "fallback"}, "targets": targets}
     headers = {"authorization": "Bearer sk-mine", "x-portkey-config": json.dumps(config)}
     platform = FakePlatform()
