@@ -5,7 +5,6 @@ deployment's is used only for a caller with a gateway key, and only where the de
 where it goes: not at a host, nor for an account, that a caller names.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import keys
@@ -53,24 +52,20 @@ def aimed(
 
     `brought` is what `owner` says of the request.
     """
-    said = dict(call.headers)
-    if target.provider:
-        # The host and the account that a request names are not for whichever provider comes next.
-        said = {name: value for name, value in said.items() if name not in _STEERING}
-        said["x-portkey-provider"] = target.provider
-    said.update(target.headers)
-    slug = providers.slug(replace(call, headers=said), settings.routing, model)
+    if target.provider or target.headers:
+        call = _steered(call, target)
+    slug = providers.slug(call, settings.routing, model)
     if target.api_key:
-        return replace(call, headers=_with_key(said, target.api_key))
+        return _with_key(call, target.api_key)
     if brought in (ANY, slug):
-        return replace(call, headers=said)
+        return call
     stored = settings.provider_keys.get(slug)
     if target.secret:
         stored = settings.config_keys[target.secret]
-    if stored is None or CUSTOM_HOST in said:
+    if stored is None or CUSTOM_HOST in call.headers:
         if brought:
             return Refusal(401, f"There is no key for {slug}: that of the request is not for it.")
-        return replace(call, headers=said)  # some providers need no key, the others say so
+        return call  # some providers need no key, the others say so
     if caller is None:
         if settings.gateway_keys is None:
             why = "but no gateway keys are configured (GATEWAY_API_KEYS), so it is for nobody"
@@ -78,16 +73,26 @@ def aimed(
             why = "which is only for who shows a gateway key"
         return Refusal(401, f"This gateway holds a key for {slug}, {why}. Send a key of your own.")
     for header in _ACCOUNTS:
-        if header in said and not (target.trusted and header in target.headers):
+        if header in call.headers and not (target.trusted and header in target.headers):
             return Refusal(
                 403,
                 f"This gateway's key for {slug} is not for what {header} names. Leave that out, or "
                 "send a key of your own.",
             )
-    return replace(call, headers=_with_key(said, stored))
+    return _with_key(call, stored)
 
 
-def _with_key(headers: Mapping[str, str], key: str) -> dict[str, str]:
-    """The headers with this key, in place of any that is there."""
-    others = {name: v for name, v in headers.items() if name not in CREDENTIALS.values()}
-    return {**others, "authorization": f"Bearer {key}"}
+def _steered(call: Call, target: Target) -> Call:
+    """The call with a target's headers."""
+    said = call.headers
+    if target.provider:
+        # The host and the account that a request names are not for whichever provider comes next.
+        said = {name: value for name, value in said.items() if name not in _STEERING}
+        said["x-portkey-provider"] = target.provider
+    return replace(call, headers={**said, **target.headers})
+
+
+def _with_key(call: Call, key: str) -> Call:
+    """The call with this key, in place of any that is there."""
+    others = {name: v for name, v in call.headers.items() if name not in CREDENTIALS.values()}
+    return replace(call, headers={**others, "authorization": f"Bearer {key}"})

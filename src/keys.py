@@ -115,7 +115,7 @@ def is_providers(value: str) -> bool:
 
 def mentioned(text: str) -> list[str]:
     """Everything in a header or a query that looks like a gateway key, however it is wrapped."""
-    return _KEY.findall(text)
+    return _KEY.findall(text) if PREFIX in text else []  # every header of every call is looked at
 
 
 def identify(

@@ -200,13 +200,14 @@ def _response(body: Any, original: Any, headers: tuple[tuple[str, str], ...]) ->
         response = js.Response.new(body, original)
     except JsException as error:
         raise NetworkError(f"a reply that cannot be passed on: {error.message}") from error
+    changed = response.headers
     # Which pages may read the gateway's answers is not for a provider to say.
-    response.headers.delete(ALLOW_ORIGIN)
+    changed.delete(ALLOW_ORIGIN)
     for name, value in headers:
         if name == "vary":
-            response.headers.append(name, value)
+            changed.append(name, value)
         else:
-            response.headers.set(name, value)
+            changed.set(name, value)
     return response
 
 
