@@ -62,7 +62,7 @@ class Cache:
     async def keep(self, capture: Capture) -> None:
         """Keep a reply, if it is one that anybody should get again."""
         whole = capture.ending is Ending.COMPLETE and not capture.cut and capture.status == 200
-        if self.keeps and whole and "json" in capture.content_type:
+        if self.keeps and whole and "json" in capture.content_type and _is_good(capture.body):
             await self.platform.keep_cached(
                 self.key, 200, capture.content_type, capture.body, self.max_age
             )
@@ -86,6 +86,15 @@ def key(request: Request) -> str:
     digest = hashlib.sha256(json.dumps(said).encode() + b"\n")
     digest.update(body.read(body.size) if body else b"")
     return digest.hexdigest()
+
+
+def _is_good(reply: bytes) -> bool:
+    """Whether a reply is an answer: no error in spite of its status, nor in an encoding that would
+    have to be kept with it."""
+    try:
+        return not rewriting.members(reply).get("error")
+    except ValueError:
+        return False
 
 
 def _is_whole(request: Request, settings: Settings) -> bool:

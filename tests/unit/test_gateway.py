@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import zlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -341,3 +342,20 @@ def test_a_key_over_its_limit(monkeypatch, path):
     assert answer.status == 429
     assert json.loads(answer.body)["error"]["type"] == "rate_limit_error"
     assert platform.fetched == platform.requests == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "kept"),
+    [
+        (b'{"choices": []}', True),
+        (b'{"output": [], "error": null}', True),
+        (b'{"error": {"code": 529, "message": "overloaded"}}', False),  # as OpenRouter says it
+        (zlib.compress(b'{"choices": []}'), False),
+        (b'"busy"', False),
+    ],
+)
+def test_which_replies_are_kept(reply, kept):
+    capture = Capture(Ending.COMPLETE, 2.0, 200, "application/json", reply)
+    platform = FakePlatform(capture=capture)
+    handle(platform, headers={"x-portkey-config": '{"cache": {"mode": "simple"}}'})
+    assert bool(platform.kept) == kept
