@@ -148,9 +148,21 @@ class Planner:
         model = "" if isinstance(self.model, Refusal) else self.model
         config = request.config or Target()
         self.brought = credentials.owner(request.call, config, model, settings)
+        self._planned: dict[str, tuple[UpstreamCall, Body | None] | Refusal] = {}
 
     def plan(self, target: Target, tries: int) -> Attempt | Refusal:
         """The so many-eth attempt at a target, or why there is none."""
+        if target.path not in self._planned:
+            self._planned[target.path] = self._plan(target)
+        planned = self._planned[target.path]
+        if isinstance(planned, Refusal):
+            return planned
+        upstream, body = planned
+        request, settings = self.request, self.settings
+        return Attempt(upstream, body, target, tries, request, settings, self.platform, self.hold)
+
+    def _plan(self, target: Target) -> tuple[UpstreamCall, Body | None] | Refusal:
+        """What a target is sent, each time."""
         request, settings, body, model = self.request, self.settings, self.request.body, self.model
         if target.override_params:
             body = _overridden(body, target.override_params, settings)
@@ -178,7 +190,7 @@ class Planner:
         asks = settings.stream_usage and self.hold and call.path == STREAM_USAGE_ENDPOINT
         if body and asks:
             body = _asking_for_usage(body, settings)
-        return Attempt(upstream, body, target, tries, request, settings, self.platform, self.hold)
+        return upstream, body
 
     def kept(self, reply: Reply) -> Attempt:
         """What stands for an attempt where a reply was kept, and no provider is asked."""

@@ -359,3 +359,13 @@ def test_which_replies_are_kept(reply, kept):
     platform = FakePlatform(capture=capture)
     handle(platform, headers={"x-portkey-config": '{"cache": {"mode": "simple"}}'})
     assert bool(platform.kept) == kept
+
+
+def test_a_body_is_changed_once_however_often_it_is_sent():
+    platform = FakePlatform(capture=NetworkError("connection refused"))
+    config = {"retry": {"attempts": 2}, "override_params": {"temperature": 0}}
+    handle(platform, Settings(), headers={"x-portkey-config": json.dumps(config)})
+    bodies = [body for _, body in platform.fetched]
+    assert len(bodies) == 3
+    assert all(body is bodies[0] for body in bodies)
+    assert json.loads(bodies[0].data)["temperature"] == 0
