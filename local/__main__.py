@@ -32,6 +32,18 @@ Ctrl-C stops everything.
 HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
 OPENAI = {"model": "gpt-4o-mini", **HELLO}
 ANTHROPIC = {"model": "claude-opus-4-6", "max_tokens": 99, **HELLO}
+# A config that an example of docs/gateway.md names.
+CONFIGS = {
+    "reliable": {
+        "strategy": {"mode": "fallback", "on_status_codes": [429, 500, 502, 503, 504]},
+        "retry": {"attempts": 1},
+        "request_timeout": 30000,
+        "targets": [
+            {"provider": "openai"},
+            {"provider": "anthropic", "override_params": {"model": "claude-opus-4-6"}},
+        ],
+    }
+}
 
 
 def curl_lines(gateway: str) -> list[str]:
@@ -55,6 +67,7 @@ def demo(port: int, inbox_port: int) -> None:
             **keys,
             "LANGFUSE_BASE_URL": page.url,
             "PROVIDERS": everything_at(f"{provider.url}/v1"),
+            "CONFIGS": json.dumps(CONFIGS),
         }
         gateway = stack.enter_context(Runtime(env, port=free(port), on_log=print))
         lines = "\n\n".join(curl_lines(gateway.url))

@@ -1,26 +1,48 @@
 """The docs' tables say what the code does."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
-from provider_table import PARAMETERS, PROVIDERS
+import caching
+import config
+import configs
+import errors
+import keys
+import resilience
+from conditions import _OPERATIONS, SOURCES
+from provider_table import ACCOUNTS, PARAMETERS, PROVIDERS
 from routing import overridden
+from vocabulary import Refusal
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "gateway.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "gateway.md").read_text()
+# The page's sections by their headings.
+SECTIONS = dict(re.findall(r"(?ms)^##+ ([^\n]+)\n(.*?)(?=^##+ |\Z)", PAGE))
 
 
-def rows(columns: int) -> list[list[str]]:
-    """The tables' rows of so many cells that begin with a code word."""
-    cells = [
-        [cell.strip() for cell in row.strip("|").split("|")]
-        for row in re.findall(r"^\| `.*\|$", PAGE, re.MULTILINE)
-    ]
-    return [row for row in cells if len(row) == columns]
+def rows(heading: str, table: int = 0) -> list[list[str]]:
+    """The rows of a section's table, without its head."""
+    tables = re.findall(r"(?m)(?:^\|.*\|\n)+", SECTIONS[heading])
+    lines = tables[table].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def named(heading: str, table: int = 0) -> set[str]:
+    """The code words in a table's first column."""
+    return {name for row in rows(heading, table) for name in re.findall("`(.*?)`", row[0])}
+
+
+def block(heading: str, language: str, number: int = 0) -> Any:
+    """A section's block of JSON."""
+    return re.findall(rf"(?s)```{language}\n(.*?)```", SECTIONS[heading])[number]
 
 
 def test_the_table_of_providers():
-    assert [row[:3] for row in rows(4)] == [
+    table = rows("Which provider")
+    assert [row[:3] for row in table] == [
         [
             f"`{slug}`",
             f"`{provider.base_url}`" if provider.base_url else "yours",
@@ -28,14 +50,14 @@ def test_the_table_of_providers():
         ]
         for slug, provider in PROVIDERS.items()
     ]
-    for slug, _, _, notes in rows(4):
+    for slug, _, _, notes in table:
         for path in PROVIDERS[slug.strip("`")].paths:
             assert f"`/{path}`" in notes
     assert PROVIDERS["azure-openai"].deployment_url.partition("?")[0] in PAGE
 
 
 def test_the_table_of_parameters():
-    assert rows(3) == [
+    assert rows("Parameters") == [
         [f"`{{{name}}}`", f"`{header}`", f"`{variable}`"]
         for name, (header, variable) in PARAMETERS.items()
     ]
@@ -46,6 +68,83 @@ def test_the_members_of_an_entry():
     assert example
     entries = json.loads(example[1])
     assert overridden(entries)["our-claude"].paths == ("messages",)
-    members = {row[0].strip("`") for row in rows(2)}
+    members = named("The table is yours to change")
     assert members == {"base_url", "credential", "headers", "paths", "deployment_url"}
     assert set().union(*entries.values()) <= members
+
+
+def test_gateway_keys():
+    assert named("Gateway keys") == set(keys._ENTRY)
+    shown = {name.partition(":")[0].lower() for name in named("Gateway keys", 1)}
+    assert shown == set(keys.HEADERS)
+    gateway_keys = re.sub(
+        r'"SHA-256 OF .*?"', lambda m: json.dumps(digest(m[0])), block("Gateway keys", "json")
+    )
+    projects = block("Several Langfuse projects", "json")
+    settings = config.load({"GATEWAY_API_KEYS": gateway_keys, "LANGFUSE_PROJECTS": projects})
+    assert settings.problem is None
+    assert settings.gateway_keys
+    batch = settings.gateway_keys[1]
+    assert settings.destination(batch) == settings.destinations["team-a"]
+    assert batch.refuse("openai", ["gpt-4o-mini-2024-07-18"]) is None
+    assert isinstance(batch.refuse("openai", ["gpt-4o"]), Refusal)
+
+
+def test_stored_keys():
+    section = SECTIONS["Your provider keys in the gateway"]
+    for slug in ("anthropic", "azure-openai", "x-ai", "our-claude"):
+        assert f"`{keys.secret_name(slug)}`" in section
+    assert all(f"`{PARAMETERS[name][0]}`" in section for name in ACCOUNTS)
+
+
+def test_the_members_of_a_config():
+    members = {*configs._READERS, *configs._GRANTED, *configs._HEADERS}
+    short = {name.removeprefix("azure_") for name in configs._HEADERS if "azure_" in name}
+    assert named("Configs") == members - short
+    limits = [int(row[1]) for row in rows("Configs", 1)]
+    assert limits == [
+        resilience.MOST_ATTEMPTS,
+        configs.MOST_RETRIES,
+        configs.LEVELS,
+        configs.MOST_TARGETS,
+        configs.LONGEST_TIMEOUT,
+        resilience.LONGEST_WAIT,
+        configs.LONGEST_AGE / 24 / 3600,
+    ]
+
+
+def test_conditions_and_retries():
+    known = named("Conditions")
+    assert known == {"metadata.…", "params.…", "url.pathname", "$and", "$or", *_OPERATIONS}
+    assert {name.partition(".")[0] for name in known if "." in name} == set(SOURCES)
+    retries = SECTIONS["Retries"]
+    statuses = sorted(configs.Retry.on_status_codes)
+    assert [int(code) for code in re.findall(r"\b[45]\d\d\b", retries)[-5:]] == statuses
+    pauses = [resilience.FIRST_PAUSE * 2**n for n in range(configs.MOST_RETRIES)]
+    first, *others, last = (f"{min(pause, resilience.LONGEST_PAUSE):g}" for pause in pauses)
+    assert f"{first} seconds, then of {', '.join(others)} and {last}." in retries
+
+
+def test_the_named_configs_of_the_page():
+    text = re.search(r"CONFIGS = '''(.*?)'''", PAGE, re.DOTALL)
+    assert text
+    settings = config.load({"CONFIGS": text[1], "AZURE_OPENAI_API_KEY_EU": "key"})
+    assert settings.problem is None
+
+
+def test_what_the_reply_says():
+    source = (ROOT / "src" / "gateway.py").read_text()
+    assert named("What the reply says") == set(re.findall(r'"(x-portkey-[a-z-]+)"', source))
+    assert named("Cache", 1) == {status.value for status in caching.Status}
+    assert caching.FORCE_REFRESH in SECTIONS["Cache"]
+
+
+def test_the_statuses_of_errors():
+    sources = (path.read_text() for path in (ROOT / "src").glob("*.py"))
+    statuses = {s for text in sources for s in re.findall(r"Refusal\(\s*(\d{3}),", text)}
+    assert {row[0] for row in rows("Errors of the gateway's own")} == statuses
+    assert {int(status) for status in statuses} >= errors._TYPES.keys()
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -64,8 +64,11 @@ def test_the_readme_lists_every_variable_and_every_line_of_the_log():
     import config
 
     readme = (ROOT / "README.md").read_text()
-    for name in (*config.SECRETS, *config.VARIABLES, *config.BINDINGS):
+    bindings = (*config.BINDINGS, "TRACE_QUEUE", "RATE_LIMIT")
+    for name in (*config.SECRETS, *config.VARIABLES, *bindings, "{SLUG}_API_KEY"):
         assert f"`{name}`" in readme, name
+    for name in config.JSON_VARIABLES:
+        assert re.search(rf"JSON of[^.]*`{name}`[^.]*`NAME_2`", readme), name
     # Events are the first words that `log` and the outbox's reports are called with.
     source = "".join(path.read_text() for path in SOURCES)
     events = set(re.findall(r'(?:log|_report|report_late)\(\s*"(\w+)"', source))

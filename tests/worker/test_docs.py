@@ -1,42 +1,119 @@
 """The examples in the docs do what they say."""
 
+import hashlib
 import json
+import os
 import re
 import subprocess
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from local.__main__ import everything_at
+from local.__main__ import CONFIGS, everything_at
 from local.runtime import ROOT
 
-from .conftest import Stage
+from .conftest import PROVIDER_KEY, Stage
+
+PAGES = ("README.md", "docs/gateway.md", "docs/tracing.md", "docs/delivery.md")
+KEY = "gw_of-an-example-0123456789abcdef"
+# Commands that do nothing here, and why.
+LEFT_OUT = {
+    "make": "installs; test_demo runs what `make demo` and `make key` do",
+    "wrangler": "needs an account at Cloudflare, which test_dry_run does without",
+    "cp": "would write into the project",
+}
+NOT_ASKED = "/api/public/projects"  # of Langfuse's; the inbox has no projects
+# Addresses that stand for this stage's gateway.
+GATEWAY = re.compile(r"http://127\.0\.0\.1:8787|https://[\w.-]*YOUR-[\w.-]+\.workers\.dev")
 
 
-def examples(page: str) -> list[str]:
-    text = (ROOT / "docs" / page).read_text()
-    return re.findall(r"^ *```sh\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+@dataclass(frozen=True)
+class Example:
+    """A block of code, the heading that it stands under, and what the page defines for all."""
+
+    page: str
+    heading: str
+    number: int
+    code: str
+    definitions: str
+
+    def __str__(self) -> str:
+        return f"{self.heading}-{self.number}"
 
 
-DEFINITION, *CALLS = examples("tracing.md")
-PROVIDERS_DEFINITION, *PROVIDERS_CALLS = examples("gateway.md")
+def examples(page: str, language: str = "sh") -> list[Example]:
+    text = (ROOT / page).read_text()
+    found: list[tuple[str, int, str]] = []
+    for section in re.split(r"^#+ (?=[^\n]*\n\n)", text, flags=re.MULTILINE):
+        heading = section.partition("\n")[0]
+        codes = re.findall(rf"^ *```{language}\n(.*?)^ *```", section, re.DOTALL | re.MULTILINE)
+        found += [(heading, number, code) for number, code in enumerate(codes)]
+    definitions = "\n".join(code for _, _, code in found if "() {" in code)
+    return [
+        Example(page, heading, number, code, definitions)
+        for heading, number, code in found
+        if "() {" not in code
+    ]
 
 
-def run(stage: Stage, definition: str, example: str) -> None:
-    script = f"set -e\n{definition}\n{example}".replace("http://127.0.0.1:8787", stage.url)
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30)
+EVERY = [example for page in PAGES for example in examples(page)]
+GATEWAY_PAGE = [e for e in EVERY if e.page == "docs/gateway.md" and re.search(r"ask", e.code)]
+
+
+def run(stage: Stage, example: Example, **env: str) -> str:
+    """Run an example; what it printed."""
+    curl = f"""curl() {{
+      case "$*" in *{NOT_ASKED}*) return; esac
+      command curl --silent --show-error --fail-with-body "$@"
+    }}"""
+    left_out = "\n".join(f"{command}() {{ :; }}" for command in LEFT_OUT)
+    script = GATEWAY.sub(stage.url, f"{example.definitions}\n{example.code}")
+    done = subprocess.run(
+        ["bash", "-c", f"set -e\n{curl}\n{left_out}\n{script}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **env},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "You said: Hello!" in done.stdout
+    return done.stdout
 
 
-@pytest.mark.parametrize("example", CALLS)
-def test_each_call_of_the_tracing_page_is_traced(stage: Stage, example):
-    run(stage, DEFINITION, example)
-    calls = len(re.findall(r"^ask ", example, re.MULTILINE)) - example.count("trace: off")
+@pytest.fixture
+def demo(stage_with, environment) -> Stage:
+    """What `make demo` runs."""
+    echo = json.loads(environment["PROVIDERS"])["openai"]["base_url"]
+    return stage_with(PROVIDERS=everything_at(echo), CONFIGS=json.dumps(CONFIGS))
+
+
+@pytest.fixture
+def deployment(stage_with, environment) -> Stage:
+    """A gateway with keys and configs as the page has them."""
+    echo = json.loads(environment["PROVIDERS"])["openai"]["base_url"]
+    page = (ROOT / "docs" / "gateway.md").read_text()
+    configs = re.search(r"CONFIGS = '''(.*?)'''", page, re.DOTALL)
+    assert configs
+    return stage_with(
+        PROVIDERS=everything_at(echo),
+        CONFIGS=configs[1],
+        GATEWAY_API_KEYS=json.dumps({"alice": hashlib.sha256(KEY.encode()).hexdigest()}),
+        OPENAI_API_KEY="sk-stored-0123456789abcdefghij",
+        ANTHROPIC_API_KEY="sk-ant-stored-0123456789abcdef",
+        AZURE_OPENAI_API_KEY_EU="stored-eu-0123456789abcdefghij",
+    )
+
+
+@pytest.mark.parametrize("example", examples("docs/tracing.md"), ids=str)
+def test_each_call_of_the_tracing_page_is_traced(stage: Stage, example: Example):
+    assert "You said: Hello!" in run(stage, example)
+    calls = len(re.findall(r"^ask ", example.code, re.MULTILINE))
+    calls -= example.code.count("trace: off")
     observations = stage.observations(calls)
     assert len(observations) == calls
     recorded = json.dumps(observations)
     # Every word of a header's value, but for those that steer, is found again.
-    for name, value in re.findall(r"-H '([\w-]+): (.*?)'", example):
+    for name, value in re.findall(r"-H '([\w-]+): (.*?)'", example.code):
         if name in ("x-portkey-trace", "baggage", "traceparent"):
             continue
         for word in re.findall(r"[\w-]{3,}", value):
@@ -51,12 +128,75 @@ def test_the_headers_of_the_page_are_all_that_there_are():
         assert name in page
 
 
-@pytest.mark.parametrize("example", PROVIDERS_CALLS)
-def test_each_call_of_the_providers_page_goes_where_it_says(stage_with, environment, example):
-    echo = json.loads(environment["PROVIDERS"])["openai"]["base_url"]
-    stage = stage_with(PROVIDERS=everything_at(echo))
-    run(stage, PROVIDERS_DEFINITION, example)
-    provider = re.search(r"x-portkey-provider: ([\w-]+)|\"@([\w-]+)/", example)
-    assert provider
-    metadata = stage.observation()["metadata"]
-    assert metadata["provider"] == (provider[1] or provider[2])
+# Whom an example with a config asks in turn; None for whoever chance chooses.
+ASKED: dict[str, list[str] | None] = {
+    "Fallback-0": ["openai"],
+    "Fallback-1": ["openai", "groq"],
+    "Load balancing-0": None,
+    "Conditions-0": ["anthropic"],
+    "Retries-0": ["openai"],
+    "Named configs-0": ["openai"],
+    "Cache-0": ["openai", "openai"],
+}
+
+
+@pytest.mark.parametrize("example", GATEWAY_PAGE, ids=str)
+def test_each_call_of_the_gateway_page_goes_where_it_says(demo: Stage, example: Example):
+    printed = run(demo, example)
+    assert "You said: Hello!" in printed
+    assert ("ask_by" in example.code) == (str(example) in ASKED)
+    if "ask_by" not in example.code:
+        provider = re.search(r"x-portkey-provider: ([\w-]+)|\"@([\w-]+)/", example.code)
+        metadata = demo.observation()["metadata"]
+        assert metadata["provider"] == (provider[1] or provider[2] if provider else "openai")
+        return
+    spans = len(re.findall(r"^ask_by ", example.code, re.MULTILINE))
+    asked = ASKED[str(example)]
+    observations = demo.observations(spans + len(asked or ["one"]))
+    assert [o["type"] for o in observations].count("SPAN") == spans
+    attempts = [o for o in observations if o["type"] != "SPAN"]
+    providers = [o["metadata"]["provider"] for o in attempts]
+    assert providers == asked if asked else providers[0] in ("openai", "groq")
+    if example.heading == "Cache":
+        statuses = [o["metadata"]["cache_status"] for o in observations if o["type"] == "SPAN"]
+        assert statuses == ["MISS", "REFRESH"]
+    if "--include" in example.code:
+        assert "x-portkey-last-used-option-index: config.targets[1]" in printed
+
+
+@pytest.mark.parametrize("example", [e for e in GATEWAY_PAGE if "GATEWAY_KEY" in e.code], ids=str)
+def test_a_gateway_key_opens_the_stored_keys(deployment: Stage, example: Example):
+    printed = run(deployment, example, GATEWAY=deployment.url, GATEWAY_KEY=KEY)
+    assert "You said: Hello!" in printed
+    assert deployment.observations(1)[0]["metadata"]["gateway_key"] == "alice"
+
+
+def test_the_configs_of_the_page_are_the_demos():
+    page = (ROOT / "docs" / "gateway.md").read_text()
+    configs = re.search(r"CONFIGS = '''(.*?)'''", page, re.DOTALL)
+    assert configs
+    assert json.loads(configs[1]).items() >= CONFIGS.items()
+
+
+@pytest.mark.parametrize(
+    "example",
+    [e for e in EVERY if e.page != "docs/tracing.md" and e not in GATEWAY_PAGE],
+    ids=lambda e: f"{e.page}-{e}",
+)
+def test_every_other_example_runs(demo: Stage, deployment: Stage, environment, example: Example):
+    stage = demo if "http://127.0.0.1:8787" in example.code else deployment
+    settings = ("LANGFUSE_BASE_URL", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY")
+    keys = {"GATEWAY_KEY": KEY, "OPENAI_API_KEY": PROVIDER_KEY}
+    run(stage, example, **keys, **{name: environment[name] for name in settings})
+
+
+@pytest.mark.parametrize(
+    "example",
+    [e for page in PAGES for e in examples(page, "python")],
+    ids=lambda e: f"{e.page}-{e}",
+)
+def test_every_example_in_python(demo: Stage, example: Example, monkeypatch):
+    monkeypatch.delenv("PORTKEY_API_KEY", raising=False)
+    names: dict[str, Any] = {}
+    exec(GATEWAY.sub(demo.url, example.code), names)
+    assert "You said: Hello!" in names["reply"].model_dump_json()
