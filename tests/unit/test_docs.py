@@ -107,6 +107,7 @@ def test_the_members_of_a_config():
         configs.MOST_RETRIES,
         configs.LEVELS,
         configs.MOST_TARGETS,
+        configs.MOST_EXPRESSIONS,
         configs.LONGEST_TIMEOUT,
         resilience.LONGEST_WAIT,
         configs.LONGEST_AGE / 24 / 3600,
