@@ -1,6 +1,7 @@
 """The attempts at a request: what each sends, and what comes of it."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ PIECE, OVERLAP = 256 * 1024, 256
 # What stands for the status of a provider that could not be reached, and of one that took too long:
 # the gateway's own, and the one that Portkey's has for the second, which configs name.
 UNREACHABLE, TOO_LATE = (502,), (504, 408)
+
+_JSON = re.compile(r'application/json\s*(;\s*charset="?utf-8"?)?', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -258,9 +261,11 @@ def _beyond_rights(
     if caller.models is None:
         return caller.refuse(upstream.provider)
     models: list[str] = []
-    # What goes to the provider must be what is read here, whichever parser that one has.
-    is_json = call.headers.get("content-type", "").strip().lower().startswith("application/json")
-    if body and is_json and body.size <= settings.max_capture_bytes:
+    # What goes to the provider must be what is read here, whichever parser that one has: none that
+    # an encoding or a second type could make something else of.
+    is_json = _JSON.fullmatch(call.headers.get("content-type", "").strip())
+    is_plain = call.headers.get("content-encoding", "identity").strip().lower() == "identity"
+    if body and is_json and is_plain and body.size <= settings.max_capture_bytes:
         try:
             models = rewriting.models(body.read(body.size))
         except ValueError:

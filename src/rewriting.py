@@ -10,6 +10,8 @@ import strict_json
 
 # "@groq/llama", of which a slash may be escaped.
 _ROUTED = re.compile(rb'"model"\s*:\s*"(@[^"/\\]*\\?/)')
+# Where a request for one model names others: itself, and in what calls them on the way.
+_MODELS, _CALLING = ("model", "models"), ("tools", "plugins")
 # So many places that look like the model's are tried.
 _TRIES = 4
 
@@ -55,18 +57,37 @@ def members(body: bytes) -> dict[str, Any]:
 
 
 def models(body: bytes) -> list[str]:
-    """Every model that any reader of JSON may find at the top of a body: under "model" in whichever
-    case, as often as it is there, and in OpenRouter's list of further ones.
+    """Every model that any reader of JSON may find in a body that asks for it: at the top under
+    "model" in whichever case, as often as it is there, and in OpenRouter's list of further ones;
+    and those that a provider's own tools call.
 
-    Raises ValueError for what is no object, and where one is no text.
+    Raises ValueError for what is no object in UTF-8, and where one is no text.
     https://openrouter.ai/docs/guides/routing/model-fallbacks
+    https://platform.openai.com/docs/guides/tools-image-generation
     """
     found: list[str] = []
-    for name, value in strict_json.members(strict_json.text_of(body)):
-        if name.lower() in ("model", "models"):
+    for name, value in strict_json.members(body.decode().removeprefix("\ufeff")):
+        if name.casefold() in _MODELS:
             found += value if isinstance(value, list) else [value]
+        elif name.casefold() in _CALLING:
+            found += _models_within(value)
     if not all(isinstance(model, str) for model in found):
         raise ValueError("a model that is no text")
+    return found
+
+
+def _models_within(value: Any) -> list[str]:
+    """The texts under "model" and "models", however deep. In a schema of a function's parameters
+    such a name has an object."""
+    found: list[str] = []
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, tuple) and isinstance(item[0], str) and item[0].casefold() in _MODELS:
+            models = item[1] if isinstance(item[1], list) else [item[1]]
+            found += [model for model in models if isinstance(model, str)]
+        if isinstance(item, list | tuple):
+            waiting += item
     return found
 
 

@@ -1,5 +1,6 @@
 """Requests that are made to harm: to hang the isolate, or to get at what is another's."""
 
+import json
 import time
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from . import test_keys
 from .conftest import Provider, Stage
-from .test_keys import ALICE, ask, inline
+from .test_keys import ALICE, MO, ask, inline
 
 settings, stage, _kept = test_keys.settings, test_keys.stage, test_keys._kept
 A = {"x-portkey-api-key": ALICE}
@@ -44,3 +45,61 @@ def test_a_number_of_any_length_is_refused(stage: Stage, provider: Provider, hea
     answer = ask(stage, {**A, **headers})
     assert answer.status_code == 400, answer.text
     assert provider.seen == []
+
+
+SMALL = {"model": "small", "messages": []}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "application/json; charset=utf-7"},
+        {"content-type": "application/json; charset=cp037"},
+        {"content-type": "application/json, multipart/form-data; boundary=x"},
+        {"content-type": "application/json-patch+json"},
+        {"content-type": "application/jsonl"},
+        {"content-type": "application/json", "content-encoding": "deflate"},
+        {"content-type": "application/json", "content-encoding": "br"},
+    ],
+)
+def test_a_key_for_some_models_sends_plain_json(stage: Stage, provider: Provider, headers):
+    answer = send(stage, {"authorization": f"Bearer {MO}", **headers}, json.dumps(SMALL).encode())
+    assert answer.status_code == 403
+    assert provider.seen == []
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", ';charset="UTF-8"'])
+def test_a_key_for_some_models_may_say_that_it_is_utf_8(stage: Stage, provider, charset):
+    headers = {"authorization": f"Bearer {MO}", "content-type": f"application/json{charset}"}
+    assert send(stage, headers, json.dumps(SMALL).encode()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # The tools of a provider that call another model.
+        {**SMALL, "tools": [{"type": "image_generation", "model": "o1"}]},
+        {**SMALL, "tools": [{"type": "x:search", "parameters": {"models": ["small", "o1"]}}]},
+        {**SMALL, "plugins": [{"id": "x", "model": "o1"}]},
+        # What some readers take for the same letters.
+        {**SMALL, "model\u017f": ["o1"]},
+        b'{"model": "small", "\xc1\xadodel": "o1"}',
+    ],
+)
+def test_no_other_model_is_asked_by_a_detour(stage: Stage, provider: Provider, body):
+    headers = {"authorization": f"Bearer {MO}", "content-type": "application/json"}
+    data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+    assert send(stage, headers, data, "/responses").status_code == 403
+    assert provider.seen == []
+
+
+def test_a_function_with_a_model_among_its_parameters_is_none_that_is_asked(stage: Stage, provider):
+    properties = {"model": {"type": "string", "enum": ["o1"]}, "models": {"type": "array"}}
+    function = {"name": "f", "parameters": {"properties": properties, "required": ["model"]}}
+    body = {**SMALL, "tools": [{"type": "function", "function": function}]}
+    assert ask(stage, {"authorization": f"Bearer {MO}"}, body).status_code == 200
+
+
+def send(stage: Stage, headers: dict[str, str], body: bytes, path: str = "/chat/completions"):
+    with stage.http() as client:
+        return client.post(f"/v1{path}", content=body, headers=headers)
