@@ -8,6 +8,7 @@ import rewriting
 from attempts import Request
 from config import Settings
 from provider_table import CREDENTIALS
+from redaction import is_secret
 from runtime import Platform, Reply
 from vocabulary import Capture, Ending
 
@@ -75,7 +76,9 @@ def key(request: Request) -> str:
     headers = {
         name: value
         for name, value in call.headers.items()
-        if name in _ASKING or (name.startswith(_ASKING_PREFIXES) and name not in _TELLING)
+        if name in _ASKING
+        or is_secret(name)  # a provider may read a caller's key in a header of its own
+        or (name.startswith(_ASKING_PREFIXES) and name not in _TELLING)
     }
     said = [
         request.caller.name if request.caller else None,

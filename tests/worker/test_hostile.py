@@ -103,3 +103,12 @@ def test_a_function_with_a_model_among_its_parameters_is_none_that_is_asked(stag
 def send(stage: Stage, headers: dict[str, str], body: bytes, path: str = "/chat/completions"):
     with stage.http() as client:
         return client.post(f"/v1{path}", content=body, headers=headers)
+
+
+def test_no_kept_reply_is_for_who_shows_another_key(stage_with, settings, provider: Provider):
+    stage: Stage = stage_with(**settings, ALLOW_ANONYMOUS="true")
+    config = {"x-portkey-config": inline(provider="bare", cache={"mode": "simple"})}
+    for headers in ({"x-goog-api-key": "A"}, {"x-goog-api-key": "B"}, {"x-auth-token": "C"}, {}):
+        answer = ask(stage, {**config, **headers}, {**SMALL, "user": "kept"})
+        assert answer.headers["x-portkey-cache-status"] == "MISS"
+    assert len(provider.seen) == 4
