@@ -32,6 +32,8 @@ _CHOICES = frozenset(
         *("thinking_type", "reasoning_summary", "truncation", "modalities", "tool_choice"),
     )
 )
+# Whose key let a request in.
+_PAYS = "gateway_key"
 # What a reply's metadata may quote of its content.
 _CONTENT_METADATA = {"stop_sequence", "stop_details"}
 
@@ -295,14 +297,16 @@ def _metadata(
     # What the gateway knows itself is not for others to overwrite.
     known = {name: value for name, value in known.items() if value is not None}
     read = {**(prompt.metadata if full else {}), **reply, **said.metadata, **known}
-    # Nor, where this decides who pays, to crowd out.
+    # Nor, where this decides who pays, to crowd out, or to say for who shows no key.
+    read.pop(_PAYS, None)
     return {**_fitted(read, clean), **clean(dict(exchange.about))}
 
 
 def _said_of_trace(exchange: Exchange, clean: Callable[[Any], Any]) -> dict[str, Any]:
     """What the caller says of a trace that is its own, but for what only the gateway may say."""
     said = exchange.context.metadata
-    return _fitted({name: said[name] for name in said if name not in exchange.about}, clean)
+    ours = {*exchange.about, _PAYS}
+    return _fitted({name: said[name] for name in said if name not in ours}, clean)
 
 
 def _fitted(metadata: Mapping[str, Any], clean: Callable[[Any], Any]) -> dict[str, Any]:

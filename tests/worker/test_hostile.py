@@ -112,3 +112,14 @@ def test_no_kept_reply_is_for_who_shows_another_key(stage_with, settings, provid
         answer = ask(stage, {**config, **headers}, {**SMALL, "user": "kept"})
         assert answer.headers["x-portkey-cache-status"] == "MISS"
     assert len(provider.seen) == 4
+
+
+@pytest.mark.parametrize("own", [{}, {"x-portkey-trace-id": "a" * 32}])
+def test_who_shows_no_key_is_not_taken_for_one_who_does(stage_with, settings, provider, own):
+    stage: Stage = stage_with(**settings, ALLOW_ANONYMOUS="true")
+    said = {"x-portkey-provider": "bare", "x-portkey-metadata": '{"gateway_key": "alice"}', **own}
+    answer = ask(stage, said, {**SMALL, "metadata": {"gateway_key": "alice"}})
+    assert answer.status_code == 200
+    observation = stage.observation()
+    assert "gateway_key" not in observation["metadata"]
+    assert all("gateway_key" not in trace["metadata"] for trace in stage.inbox.traces())
