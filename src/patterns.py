@@ -45,7 +45,9 @@ _KEYS = {
     "hf_": r"hf_(?<![A-Za-z0-9]hf_)[A-Za-z0-9]{30,100}",
     "xai-": r"xai-[A-Za-z0-9]{40,200}",
     "xox": r"xox[abeoprs]-[A-Za-z0-9-]{10,250}",
-    "eyJ": r"eyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,8000}\.[A-Za-z0-9_-]{10,2000}",
+    # Not from every place in a long run of letters, each of which goes on to its end.
+    "eyJ": r"eyJ(?<![A-Za-z0-9_-]{4}eyJ)[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,8000}"
+    r"\.[A-Za-z0-9_-]{10,2000}",
     "-----BEGIN ": r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,10000}-----END",
 }
 

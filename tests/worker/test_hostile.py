@@ -123,3 +123,11 @@ def test_who_shows_no_key_is_not_taken_for_one_who_does(stage_with, settings, pr
     observation = stage.observation()
     assert "gateway_key" not in observation["metadata"]
     assert all("gateway_key" not in trace["metadata"] for trace in stage.inbox.traces())
+
+
+def test_a_text_like_the_beginnings_of_many_tokens_is_searched_soon(stage: Stage, provider):
+    began = time.monotonic()
+    content = "eyJ" * 230_000
+    assert ask(stage, A, {"messages": [{"role": "user", "content": content}]}).status_code == 200
+    stage.observation()
+    assert time.monotonic() - began < SOON
