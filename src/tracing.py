@@ -23,6 +23,8 @@ STATUS_MESSAGE_LENGTH = 2000
 METADATA_VALUE_BYTES = 10_000
 METADATA_BYTES = 100_000
 METADATA_NAME_LENGTH = 200
+# Of more there would be no end, and no room.
+METADATA_NAMES = 5000
 PARAMETERS = 100
 SETTING_LENGTH = 1000
 # Parameters whose text is a choice among a few, and says nothing of the content.
@@ -148,9 +150,14 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     secrets = {*credentials(call.headers, call.query), *exchange.secrets, *settings.secrets}
     redactor = Redactor(secrets, settings.redact)
     # The events of a stream that no dialect could put together, of which a secret may be parts.
-    if isinstance(output, list) and redactor.finds_in_pieces(output):
+    if isinstance(output, list) and redactor.searchable and redactor.finds_in_pieces(output):
         output = "[redacted]: its pieces, put together, hold a credential"
     clean = redactor.clean
+    if not redactor.searchable:
+        # So many would have to be looked for in each of these texts, of which there may be as many.
+        said = replace(said, metadata={}, tags=())
+        prompt = replace(prompt, metadata={}, parameters={})
+        exchange = replace(exchange, context=said)
     full = redactor.searchable and content_mode(said, settings) == "full"
     level, status_message = _verdict(capture, completion, full)
     name = said.name or call.path.removeprefix("/v1/")
@@ -311,6 +318,8 @@ def _said_of_trace(exchange: Exchange, clean: Callable[[Any], Any]) -> dict[str,
 
 def _fitted(metadata: Mapping[str, Any], clean: Callable[[Any], Any]) -> dict[str, Any]:
     """Metadata without secrets, of which no value, and not all together, is too large."""
+    if len(metadata) > METADATA_NAMES:
+        return {"cut": cut_text(to_json(dict(metadata)), METADATA_BYTES // 2, clean)}
     fitted = {
         cut_text(clean(name), METADATA_NAME_LENGTH): fit(clean(value), METADATA_VALUE_BYTES, clean)
         for name, value in media.presentable(dict(metadata)).items()

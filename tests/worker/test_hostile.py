@@ -131,3 +131,27 @@ def test_a_text_like_the_beginnings_of_many_tokens_is_searched_soon(stage: Stage
     assert ask(stage, A, {"messages": [{"role": "user", "content": content}]}).status_code == 200
     stage.observation()
     assert time.monotonic() - began < SOON
+
+
+def test_metadata_of_any_number_is_recorded_soon(stage: Stage, provider: Provider):
+    began = time.monotonic()
+    names = {f"k{i}": "v" for i in range(100_000)}
+    assert ask(stage, A, {"messages": [], "metadata": names}).status_code == 200
+    assert '"k0":"v"' in stage.observation()["metadata"]["cut"]
+    assert time.monotonic() - began < SOON
+
+
+def test_many_credentials_and_much_to_search_for_them(stage: Stage, provider: Provider):
+    began = time.monotonic()
+    names = {f"k{i}": "v" for i in range(2000)}
+    headers = {
+        "x-portkey-key": " ".join(f"{i:09d}" for i in range(5000)),
+        "x-portkey-metadata": json.dumps(names),
+        "langfuse-tags": ",".join(names),
+    }
+    body = {"messages": [], "tool_choice": [*names], "metadata": names}
+    assert ask(stage, {**A, **headers}, body).status_code == 200
+    metadata = stage.observation()["metadata"]
+    assert metadata["gateway_key"] == "alice"
+    assert "too many credentials" in str(metadata["notes"])
+    assert time.monotonic() - began < SOON
