@@ -186,6 +186,47 @@ HOSTILE: list[tuple[str, dict[str, str], Any, int, str]] = [
         "config.config is not known",
     ),
     ("a config that is not there", {**A, "x-portkey-config": "../eu"}, CHAT, 400, "has no config"),
+    (
+        "a secret's name in disguise",
+        {
+            **A,
+            "x-portkey-config": r'{"provider": "other", "api_\u006bey": {"secret": "O_API_KEY"}}',
+        },
+        CHAT,
+        400,
+        "no caller names a secret",
+    ),
+    (
+        "the key of Langfuse in a config",
+        {
+            **A,
+            "x-portkey-config": inline(provider="x-ai", api_key={"secret": "LANGFUSE_SECRET_KEY"}),
+        },
+        CHAT,
+        400,
+        "no caller names a secret",
+    ),
+    (
+        "headers in a config",
+        {**A, "x-portkey-config": inline(headers={"authorization": "x"})},
+        CHAT,
+        400,
+        "config.headers is not known",
+    ),
+    (
+        "a config nested deep",
+        {**A, "x-portkey-config": 5000 * '{"a":'},
+        CHAT,
+        400,
+        "nested too deep",
+    ),
+    (
+        "a host in a host",
+        {**A, "x-portkey-config": inline(custom_host="http://localhost:1@evil.example")},
+        CHAT,
+        400,
+        "base URL",
+    ),
     # An account or a deployment that the caller names.
     (
         "an account of the caller's",
@@ -214,7 +255,53 @@ HOSTILE: list[tuple[str, dict[str, str], Any, int, str]] = [
         403,
         "x-portkey-azure-resource-name",
     ),
+    (
+        "another host for an account",
+        {
+            **A,
+            "authorization": f"Bearer {PROVIDER_KEY}",
+            "x-portkey-provider": "azure-openai",
+            "x-portkey-azure-resource-name": "evil.example/",
+        },
+        CHAT,
+        400,
+        "x-portkey-azure-resource-name must be",
+    ),
+    # Several of what there should be one of.
+    (
+        "two keys in one header",
+        {"authorization": f"Bearer {ALICE}, Bearer {ALICE}"},
+        CHAT,
+        401,
+        "not valid",
+    ),
+    (
+        "two providers",
+        {"authorization": f"Bearer {BOB}", "x-portkey-provider": "other, scripted"},
+        CHAT,
+        400,
+        "'other, scripted' is not known",
+    ),
+    (
+        "two providers in a config",
+        {
+            "authorization": f"Bearer {BOB}",
+            "x-portkey-config": '{"provider": "other", "provider": "scripted"}',
+        },
+        CHAT,
+        403,
+        "not open scripted",
+    ),
+    ("two providers in the model", A, {"model": "@a/@other/c"}, 400, "'a' is not known"),
+    ("a provider after a space", A, {"model": "@ other/c"}, 400, "' other' is not known"),
     # Beyond a key's rights.
+    (
+        "a provider without a model",
+        {"authorization": f"Bearer {BOB}"},
+        {"model": "@other"},
+        403,
+        "not open scripted",
+    ),
     ("another provider", {"authorization": f"Bearer {BOB}"}, CHAT, 403, "not open scripted"),
     (
         "another provider, in the model",
