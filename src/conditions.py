@@ -69,7 +69,8 @@ def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 
 def _among(value: Any, others: Sequence[Any]) -> bool:
-    return any(_same(value, other) for other in others)
+    text = _text(value)  # once: that of a number of thousands of digits takes its time
+    return any(value == each or (text is not None and text == _text(each)) for each in others)
 
 
 def _same(value: Any, other: Any) -> bool:
