@@ -52,7 +52,8 @@ class Request:
 
 class Attempt:
     """A provider that is asked once. `capture` is there as soon as nothing more is to be done for
-    the client; `hold` is that of a request that is traced."""
+    the client; `hold` is that of a request of which anything is captured. Times are seconds since
+    the epoch."""
 
     def __init__(
         self,
@@ -68,7 +69,8 @@ class Attempt:
         self.upstream, self.body, self.target, self.tries = upstream, body, target, tries
         self.request, self.settings, self.platform, self.hold = request, settings, platform, hold
         self.timeout = request.timeout or target.timeout
-        self.started = 0.0
+        self.started = self.answered = 0.0
+        self.is_given_up = False
         self.reply: Reply | None = None
         self.error: NetworkError | None = None
         self.capture: Awaitable[Capture] | None = None
@@ -80,6 +82,7 @@ class Attempt:
             self.reply = await self.platform.fetch(self.upstream, self.body, self.timeout)
         except NetworkError as error:
             self._failed(error)
+        self.answered = self.platform.now()
 
     @property
     def statuses(self) -> Collection[int]:
@@ -105,6 +108,7 @@ class Attempt:
         """Let go of the reply: the client will get another one."""
         if self.capture or self.reply is None:
             return
+        self.is_given_up = True
         if self.hold:
             captured = self.reply.captured(self.settings.max_capture_bytes, self.hold)
             self.capture = asyncio.ensure_future(captured)

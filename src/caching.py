@@ -81,7 +81,7 @@ def key(request: Request) -> str:
         or (name.startswith(_ASKING_PREFIXES) and name not in _TELLING)
     }
     said = [
-        request.caller.name if request.caller else None,
+        repr(request.caller),  # with its rights, which may be fewer tomorrow
         repr(request.config),  # a named one may be another tomorrow
         [call.method, call.path, call.query],
         sorted(headers.items()),

@@ -6,6 +6,7 @@ there is worse than an error. A config is the deployer's (`CONFIGS`) or a caller
 https://portkey.ai/docs/api-reference/inference-api/config-object
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -83,6 +84,13 @@ class Target:
         if not self.targets:
             return (self,)
         return tuple(leaf for target in self.targets for leaf in target.leaves)
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether it looks into a request's body, changes it or may send it twice."""
+        if self.cache_age or self.mode == "conditional" or len(self.leaves) > 1:
+            return True
+        return any(leaf.retry.attempts or leaf.override_params for leaf in self.leaves)
 
 
 def read(value: Any, *, trusted: bool) -> Target:
@@ -282,6 +290,7 @@ def _targets(value: Any) -> dict[str, Any]:
 def _overrides(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")
+    json.dumps(value, allow_nan=False)  # 1e999 is read, but cannot be sent: a ValueError
     return {"override_params": value}
 
 

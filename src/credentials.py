@@ -6,6 +6,7 @@ where it goes: not at a host, nor for an account, that a caller names.
 """
 
 from dataclasses import replace
+from urllib.parse import unquote_plus
 
 import keys
 import providers
@@ -13,10 +14,13 @@ from config import Settings
 from configs import Target
 from keys import GatewayKey
 from provider_table import ACCOUNTS, CREDENTIALS, CUSTOM_HOST, PARAMETERS
+from redaction import is_secret
 from vocabulary import Call, Refusal
 
 _STEERING = {CUSTOM_HOST, *(header for header, _ in PARAMETERS.values())}
 _ACCOUNTS = [PARAMETERS[name][0] for name in ACCOUNTS]
+# What has a secret's name, and is none or is seen to by itself.
+_KNOWN = {*CREDENTIALS.values(), "idempotency-key"}
 # Whose the key in a request's headers is, where that is no one provider.
 ANY, NOBODY = "*", "?"
 
@@ -52,9 +56,12 @@ def aimed(
 
     `brought` is what `owner` says of the request.
     """
+    named = providers.named(call)
     if target.provider or target.headers:
         call = _steered(call, target)
     slug = providers.slug(call, settings.routing, model)
+    if target.path != Target.path and slug not in (brought, named):
+        call = _without_others_keys(call)
     if target.api_key:
         return _with_key(call, target.api_key)
     if brought in (ANY, slug):
@@ -62,7 +69,7 @@ def aimed(
     stored = settings.provider_keys.get(slug)
     if target.secret:
         stored = settings.config_keys[target.secret]
-    if stored is None or CUSTOM_HOST in call.headers:
+    if stored is None or call.headers.get(CUSTOM_HOST, "").strip():
         if brought:
             return Refusal(401, f"There is no key for {slug}: that of the request is not for it.")
         return call  # some providers need no key, the others say so
@@ -73,7 +80,9 @@ def aimed(
             why = "which is only for who shows a gateway key"
         return Refusal(401, f"This gateway holds a key for {slug}, {why}. Send a key of your own.")
     for header in _ACCOUNTS:
-        if header in call.headers and not (target.trusted and header in target.headers):
+        if call.headers.get(header, "").strip() and not (
+            target.trusted and header in target.headers
+        ):
             return Refusal(
                 403,
                 f"This gateway's key for {slug} is not for what {header} names. Leave that out, or "
@@ -90,6 +99,18 @@ def _steered(call: Call, target: Target) -> Call:
         said = {name: value for name, value in said.items() if name not in _STEERING}
         said["x-portkey-provider"] = target.provider
     return replace(call, headers={**said, **target.headers})
+
+
+def _without_others_keys(call: Call) -> Call:
+    """The call without what may be another provider's key in a header or a query of its own."""
+    headers = {
+        name: value
+        for name, value in call.headers.items()
+        if name in _KNOWN or name.startswith("x-portkey-") or not is_secret(name)
+    }
+    pairs = (pair for pair in call.query.split("&") if pair)
+    kept = (p for p in pairs if not is_secret(unquote_plus(p.partition("=")[0]).lower()))
+    return replace(call, headers=headers, query="&".join(kept))
 
 
 def _with_key(call: Call, key: str) -> Call:

@@ -104,8 +104,7 @@ async def _let_in(call: Call, settings: Settings, platform: Platform) -> Request
         return timeout
     is_traced = call.method == "POST" and call.path in settings.traced_endpoints
     body = None
-    # A config may send the body several times.
-    if is_traced or (config and call.method not in ("GET", "HEAD")):
+    if is_traced or (config and config.needs_body and call.method not in ("GET", "HEAD")):
         body = await _read_body(settings, platform)
         if isinstance(body, Refusal):
             return body

@@ -44,8 +44,12 @@ class GatewayKey:
         if self.providers is not None and provider not in self.providers:
             opened = ", ".join(sorted(self.providers))
             return Refusal(403, f"This gateway key does not open {provider}, only {opened}.")
+        # Of what a pattern may hold only "*" is one's own; a model may be called "x[1m]".
+        patterns = [
+            pattern.replace("[", "[[]").replace("?", "[?]") for pattern in self.models or ()
+        ]
         for model in models if self.models is not None else ():
-            if not any(fnmatchcase(model, pattern) for pattern in self.models or ()):
+            if not any(fnmatchcase(model, pattern) for pattern in patterns):
                 opened = ", ".join(self.models or ())
                 return Refusal(
                     403, f"This gateway key does not open the model {model[:128]}, only {opened}."
@@ -110,7 +114,7 @@ def credential(value: str) -> str:
 def is_providers(value: str) -> bool:
     """Whether a credential's header may hold a provider's key."""
     key = credential(value)
-    return bool(key) and key != PLACEHOLDER and not mentioned(value)
+    return key.lower() not in ("", "bearer") and key != PLACEHOLDER and not mentioned(value)
 
 
 def mentioned(text: str) -> list[str]:

@@ -82,6 +82,9 @@ class Recorder:
         request, body = self.request, attempt.body
         assert request.context
         assert request.destination
+        if attempt.is_given_up:
+            # What came of it later took nobody's time.
+            capture = replace(capture, ended=attempt.answered)
         about: dict[str, Any] = {}
         if request.caller:
             about["gateway_key"] = request.caller.name

@@ -11,7 +11,7 @@ from vocabulary import Refusal
 MOST_ATTEMPTS = 8
 # Seconds. The pauses between tries double, and each is some random part of that.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
-# Who asks to be left alone for longer is not asked again.
+# What a request waits between its tries, all in all.
 LONGEST_WAIT = 60.0
 # So often it is seen in a pause whether the client is still there.
 LOOK_UP = 1.0
@@ -69,6 +69,7 @@ class Run(Generic[A]):
         self.attempts: list[A] = []
         self.skipped: list[tuple[Target, Refusal]] = []
         self.left = False
+        self._waited = 0.0
 
     async def ask(self, target: Target) -> bool:
         """Ask a target, or the right ones in it. Whether anybody was asked."""
@@ -89,7 +90,8 @@ class Run(Generic[A]):
         return asked
 
     async def _ask_one_by_weight(self, target: Target) -> bool:
-        left = [*target.targets]
+        # A weight of 0 switches a target off.
+        left = [each for each in target.targets if each.weight > 0]
         while left:
             point = self.platform.random() * sum(each.weight for each in left)
             chosen = left[-1]
@@ -143,10 +145,11 @@ class Run(Generic[A]):
             return False
         last = self.attempts[-1]
         pause = self.platform.random() * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (tries - 1))
-        if retry.use_retry_after_header and last.after is not None:
-            pause = max(pause, last.after)
-        if pause > LONGEST_WAIT:
+        after = last.after if retry.use_retry_after_header else None
+        pause = max(pause, after or 0.0)
+        if self._waited + pause > LONGEST_WAIT:
             return False
+        self._waited += pause
         last.give_up()
         # The platform soon ends whatever goes on for a client that left.
         while pause > 0 and not self.platform.client_left():

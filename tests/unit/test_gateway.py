@@ -84,6 +84,11 @@ class FakePlatform(Langfuse):
             raise self.capture
         return self
 
+    def header(self, name) -> str:
+        return ""
+
+    async def cancel(self) -> None: ...
+
     def relay(self, headers):
         return ("relayed", dict(headers))
 
@@ -369,3 +374,34 @@ def test_a_body_is_changed_once_however_often_it_is_sent():
     assert len(bodies) == 3
     assert all(body is bodies[0] for body in bodies)
     assert json.loads(bodies[0].data)["temperature"] == 0
+
+
+TWO = {"strategy": {"mode": "fallback"}, "targets": [{"provider": "groq"}, {"provider": "openai"}]}
+
+
+@pytest.mark.parametrize("named", ["openai", ""])
+def test_no_key_of_any_form_goes_to_another_provider(named):
+    """Some providers read a key in a header of their own, or in the query."""
+    headers = {
+        "x-portkey-config": json.dumps(TWO),
+        "x-portkey-provider": named,
+        "x-goog-api-key": "one-of-the-callers",
+        "idempotency-key": "1",
+    }
+    query = "key=one-of-the-callers&access_token=another&alt=sse"
+    platform = FakePlatform(status=500)
+    call = Call("POST", "/v1/chat/completions", query, headers)
+    virtual_time.run(gateway.handle(call, Settings(), platform))
+    to_groq, to_openai = (dict(upstream.headers) for upstream, _ in platform.fetched)
+    assert "x-goog-api-key" not in to_groq
+    assert platform.fetched[0][0].url.endswith("/chat/completions?alt=sse")
+    assert ("x-goog-api-key" in to_openai) is bool(named)
+    assert platform.fetched[1][0].url.endswith(query) is bool(named)
+    assert to_groq["idempotency-key"] == to_openai["idempotency-key"] == "1"
+
+
+def test_a_body_that_goes_out_once_is_streamed_in_spite_of_a_config():
+    headers = {"x-portkey-config": '{"provider": "groq", "request_timeout": 9000}'}
+    platform = FakePlatform(body=b"x" * 10**8)
+    assert handle(platform, path="/v1/files", headers=headers)[0] == "relayed"
+    assert platform.fetched[0][1] is None

@@ -72,3 +72,25 @@ def test_a_gateway_key_in_the_url_is_refused(query, known):
     refusal = keys.identify(call(query, x_api_key=KEY if known else "sk-provider"), known)
     assert isinstance(refusal, Refusal)
     assert refusal.status == 401
+
+
+@pytest.mark.parametrize(
+    ("pattern", "model", "opens"),
+    [
+        ("gpt-4o*", "gpt-4o-mini", True),
+        ("gpt-4o", "gpt-4o-mini", False),
+        ("*", "anything", True),
+        ("claude-x[1m]", "claude-x[1m]", True),
+        ("claude-x[1m]", "claude-x1", False),
+        ("o?", "o1", False),
+    ],
+)
+def test_patterns_of_models(pattern, model, opens):
+    key = keys.GatewayKey("a", HASH, models=(pattern,))
+    assert (key.refuse("openai", [model]) is None) is opens
+
+
+@pytest.mark.parametrize("value", ["", " ", "Bearer", "bearer ", "Bearer OPENAI_API_KEY", KEY])
+def test_what_is_no_providers_key(value):
+    assert not keys.is_providers(value)
+    assert keys.is_providers(f"{value}x") is (value != KEY)

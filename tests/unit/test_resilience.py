@@ -121,6 +121,13 @@ def test_a_provider_that_says_when_is_asked_then():
     assert too_long.slept == []
 
 
+def test_all_pauses_of_a_request_are_bounded():
+    """Two minutes of waiting would be longer than any client does."""
+    providers = Providers({"": [429]}, after=25)
+    assert len(run({"retry": {"attempts": 5}}, providers).attempts) == 3
+    assert sum(providers.slept) == 50
+
+
 def test_nobody_is_asked_for_a_client_that_left():
     providers = Providers({"": [500]})
 
@@ -175,6 +182,9 @@ def test_weights():
     for draw, name in ((0.0, "a"), (0.49, "a"), (0.5, "c"), (0.999, "c")):
         providers = Providers({name: [200] for name in "abc"}, draws=[draw])
         assert asked(run(config, providers)) == [(name, 0, 200)]
+    # Not even where nobody else can be asked.
+    providers = Providers({"a": ["no key"], "b": [200], "c": ["no key"]}, draws=[0.0, 0.0])
+    assert asked(run(config, providers)) == []
     # One that has no key is as if it were not there.
     providers = Providers({"a": ["no key"], "b": [200], "c": [500]}, draws=[0.0, 0.0])
     assert asked(run(config, providers)) == [("c", 0, 500)]
