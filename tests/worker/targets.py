@@ -133,6 +133,14 @@ def hangs(provider: Provider) -> Reply:
     return reply
 
 
+def says_after(provider: Provider, gate: str) -> Reply:
+    async def reply(request: web.Request) -> web.StreamResponse:
+        await provider.gate(gate).wait()
+        return await says()(request)
+
+    return reply
+
+
 def streams(provider: Provider, *texts: str) -> Reply:
     """A chat stream, of which each chunk waits for the gate of the one before."""
 

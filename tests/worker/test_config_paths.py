@@ -20,6 +20,7 @@ from .targets import (
     play,
     post,
     says,
+    says_after,
     streams,
     tree,
     using,
@@ -153,12 +154,12 @@ def test_a_stream_without_tracing(untraced: Stage, provider: Provider):
     assert received == [*map(delta, texts), END]
 
 
-def test_a_timeout_without_tracing(untraced: Stage, provider: Provider):
-    play(provider, first=hangs(provider), second=says())
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
+def test_a_timeout_without_tracing(untraced: Stage, provider: Provider, path):
+    play(provider, first=hangs(provider), second=says_after(provider, "aborted"))
     slow = {"provider": "first", "request_timeout": 100}
-    assert post(untraced, using(fallback(slow, "second"))).status_code == 200
-    provider.wait("aborted")
-    assert post(untraced, using(slow)).status_code == 504
+    assert post(untraced, using(fallback(slow, "second")), path=path).status_code == 200
+    assert post(untraced, using(slow), path=path).status_code == 504
 
 
 def test_a_client_that_leaves_without_tracing(untraced: Stage, provider: Provider):
