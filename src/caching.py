@@ -73,13 +73,7 @@ def key(request: Request) -> str:
     """What is the same for two requests that may share a reply, as a hash in hex: who asks and with
     which credential, and what is asked of whom."""
     call, body = request.call, request.body
-    headers = {
-        name: value
-        for name, value in call.headers.items()
-        if name in _ASKING
-        or is_secret(name)  # a provider may read a caller's key in a header of its own
-        or (name.startswith(_ASKING_PREFIXES) and name not in _TELLING)
-    }
+    headers = {name: value for name, value in call.headers.items() if _asks(name)}
     said = [
         repr(request.caller),  # with its rights, which may be fewer tomorrow
         repr(request.config),  # a named one may be another tomorrow
@@ -89,6 +83,14 @@ def key(request: Request) -> str:
     digest = hashlib.sha256(json.dumps(said).encode() + b"\n")
     digest.update(body.read(body.size) if body else b"")
     return digest.hexdigest()
+
+
+def _asks(name: str) -> bool:
+    """Whether a header says who asks, or what is asked for."""
+    if name in _ASKING or (name.startswith(_ASKING_PREFIXES) and name not in _TELLING):
+        return True
+    # A provider may read a caller's key in a header of its own, but gets no cookie.
+    return is_secret(name) and name != "cookie" and not name.startswith("x-portkey-")
 
 
 def _is_good(reply: bytes) -> bool:

@@ -242,7 +242,10 @@ def test_without_tracing(untraced: Stage, provider: Provider, body, path):
     assert (status_of(again := ask()), again.text) == ("HIT", hit.text)
     assert len(provider.seen) == asked_so_far
     assert "x-portkey-trace-id" not in hit.headers
-    assert untraced.inbox.requests == []
+    # What earlier tests left may still arrive.
+    assert not any(
+        body["messages"][0]["content"].encode() in r.body for r in untraced.inbox.requests
+    )
 
 
 def test_a_request_that_is_not_to_be_traced(stage: Stage, body):
