@@ -218,6 +218,8 @@ def _read(value: Any, given: Target, levels: int) -> Target:
         _read(target, replace(inner, path=f"{made.path}.targets[{index}]"), levels - 1)
         for index, target in enumerate(targets)
     )
+    if made.mode == "loadbalance" and not any(target.weight for target in read):
+        raise ValueError(f"{given.path}.targets must not all have the weight 0")
     names = {target.name for target in read if target.name}
     for name in (*(then for _, then in made.conditions), made.default):
         if name is not None and name not in names:

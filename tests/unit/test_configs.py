@@ -75,6 +75,10 @@ def test_three_levels_are_the_most():
         ({"strategy": {"mode": "fallback"}}, "config.targets must be a list"),
         ({"strategy": {"mode": "sample"}, "targets": TARGETS}, "config.strategy must have a mode"),
         ({"strategy": {"mode": "fallback", "x": 1}, "targets": TARGETS}, "config.strategy must be"),
+        (
+            {"strategy": {"mode": "loadbalance"}, "targets": [{"weight": 0}]},
+            "config.targets must not all have the weight 0",
+        ),
         ({"strategy": {"mode": "fallback"}, "targets": [1]}, "targets[0] must be a JSON object"),
         ({"strategy": {"mode": "fallback"}, "targets": [{"cache": {}}]}, "targets[0].cache"),
         ({"strategy": {"mode": "fallback"}, "targets": TARGETS, "api_key": "k"}, "has targets"),

@@ -188,6 +188,9 @@ def test_weights():
     # One that has no key is as if it were not there.
     providers = Providers({"a": ["no key"], "b": [200], "c": [500]}, draws=[0.0, 0.0])
     assert asked(run(config, providers)) == [("c", 0, 500)]
+    # Nor does then one come in that is to have nothing.
+    providers = Providers({"a": ["no key"], "b": [200], "c": ["no key"]})
+    assert asked(run(config, providers)) == []
 
 
 def test_conditions():

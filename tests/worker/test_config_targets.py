@@ -70,6 +70,15 @@ def test_a_failure_is_not_balanced_away(stage: Stage, provider: Provider):
     assert asked(provider) == ["first"]
 
 
+@pytest.mark.parametrize("weight", [0, 1])
+def test_the_load_of_a_target_that_cannot_be_asked(stage: Stage, provider: Provider, weight):
+    """Another one has it, if it is to have any."""
+    config = balanced(first=weight, unknown=1)
+    answer = post(stage, using(config))
+    assert asked(provider) == ["first"] * weight
+    assert answer.status_code == (200 if weight else 400)
+
+
 BY_PLAN = {
     "strategy": {
         "mode": "conditional",

@@ -13,7 +13,7 @@ from .test_keys import ALICE, MO, ask, inline
 settings, stage, _kept = test_keys.settings, test_keys.stage, test_keys._kept
 A = {"x-portkey-api-key": ALICE}
 # Seconds. Each of these took many times as long before it was bounded.
-SOON = 2.0
+SOON = 4.0
 
 
 def conditional(query: Any) -> str:
@@ -122,12 +122,13 @@ def test_who_shows_no_key_is_not_taken_for_one_who_does(stage_with, settings, pr
     assert answer.status_code == 200
     observation = stage.observation()
     assert "gateway_key" not in observation["metadata"]
-    assert all("gateway_key" not in trace["metadata"] for trace in stage.inbox.traces())
+    (trace,) = (t for t in stage.inbox.traces() if t["id"] == observation["trace_id"])
+    assert "gateway_key" not in trace["metadata"]
 
 
 def test_a_text_like_the_beginnings_of_many_tokens_is_searched_soon(stage: Stage, provider):
     began = time.monotonic()
-    content = "eyJ" * 230_000
+    content = "eyJ" * 500_000
     assert ask(stage, A, {"messages": [{"role": "user", "content": content}]}).status_code == 200
     stage.observation()
     assert time.monotonic() - began < SOON
