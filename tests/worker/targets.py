@@ -9,7 +9,7 @@ import httpx
 from aiohttp import web
 
 from .conftest import CHAT, PROVIDER_KEY, Provider, Stage, keep
-from .test_streaming import END, begin, delta, until_aborted
+from .test_streaming import begin, events_of, until_aborted
 
 ALICE, BOB = (f"gw_of-{name}-0123456789abcdefghij" for name in ("alice", "bob"))
 SLUGS = ("first", "second", "third")
@@ -141,18 +141,32 @@ def says_after(provider: Provider, gate: str) -> Reply:
     return reply
 
 
-def streams(provider: Provider, *texts: str) -> Reply:
-    """A chat stream, of which each chunk waits for the gate of the one before."""
+def streams(provider: Provider, *events: bytes) -> Reply:
+    """A stream, of which each event waits until the client has the one before."""
 
     async def reply(request: web.Request) -> web.StreamResponse:
         response = await begin(request)
-        for n, text in enumerate(texts):
-            await provider.gate(f"client has {n} chunks").wait()
-            await response.write(delta(text))
-        await response.write(END)
+        for n, event in enumerate(events):
+            await provider.gate(f"client has {n} events").wait()
+            await response.write(event)
         return response
 
     return reply
+
+
+def received(stage: Stage, headers: Mapping[str, str], body: Any, path: str) -> list[bytes]:
+    """The events of a stream by `streams`: each is on its way when the one before is there."""
+    headers = {"authorization": f"Bearer {ALICE}", **headers}
+    got: list[bytes] = []
+    with (
+        stage.http() as client,
+        client.stream("POST", path, json={**body, "stream": True}, headers=headers) as response,
+    ):
+        stage.provider.open("client has 0 events")
+        for event in events_of(response):
+            got.append(event)
+            stage.provider.open(f"client has {len(got)} events")
+    return got
 
 
 def play(provider: Provider, **replies: Reply | list[Reply]) -> None:

@@ -1,5 +1,6 @@
-"""Configs against providers that fail: again, elsewhere, and in time."""
+"""Configs against providers that fail: asked again, and others in their place."""
 
+import json
 import math
 import time
 
@@ -19,20 +20,39 @@ from .targets import (
     fails,
     fails_at_length,
     fallback,
-    hangs,
     key_of,
     places,
     play,
     post,
+    received,
     says,
-    says_after,
     streams,
     tree,
     using,
     variables,
 )
-from .test_streaming import END, begin, delta, events_of, leave, until_aborted
+from .test_streaming import END, delta, until_aborted
 
+WORDS = ["one ", "two ", "three"]
+CHUNKS = [*map(delta, WORDS), END]
+EVENTS = [
+    f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+    for event in (
+        {"type": "message_start", "message": {"id": "msg_1", "role": "assistant", "content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *(
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "text_delta", "text": word},
+            }
+            for word in WORDS
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
+    )
+]
 TARGETS = ["config.targets[0]", "config.targets[1]"]
 
 
@@ -172,25 +192,16 @@ def test_a_fallback(stage: Stage, provider: Provider, dead, reply, message, anth
     assert_no_key_is_recorded(stage)
 
 
-def test_a_streamed_fallback(stage: Stage, provider: Provider):
-    texts = ["one ", "two ", "three"]
-    play(provider, first=fails(500), second=streams(provider, *texts))
-    headers = using(fallback("first", "second"), authorization=f"Bearer {ALICE}")
-    body = {**CHAT, "stream": True}
-    with (
-        stage.http() as client,
-        client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response,
-    ):
-        # No chunk is on its way before its head is there, and none before the one before it.
-        assert response.headers["x-portkey-provider"] == "second"
-        received = []
-        provider.open("client has 0 chunks")
-        for event in events_of(response):
-            received.append(event)
-            provider.open(f"client has {len(received)} chunks")
-    assert received == [*map(delta, texts), END]
+@pytest.mark.parametrize(
+    ("path", "body", "events"),
+    [("/v1/chat/completions", CHAT, CHUNKS), ("/v1/messages", MESSAGES, EVENTS)],
+)
+def test_a_streamed_fallback(stage: Stage, provider: Provider, path, body, events):
+    play(provider, first=fails(500), second=streams(provider, *events))
+    assert received(stage, using(fallback("first", "second")), body, path) == events
     span, calls = tree(stage, 2)
-    assert span["output"]["content"] == calls[1]["output"]["content"] == "".join(texts)
+    assert "one two three" in str(calls[1]["output"])
+    assert span["output"] == calls[1]["output"]
     assert [o["level"] for o in (span, *calls)] == ["DEFAULT", "ERROR", "DEFAULT"]
     assert calls[1]["completion_start_time"] is not None
     assert span["completion_start_time"] is None
@@ -278,92 +289,3 @@ def test_a_failing_reply_that_does_not_go_on(stage: Stage, provider: Provider):
     _, calls = tree(stage, 2)
     assert calls[0]["status_message"] == "HTTP 500: it is"
     assert calls[0]["metadata"]["ending"] == "cut"
-
-
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
-@pytest.mark.parametrize("by_header", [True, False])
-def test_a_provider_that_hangs_is_told_and_answered_for(
-    stage: Stage, provider: Provider, path, by_header
-):
-    play(provider, first=hangs(provider))
-    config = {"provider": "first", "request_timeout": 60_000 if by_header else 100}
-    headers = using(config, x_portkey_request_timeout="100") if by_header else using(config)
-    answer = post(stage, headers, path=path)
-    assert answer.status_code == 504
-    assert "first did not answer in 0.1 s" in answer.json()["error"]["message"]
-    provider.wait("aborted")
-    if path == "/v1/chat/completions":
-        span, calls = tree(stage, 1)
-        assert calls[0]["level"] == span["level"] == "ERROR"
-        assert "0.1 s" in calls[0]["status_message"]
-
-
-@pytest.mark.parametrize("codes", [None, [504], [408]])
-def test_a_fallback_from_a_provider_that_hangs(stage: Stage, provider: Provider, codes):
-    """Which is told at once, or the other one would never answer."""
-    play(provider, first=hangs(provider), second=says_after(provider, "aborted"))
-    strategy = {"on_status_codes": codes} if codes else {}
-    slow = {"provider": "first", "request_timeout": 100}
-    assert post(stage, using(fallback(slow, "second", **strategy))).status_code == 200
-    _, calls = tree(stage, 2)
-    assert [o["level"] for o in calls] == ["ERROR", "DEFAULT"]
-
-
-def test_a_timeout_without_a_config(stage: Stage, provider: Provider):
-    play(provider, first=hangs(provider))
-    headers = {"x-portkey-provider": "first", "x-portkey-request-timeout": "100"}
-    assert post(stage, headers).status_code == 504
-    provider.wait("aborted")
-    assert stage.observation()["type"] == "GENERATION"
-
-
-def test_a_stream_that_has_begun_may_take_its_time(stage: Stage, provider: Provider):
-    async def slow(request):
-        response = await begin(request)
-        await response.write(delta("begun "))
-        await provider.gate("too late").wait()
-        await response.write(delta("and ended") + END)
-        return response
-
-    play(provider, first=[slow, hangs(provider)])
-    headers = using({"provider": "first", "request_timeout": 300})
-    client = stage.openai(api_key=ALICE, default_headers=headers)
-    stream = client.chat.completions.create(**CHAT, stream=True)
-    received = [next(stream).choices[0].delta.content]
-    # Another call with the same timeout begins after it, and is over before it goes on.
-    assert post(stage, headers).status_code == 504
-    provider.open("too late")
-    received += [chunk.choices[0].delta.content for chunk in stream]
-    assert received == ["begun ", "and ended"]
-    begun = [o for o in stage.observations(4) if o["level"] == "DEFAULT"]
-    assert [o["output"]["content"] for o in begun] == ["begun and ended"] * 2
-
-
-def test_a_client_that_leaves_in_a_pause(stage: Stage, provider: Provider):
-    """Nobody is asked for it any more."""
-    at_length = fails_at_length(provider, 503, math.inf, retry_after="1")
-
-    async def fail(request):
-        try:
-            return await at_length(request)
-        finally:
-            provider.gate("asked").set()  # once more than is recorded was read, it pauses
-
-    play(provider, first=fail, second=says())
-    config = fallback(retry(1), "second")
-    leave(stage, provider, using(config, authorization=f"Bearer {ALICE}"))
-    span, calls = tree(stage, 1)
-    assert asked(provider) == ["first"]
-    assert calls[0]["level"] == "ERROR"
-    assert (span["level"], span["metadata"]["ending"]) == ("WARNING", "client_left")
-
-
-def test_a_client_that_leaves_during_the_second_attempt(stage: Stage, provider: Provider):
-    play(provider, first=fails(500), second=hangs(provider), third=says())
-    config = fallback("first", "second", "third")
-    leave(stage, provider, using(config, authorization=f"Bearer {ALICE}"))
-    provider.wait("aborted")
-    span, calls = tree(stage, 2)
-    assert asked(provider) == ["first", "second"]
-    assert calls[1]["metadata"]["ending"] == span["metadata"]["ending"] == "client_left"
-    assert [o["level"] for o in (span, *calls)] == ["WARNING", "ERROR", "WARNING"]
