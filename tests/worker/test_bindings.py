@@ -21,6 +21,8 @@ import logs
 import memory
 from edge import Edge
 
+pytestmark = pytest.mark.long
+
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):

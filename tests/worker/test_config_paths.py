@@ -29,6 +29,8 @@ from .targets import (
 )
 from .test_streaming import END, delta, leave
 
+pytestmark = pytest.mark.long
+
 BOTH = fallback("first", "second")
 OFF = {"LANGFUSE_PUBLIC_KEY": None, "LANGFUSE_SECRET_KEY": None}
 

@@ -11,6 +11,8 @@ from .conftest import CHAT, Provider, Stage
 from .targets import ALICE, SLUGS, asked, digest, fails, fallback, play, says, using
 from .test_streaming import END, begin, delta
 
+pytestmark = pytest.mark.long
+
 PAGE, OTHER = "https://app.example.com", "https://evil.example"
 SHARED = ("access-control-allow-origin", "access-control-expose-headers")
 # What OpenAI's SDK sends from a page, as the browser asks for it.

@@ -10,6 +10,8 @@ from . import test_keys
 from .conftest import Provider, Stage
 from .test_keys import ALICE, MO, ask, inline
 
+pytestmark = pytest.mark.long
+
 settings, stage, _kept = test_keys.settings, test_keys.stage, test_keys._kept
 A = {"x-portkey-api-key": ALICE}
 # Seconds. Each of these took many times as long before it was bounded.

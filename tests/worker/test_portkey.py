@@ -28,6 +28,8 @@ from .targets import (
 )
 from .test_clients import MESSAGES, SAID, assert_generation
 
+pytestmark = pytest.mark.long
+
 KEY = "gw_of-a-portkey-client-0123456789"
 KEYS = json.dumps({"ada": hashlib.sha256(KEY.encode()).hexdigest()})
 

@@ -18,6 +18,8 @@ from local.server import Server
 from .conftest import PUBLIC_KEY, SECRET_KEY, Stage
 from .targets import digest, fallback, using
 
+pytestmark = pytest.mark.long
+
 TEAMS = ("red", "blue", "plain")  # the last one has no project of its own
 KEYS = {team: f"gw_of-team-{team}-0123456789abcdef" for team in TEAMS}
 PAIRS = {

@@ -8,6 +8,8 @@ from . import faults
 from .fault_table import HTML, QUICK, SCALED, Pace, Row, always, balance, every
 from .faults import INGESTION, OTLP, Fault, World, answer, close, first, hang, slow, well
 
+pytestmark = pytest.mark.long
+
 
 def health(status: int = 200, text: str = "") -> Fault:
     return answer(status, text, "application/json")

@@ -24,6 +24,8 @@ from workers import Response, WorkerEntrypoint
 import bindings
 import edge
 
+pytestmark = pytest.mark.long
+
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):

@@ -13,6 +13,8 @@ from .conftest import CHAT, PROVIDER_KEY, Provider, Stage
 from .targets import MESSAGES, digest, play, post, says, using
 from .test_portkey import portkey
 
+pytestmark = pytest.mark.long
+
 LIMIT = 3
 # Each test has a key of its own, and so a count of its own.
 KEYS = {n: f"gw_of-caller-{n}-0123456789abcdef" for n in range(7)}
