@@ -234,6 +234,17 @@ def places(calls: list[Any]) -> list[tuple[str, int, str, str]]:
     ]
 
 
+def trace_of(stage: Stage, observation: Any) -> Any:
+    (trace,) = [t for t in stage.inbox.traces() if t["id"] == observation["trace_id"]]
+    return trace
+
+
+def assert_nothing_is_recorded(stage: Stage) -> None:
+    # What an earlier test left to be delivered may arrive at any time.
+    found = stage.inbox.observations()
+    assert [o for o in found if str(o["start_time"]) >= stage.began] == []
+
+
 def assert_no_key_is_recorded(stage: Stage, *keys: str) -> None:
     recorded = str(stage.inbox.requests) + "".join(stage.logs)
     for key in (*STORED.values(), PROVIDER_KEY, ALICE, BOB, *keys):
