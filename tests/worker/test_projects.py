@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from aiohttp import web
 from local.inbox import Inbox, Received
 from local.server import Server
 
-from .conftest import PUBLIC_KEY, SECRET_KEY, Stage
+from .conftest import Stage
 from .targets import digest, fallback, using
 
 pytestmark = pytest.mark.long
@@ -25,7 +26,7 @@ KEYS = {team: f"gw_of-team-{team}-0123456789abcdef" for team in TEAMS}
 PAIRS = {
     "red": ("pk-lf-red-0123", "sk-lf-red-0123456789"),
     "blue": ("pk-lf-blue-0123", "sk-lf-blue-0123456789"),
-    "plain": (PUBLIC_KEY, SECRET_KEY),
+    "plain": ("pk-lf-plain-0123", "sk-lf-plain-0123456789"),
 }
 MODEL = "gpt-4o-mini"
 CALLS = 15  # of each team; a third of them each is plain, streamed, and by a config
@@ -41,37 +42,38 @@ class Teams:
 
 @pytest.fixture(scope="module")
 def _teams() -> Iterator[Teams]:
-    inboxes = {team: Inbox(*PAIRS[team]) for team in ("red", "blue")}
+    inboxes = {team: Inbox(*PAIRS[team]) for team in TEAMS}
     shared = Inbox()  # takes any key
-    with (
-        Server(inboxes["red"].app()) as red,
-        Server(inboxes["blue"].app()) as blue,
-        Server(shared.app()) as server,
-    ):
-        yield Teams(inboxes, shared, {"red": red.url, "blue": blue.url}, server.url)
+    with ExitStack() as stack:
+        servers = {t: stack.enter_context(Server(inbox.app())) for t, inbox in inboxes.items()}
+        server = stack.enter_context(Server(shared.app()))
+        urls = {team: server.url for team, server in servers.items()}
+        yield Teams(inboxes, shared, urls, server.url)
 
 
 @pytest.fixture
-def teams(_teams: Teams, inbox: Inbox) -> Teams:
-    for each in (*_teams.inboxes.values(), _teams.shared):
-        each.fault = None
-        each.clear()
-    return Teams({**_teams.inboxes, "plain": inbox}, _teams.shared, _teams.urls, _teams.shared_url)
+def teams(_teams: Teams) -> Teams:
+    for inbox in (*_teams.inboxes.values(), _teams.shared):
+        inbox.fault = None
+        inbox.clear()
+    return _teams
 
 
 def variables(urls: dict[str, str]) -> dict[str, Any]:
-    projects = {
-        team: {"public_key": PAIRS[team][0], "secret_key": PAIRS[team][1], **more}
-        for team, more in (
-            (team, {"base_url": urls[team]} if team in urls else {}) for team in ("red", "blue")
-        )
-    }
-    keys: dict[str, Any] = {
-        team: {"hash": digest(KEYS[team]), "langfuse": team} for team in ("red", "blue")
-    }
+    """The Worker's variables, with the projects' servers."""
+    projects, keys = {}, {}
+    for team in ("red", "blue"):
+        public_key, secret_key = PAIRS[team]
+        projects[team] = {"public_key": public_key, "secret_key": secret_key}
+        if urls[team] != urls["plain"]:
+            projects[team]["base_url"] = urls[team]
+        keys[team] = {"hash": digest(KEYS[team]), "langfuse": team}
     return {
         "GATEWAY_API_KEYS": json.dumps({**keys, "plain": digest(KEYS["plain"])}),
         "LANGFUSE_PROJECTS": json.dumps(projects),
+        "LANGFUSE_BASE_URL": urls["plain"],
+        "LANGFUSE_PUBLIC_KEY": PAIRS["plain"][0],
+        "LANGFUSE_SECRET_KEY": PAIRS["plain"][1],
         "LANGFUSE_FLUSH_AT": "5",
         "OPENAI_API_KEY": "sk-stored-0123456789abcdef",
     }
@@ -155,7 +157,7 @@ def test_each_project_has_its_own(stage: Stage, teams: Teams):
 
 
 def test_projects_of_one_server(stage_with, teams: Teams):
-    stage = stage_with(**variables({}), LANGFUSE_BASE_URL=teams.shared_url)
+    stage = stage_with(**variables(dict.fromkeys(TEAMS, teams.shared_url)))
     call_at_once(stage, *TEAMS)
     found = teams.shared.wait_for(len(TEAMS) * OBSERVATIONS)
     assert len(found) == len(TEAMS) * OBSERVATIONS
