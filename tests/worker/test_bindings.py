@@ -14,14 +14,14 @@ import pytest
 
 from local.runtime import Runtime, bundle
 
+pytestmark = pytest.mark.long
+
 ENTRY = """
 from workers import Response, WorkerEntrypoint
 
 import logs
 import memory
 from edge import Edge
-
-pytestmark = pytest.mark.long
 
 
 class Default(WorkerEntrypoint):

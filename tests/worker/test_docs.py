@@ -15,6 +15,8 @@ from local.runtime import ROOT
 
 from .conftest import PROVIDER_KEY, Stage
 
+pytestmark = pytest.mark.long
+
 PAGES = ("README.md", "docs/gateway.md", "docs/tracing.md", "docs/delivery.md")
 KEY = "gw_of-an-example-0123456789abcdef"
 # Commands that do nothing here, and why.

@@ -10,6 +10,8 @@ from aiohttp import web
 
 from .conftest import CHAT, PUBLIC_KEY, SCRIPTED, SECRET_KEY, Provider, Stage
 
+pytestmark = pytest.mark.long
+
 TRACES = {
     "queue": "traces",
     "max_batch_size": 100,
