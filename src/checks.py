@@ -69,7 +69,7 @@ def one_of(*words: str) -> Callable[[Any], str]:
 
 def seconds(value: Any) -> float:
     """The time that one attempt may take."""
-    number = float(value) if isinstance(value, int | float | str) else 0.0
+    number = _decimal(value)
     if not 0 < number <= 30:
         raise ValueError("must be a number of seconds over 0 and up to 30")
     return number
@@ -85,7 +85,7 @@ def delivery_seconds(value: Any) -> float:
 
 def milliseconds(value: Any) -> float:
     """A pause, in seconds."""
-    number = float(value) if isinstance(value, int | float | str) else -1.0
+    number = _decimal(value)
     if not 0 <= number <= 10_000:
         raise ValueError("must be a number of milliseconds from 0 to 10000")
     return number / 1000
@@ -93,7 +93,7 @@ def milliseconds(value: Any) -> float:
 
 def count(value: Any) -> int:
     """The size of a batch."""
-    number = int(value) if isinstance(value, int | str) else 0
+    number = _integer(value)
     if not 1 <= number <= LARGEST_BATCH:
         raise ValueError(f"must be a number from 1 to {LARGEST_BATCH}")
     return number
@@ -101,7 +101,7 @@ def count(value: Any) -> int:
 
 def size(value: Any) -> int:
     """A number of bytes."""
-    number = int(value) if isinstance(value, int | str) else 0
+    number = _integer(value)
     if number <= 0:
         raise ValueError("must be a number of bytes over 0")
     return number
@@ -117,7 +117,7 @@ def field_size(value: Any) -> int:
 
 def rate(value: Any) -> float:
     """A share of the whole."""
-    number = float(value) if isinstance(value, int | float | str) else -1.0
+    number = _decimal(value)
     if not 0 <= number <= 1:
         raise ValueError("must be a number from 0 to 1")
     return number
@@ -169,3 +169,19 @@ def expressions(value: Any) -> tuple[re.Pattern[str], ...]:
     if not isinstance(value, list):
         raise ValueError("must be a JSON list of regular expressions")
     return patterns.check(value)
+
+
+def _decimal(value: Any) -> float:
+    """A number; -1 for what is none, since Python's own message would quote it."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return -1.0
+
+
+def _integer(value: Any) -> int:
+    """A whole number; -1 for what is none."""
+    try:
+        return int(value) if isinstance(value, int | str) else -1
+    except ValueError:
+        return -1

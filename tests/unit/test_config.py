@@ -360,3 +360,13 @@ def test_origins():
         settings = load({"ALLOWED_ORIGINS": odd})
         assert settings.allowed_origins == frozenset()
         assert settings.warnings
+
+
+@pytest.mark.parametrize(
+    "name", ["LANGFUSE_TIMEOUT", "LANGFUSE_FLUSH_AT", "LANGFUSE_SAMPLE_RATE", "MAX_REQUEST_BYTES"]
+)
+@pytest.mark.parametrize("value", ["sk-a-key-in-the-wrong-place", [1], {}, "1e999", "nan"])
+def test_no_warning_quotes_a_value(name, value):
+    (warning,) = load({name: value}).warnings
+    assert warning.startswith(f"{name} must be a number")
+    assert str(value) not in warning.removeprefix(name)
