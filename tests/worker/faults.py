@@ -413,14 +413,24 @@ class World:
             assert time.monotonic() < deadline, f"{after - before} of {count} are accounted for"
             time.sleep(0.05)
         gained = after - before
-        lines = [json.loads(line) for line in gateway.logs[first_line:] if line[:1] == "{"]
+
+        def lost() -> list[dict[str, Any]]:
+            lines = [json.loads(line) for line in gateway.logs[first_line:] if line[:1] == "{"]
+            return [line for line in lines if line["event"] == "trace_not_delivered"]
+
+        # What is counted is in the log a moment later, but for lines that are left out.
+        with suppress(TimeoutError):
+            gateway.wait_for_logs(
+                lambda _: sum(line["observations"] for line in lost()) >= gained["dropped"],
+                timeout=1,
+            )
         found = self.langfuse.inbox.observations()
         observations = {o["trace_id"]: o for o in found}
         assert len(observations) == len(found)
         return Books(
             ids=ids,
             observations=observations,
-            lines=[line for line in lines if line["event"] == "trace_not_delivered"],
+            lines=lost(),
             stored=gained["stored"],
             dropped=gained["dropped"],
         )

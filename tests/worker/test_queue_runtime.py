@@ -12,6 +12,8 @@ import pytest
 
 from local.runtime import Runtime, bundle
 
+pytestmark = pytest.mark.long
+
 # Each message that arrives becomes a line of the log; its text says what then becomes of it.
 ENTRY = """
 import gzip
@@ -23,8 +25,6 @@ from workers import Response, WorkerEntrypoint
 
 import bindings
 import edge
-
-pytestmark = pytest.mark.long
 
 
 class Default(WorkerEntrypoint):
