@@ -9,11 +9,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from config import NAME
 from logs import log
 
 # Seconds that a call waits at most. Both usually answer from the machine that the Worker runs on.
 LONGEST_WAIT = 3.0
-CACHE = "ai-gateway-worker"
 
 
 def trace_queue(env: Any) -> Any:
@@ -71,7 +71,7 @@ class Cache:
         address = f"https://{self.host}/.cache/{key}"
 
         async def asked() -> Any:
-            cache = await self.caches.open(CACHE)
+            cache = await self.caches.open(NAME)
             return await getattr(cache, method)(address, *response)
 
         if not self.enabled:

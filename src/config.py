@@ -258,10 +258,8 @@ def _destinations(reader: _Reader, gateway_keys: tuple[GatewayKey, ...]) -> dict
 
     # What is to go to a project of its own must not go anywhere else.
     named = reader.get("LANGFUSE_PROJECTS", projects, {}, guards=True)
-    for key in gateway_keys:
-        if key.langfuse not in (GatewayKey.langfuse, *named):
-            reader.problems.append("GATEWAY_API_KEYS names a project not in LANGFUSE_PROJECTS")
-            break
+    if any(key.langfuse not in (GatewayKey.langfuse, *named) for key in gateway_keys):
+        reader.problems.append("GATEWAY_API_KEYS names a project not in LANGFUSE_PROJECTS")
     public_key = reader.get("LANGFUSE_PUBLIC_KEY", checks.text, None)
     secret_key = reader.get("LANGFUSE_SECRET_KEY", checks.text, None)
     # Whoever set the switch to something else meant to switch it off.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import checks
 import conditions
 import strict_json
 from keys import secret_name
@@ -168,7 +169,7 @@ def _read(value: Any, given: Target, levels: int) -> Target:
     """A target, of which `given` are the place and what the config around it says for all."""
     if not isinstance(value, dict):
         raise ValueError(f"{given.path} must be a JSON object")
-    root = given.path == "config"
+    root = given.path == Target.path
     changes: dict[str, Any] = {}
     headers: dict[str, str] = {}
     for name, member in value.items():
@@ -180,7 +181,7 @@ def _read(value: Any, given: Target, levels: int) -> Target:
             raise ValueError(f"{path[:100]} is not known here")
         try:
             if name in _HEADERS:
-                headers[_HEADERS[name]] = _text(member)
+                headers[_HEADERS[name]] = checks.text(member)
             else:
                 changes.update(_READERS[name](member))
         except ValueError as error:
@@ -241,13 +242,13 @@ def _strategy(value: Any) -> dict[str, Any]:
         strategy["on_status_codes"] = _statuses(members["on_status_codes"])
     if mode == "conditional":
         strategy["conditions"] = tuple(map(_condition, _list(members.get("conditions"))))
-        strategy["default"] = _text(members["default"]) if "default" in members else None
+        strategy["default"] = checks.text(members["default"]) if "default" in members else None
     return strategy
 
 
 def _condition(value: Any) -> tuple[Mapping[str, Any], str]:
     members = _object(value, ("query", "then"))
-    return conditions.check(members.get("query")), _text(members.get("then"))
+    return conditions.check(members.get("query")), checks.text(members.get("then"))
 
 
 def _retry(value: Any) -> dict[str, Any]:
@@ -268,8 +269,8 @@ def _retry(value: Any) -> dict[str, Any]:
 
 def _api_key(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        key = _text(value)
-        if not key.isascii() or not key.isprintable() or " " in key:
+        key = checks.credential(value)
+        if " " in key:
             raise ValueError("must be a key")
         return {"api_key": key}
     name = _object(value, ("secret",)).get("secret")
@@ -312,12 +313,6 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a text")
-    return value.strip()
-
-
 def _number(value: Any, least: float, most: float) -> float:
     # A whole number may be too large to be made a float of, which `isfinite` does.
     infinite = isinstance(value, float) and not math.isfinite(value)
@@ -337,9 +332,9 @@ def _statuses(value: Any) -> frozenset[int]:
 _READERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "strategy": _strategy,
     "targets": _targets,
-    "name": lambda value: {"name": _text(value)},
+    "name": lambda value: {"name": checks.text(value)},
     "weight": lambda value: {"weight": _number(value, 0, 1e9)},
-    "provider": lambda value: {"provider": _text(value).lower().removeprefix("@")},
+    "provider": lambda value: {"provider": checks.text(value).lower().removeprefix("@")},
     "api_key": _api_key,
     "override_params": _overrides,
     "retry": _retry,

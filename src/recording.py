@@ -61,7 +61,7 @@ class Recorder:
             # The last one's begins when it is waited for, and must not wait for the others'.
             last_first = reversed(attempts)
             captures = [await attempt.capture for attempt in last_first if attempt.capture][::-1]
-            if captures and self.cache.keeps:
+            if captures:
                 await self.cache.keep(captures[-1])
             if not captures or self.request.destination is None:
                 return []
@@ -85,9 +85,7 @@ class Recorder:
         if attempt.is_given_up:
             # What came of it later took nobody's time.
             capture = replace(capture, ended=attempt.answered)
-        about: dict[str, Any] = {}
-        if request.caller:
-            about["gateway_key"] = request.caller.name
+        about = self._about()
         if request.config:
             about |= {"target": attempt.target.path, "try": attempt.tries + 1}
             if attempt.target.name:
@@ -110,9 +108,7 @@ class Recorder:
         it left before that was its own."""
         request, last = self.request, exchanges[-1]
         named = request.call.headers.get(HEADER, "").strip()
-        about: dict[str, Any] = {"config": "inline" if named.startswith("{") else named}
-        if request.caller:
-            about["gateway_key"] = request.caller.name
+        about = {**self._about(), "config": "inline" if named.startswith("{") else named}
         if self.cache.status:
             about["cache_status"] = self.cache.status.value
         if self.cache.status is not Status.HIT:
@@ -130,6 +126,10 @@ class Recorder:
             started=exchanges[0].started,
             about=about,
         )
+
+    def _about(self) -> dict[str, Any]:
+        """What the gateway knows of each of the request's observations."""
+        return {"gateway_key": self.request.caller.name} if self.request.caller else {}
 
     def _read(self, body: Body | None) -> bytes:
         return body.read(self._bodies[id(body)]) if body else b""

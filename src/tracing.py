@@ -47,8 +47,7 @@ class Exchange:
     `request` is the beginning of the request's body and `request_size` the size of all of it, in
     bytes. `started` is when the gateway began to call the provider, in seconds since the epoch.
     `routed_model` is the model as the client named it, where the gateway took the provider out of
-    it. `about` is what the gateway knows beside call and reply, as JSON for the metadata. `secrets`
-    are credentials that stand neither in the call nor in the settings.
+    it. `about` is what the gateway knows beside call and reply, as JSON for the metadata.
     """
 
     call: Call
@@ -61,7 +60,6 @@ class Exchange:
     capture: Capture
     routed_model: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     if output is None and (capture.status or 0) >= 400:
         output = dialects.read_reply("", capture.body, "", complete=True).output
     # Each once: there is a limit to how many are searched for.
-    secrets = {*credentials(call.headers, call.query), *exchange.secrets, *settings.secrets}
+    secrets = {*credentials(call.headers, call.query), *settings.secrets}
     redactor = Redactor(secrets, settings.redact)
     # The events of a stream that no dialect could put together, of which a secret may be parts.
     if isinstance(output, list) and redactor.searchable and redactor.finds_in_pieces(output):

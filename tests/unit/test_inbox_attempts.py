@@ -14,7 +14,6 @@ import ingestion
 import otlp
 from config import Settings
 from local.inbox import Inbox
-from local.server import Server
 from tests.unit.samples import FULL, TRACE
 from tracing import Exchange, Observation, observe, with_attempts
 from vocabulary import Call, Capture, Ending
@@ -69,15 +68,6 @@ def tree(headers: dict[str, str]) -> list[Observation]:
 @pytest.fixture(params=["3.120.0", "4.16.0"])
 def inbox(request: Any) -> Inbox:
     return Inbox(version=request.param)
-
-
-@pytest.fixture
-def client(inbox: Inbox) -> Iterator[httpx.Client]:
-    with (
-        Server(inbox.app()) as server,
-        httpx.Client(base_url=server.url, auth=("any", "pair"), verify=False) as client,
-    ):
-        yield client
 
 
 def upload(client: httpx.Client, inbox: Inbox, observations: Sequence[Observation]) -> None:

@@ -2,14 +2,12 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from local.inbox import Inbox
-from local.server import Server
 
 AT = "2026-11-23T12:00:00.000Z"
 OTLP = "/api/public/otel/v1/traces"
@@ -18,15 +16,6 @@ OTLP = "/api/public/otel/v1/traces"
 @pytest.fixture
 def inbox() -> Inbox:
     return Inbox()
-
-
-@pytest.fixture
-def client(inbox: Inbox) -> Iterator[httpx.Client]:
-    with (
-        Server(inbox.app()) as server,
-        httpx.Client(base_url=server.url, auth=("any", "pair"), verify=False) as client,
-    ):
-        yield client
 
 
 SPAN = {
