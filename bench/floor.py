@@ -1,0 +1,11 @@
+"""The floor in Python: a Worker that passes the request on and the reply back."""
+
+import js
+from workers import WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        url = js.URL.new(request.url)
+        target = f"{self.env.PROVIDER}{url.pathname}{url.search}"
+        return await js.fetch(js.Request.new(target, request.js_object))

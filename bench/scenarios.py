@@ -1,0 +1,100 @@
+"""What is asked for in the benchmark, and what the provider answers."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from local import echo
+from local.server import Server
+
+KB, MB = 1000, 1_000_000
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of call: a request's body of `request` bytes, and a reply of `reply` bytes, or in
+    `chunks` pieces with `pause` milliseconds before each. `connections` send it at once; `calls` of
+    them are made in a round."""
+
+    name: str
+    calls: int
+    connections: int = 1
+    request: int = 500
+    reply: int = 500
+    chunks: int = 0
+    pause: int = 0
+    path: str = CHAT
+
+    @property
+    def recording(self) -> str:
+        """The model, which is how the provider knows what to play."""
+        kind = "embedding" if self.path == EMBEDDINGS else "chat"
+        return f"{kind}-{self.reply}-{self.chunks}-{self.pause}"
+
+    @property
+    def body(self) -> str:
+        """The request's body."""
+        beginning: dict[str, Any] = {"model": self.recording}
+        if self.path == EMBEDDINGS:
+            return json.dumps({**beginning, "input": "What is the answer?"})
+        if self.chunks:
+            beginning |= {"stream": True, "stream_options": {"include_usage": True}}
+        # A coding agent's: a conversation with the files that it has read.
+        line = "    return {name: value for name, value in members.items() if value}\n"
+        length = self.request - 150
+        messages = [{"role": "system", "content": "You are a helpful assistant."}]
+        while length > 0:
+            text = (line * (min(length, 20 * KB) // len(line) + 1))[: min(length, 20 * KB)]
+            messages.append({"role": "user", "content": text})
+            length -= 20 * KB
+        return json.dumps({**beginning, "messages": messages})
+
+
+SCENARIOS = (
+    Scenario("whole 0.5 KB", 100),
+    Scenario("whole 0.5 KB", 320, 16),
+    Scenario("whole 0.5 KB", 640, 64),
+    Scenario("whole 2 KB", 320, 16, request=2 * KB, reply=2 * KB),
+    Scenario("whole 20 KB", 160, 16, reply=20 * KB),
+    Scenario("whole 1 MB", 48, 16, reply=MB),
+    Scenario("request of 100 KB", 160, 16, request=100 * KB),
+    Scenario("request of 500 KB", 64, 16, request=500 * KB),
+    Scenario("request of 2 MB", 32, 16, request=2 * MB),
+    Scenario("stream of 50, paced", 4, 1, chunks=50, pause=10),
+    Scenario("stream of 50, paced", 48, 16, chunks=50, pause=10),
+    Scenario("stream of 50, paced", 128, 64, chunks=50, pause=10),
+    Scenario("stream of 200", 60, 1, chunks=200),
+    Scenario("stream of 200", 160, 16, chunks=200),
+    Scenario("stream of 200", 192, 64, chunks=200),
+    Scenario("stream of 1,000", 48, 16, chunks=1000),
+    Scenario("stream of 2,000", 32, 16, chunks=2000),
+    Scenario("embeddings", 160, 16, path=EMBEDDINGS),
+)
+
+
+async def recordings(scenarios: Iterable[Scenario]) -> dict[str, Any]:
+    """What the provider plays for these scenarios: the echo provider's own replies, by name."""
+    found: dict[str, Any] = {}
+    with Server(echo.app(0)) as server:
+        async with aiohttp.ClientSession(server.url) as session:
+            for scenario in scenarios:
+                headers = {"x-echo-length": str(scenario.reply)}
+                if scenario.chunks:
+                    # A word of five letters is a chunk.
+                    headers = {"x-echo-chunks": str(scenario.chunks)}
+                async with session.post(
+                    scenario.path, data=scenario.body, headers=headers
+                ) as response:
+                    text = await response.text()
+                    assert response.status == 200, text
+                pieces = [f"{event}\n\n" for event in text.split("\n\n")[:-1]]
+                found[scenario.recording] = {
+                    "streamed": bool(scenario.chunks),
+                    "pause": scenario.pause,
+                    "pieces": pieces if scenario.chunks else [text],
+                }
+    return found
