@@ -13,7 +13,7 @@ from pyodide.ffi import JsException, jsnull, to_js
 import strict_json
 from bindings import Cache, RateLimit, trace_queue
 from logs import describe, log
-from reply import Reply, as_object
+from reply import Reply, as_object, headers_of, read, reader_of
 from vocabulary import (
     Answer,
     BodyTooLarge,
@@ -25,7 +25,7 @@ from vocabulary import (
 )
 
 # Langfuse's answer to a batch is short; one that is not comes from something else.
-LARGEST_ANSWER = 1024 * 1024
+USUAL_ANSWER, LARGEST_ANSWER = 16 * 1024, 1024 * 1024
 # Seconds. A job that the platform ends does not give back what it holds.
 LONGEST_SEND = 3.0
 KEPT_HEADERS = ("content-type", "content-length")  # of a cached reply
@@ -62,9 +62,10 @@ class Isolate:
             # An answer may take long, and an error keeps what is here for even longer.
             del body, init
             response = await fetching
-            read = await _read(response.body, LARGEST_ANSWER)
-            text = strict_json.text_of(read.to_bytes())
-            return Received(response.status, _headers(response.headers), text)
+            answer = await _answer(response.body)
+            # Nobody asks for those of a success.
+            headers = {} if response.ok else headers_of(response)
+            return Received(response.status, headers, strict_json.text_of(answer))
         except BodyTooLarge:
             raise NetworkError(f"an answer of more than {LARGEST_ANSWER} bytes") from None
         except JsException as error:
@@ -82,7 +83,7 @@ class Isolate:
             raise ValueError(f"more than {limit} bytes")
         stream = js.Blob.new(to_js([data])).stream()
         stream = stream.pipeThrough(js.DecompressionStream.new("gzip"))
-        reader = stream.getReader(as_object({"mode": "byob"}))
+        reader = reader_of(stream)
         try:
             result = await reader.readAtLeast(size + 1, js.Uint8Array.new(size + 1))
             if result.value.byteLength == size:
@@ -102,7 +103,7 @@ class Edge(Isolate):
         self.ctx = ctx
         # The URL as the runtime reads it, without "." and ".." in its path.
         url = js.URL.new(request.url)
-        self.call = Call(request.method, url.pathname, url.search[1:], _headers(request.headers))
+        self.call = Call(request.method, url.pathname, url.search[1:], headers_of(request))
         self.env = env
         self.url = url
 
@@ -160,7 +161,7 @@ class Edge(Isolate):
         if found is None:
             return None
         # The others of its headers are the cache's own, and none of the client's business.
-        headers = {n: v for n, v in _headers(found.headers).items() if n in KEPT_HEADERS}
+        headers = {n: v for n, v in headers_of(found).items() if n in KEPT_HEADERS}
         init = as_object({"status": found.status, "headers": headers})
         return Reply(js.Response.new(found.body, init), self, None)
 
@@ -237,6 +238,21 @@ def to_response(answer: Answer) -> Any:
     return js.Response.new(body, as_object({"status": answer.status, "headers": headers}))
 
 
+async def _answer(stream: Any) -> bytes:
+    """All of an answer; nearly always in one read. Raises `BodyTooLarge`."""
+    answer = b""
+    if stream is not jsnull:
+        reader, size = reader_of(stream), USUAL_ANSWER
+        while len(piece := await read(reader, size, size)) == size:
+            answer += piece
+            if len(answer) > LARGEST_ANSWER:
+                await reader.cancel()
+                raise BodyTooLarge
+            size = 4 * USUAL_ANSWER
+        answer += piece
+    return answer
+
+
 async def _read(stream: Any, limit: int) -> Any:
     """A stream of unknown length as an ArrayBuffer; only counting as it comes in bounds it.
 
@@ -252,7 +268,3 @@ async def _read(stream: Any, limit: int) -> Any:
                 raise BodyTooLarge
             chunks.push(result.value)
     return await js.Blob.new(chunks).arrayBuffer()
-
-
-def _headers(headers: Any) -> dict[str, str]:
-    return dict(js.Array.from_(headers).to_py())

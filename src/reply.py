@@ -2,11 +2,13 @@
 
 A reply is never copied through Python on its way to the client. Two native pumps, each through an
 `IdentityTransformStream`, carry the two branches of its body, since a branch of a `tee` that is
-read directly stalls the other one; the captured branch is drained in a handful of growing reads.
+read directly stalls the other one; the captured branch is drained in a handful of growing reads,
+since each thing that Python waits for costs as much as dozens of calls.
 https://developers.cloudflare.com/workers/runtime-apis/streams/
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
@@ -18,7 +20,7 @@ from cors import ALLOW_ORIGIN
 from memory import Hold
 from vocabulary import Capture, Ending, NetworkError
 
-# The first read of a captured branch takes the first chunk, whose time matters; each further one
+# The first read of a captured stream takes the first chunk, whose time matters; each further one
 # waits for twice as much as the one before, so that a long stream costs few calls into Python. The
 # buffer of a read takes memory for as long as it waits.
 FIRST_READ, LARGEST_READ = 8 * 1024, 32 * 1024
@@ -43,14 +45,15 @@ class Reply:
         self.response = response
         self.client = client
         self.abort = abort
+        self.status: int = response.status
 
-    @property
-    def status(self) -> int:
-        return self.response.status
+    @functools.cached_property
+    def headers(self) -> dict[str, str]:
+        """By lower-case name."""
+        return headers_of(self.response)
 
     def header(self, name: str) -> str:
-        value = self.response.headers.get(name)
-        return "" if value is jsnull else value
+        return self.headers.get(name, "")
 
     async def captured(self, limit: int, hold: Hold) -> Capture:
         if self.response.body is jsnull:
@@ -65,30 +68,46 @@ class Reply:
 
     def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
         # Raises `NetworkError` for what no response can be made of, such as a status of 999.
-        return _response(self.response.body, self.response, headers)
+        return self._response(self.response.body, headers)
 
     def relay_captured(
         self, headers: tuple[tuple[str, str], ...], limit: int, hold: Hold
     ) -> tuple[Any, Awaitable[Capture]]:
-        if self.response.body is jsnull:
+        body = self.response.body
+        if body is jsnull:
             return self.relay(headers), _Recorder(self, hold).without_body()
-        to_client, to_trace = self.response.body.tee()
-        encoding = self.response.headers.get("content-encoding")
-        length = self.response.headers.get("content-length")
-        sized = encoding is jsnull and length is not jsnull and length.isdigit()
-        sized = sized and self.response.headers.get("transfer-encoding") is jsnull
-        if sized:
+        to_client, to_trace = body.tee()
+        encoding, length = self.header("content-encoding"), self.header("content-length")
+        if length.isdigit() and not encoding and not self.header("transfer-encoding"):
             client = js.FixedLengthStream.new(int(length))
         else:
             client = js.IdentityTransformStream.new()
         copy = js.IdentityTransformStream.new()
         sent = to_client.pipeTo(client.writable)
         copied = to_trace.pipeTo(copy.writable, as_object({"preventAbort": True}))
-        response = _response(client.readable, self.response, headers)
+        response = self._response(client.readable, headers)
         if encoding in DECODED:
             response.headers.delete("content-encoding")
             response.headers.delete("content-length")
         return response, _Recorder(self, hold).record(sent, copied, copy, limit)
+
+    def _response(self, body: Any, headers: tuple[tuple[str, str], ...]) -> Any:
+        # Made from the original, a response keeps its status and all its headers, repeated ones
+        # too.
+        try:
+            response = js.Response.new(body, self.response)
+        except JsException as error:
+            raise NetworkError(f"a reply that cannot be passed on: {error.message}") from error
+        changed = response.headers
+        # Which pages may read the gateway's answers is not for a provider to say.
+        if ALLOW_ORIGIN in self.headers:
+            changed.delete(ALLOW_ORIGIN)
+        for name, value in headers:
+            if name == "vary":
+                changed.append(name, value)
+            else:
+                changed.set(name, value)
+        return response
 
 
 class _Recorder:
@@ -107,11 +126,11 @@ class _Recorder:
         return self._capture(Ending.COMPLETE)
 
     async def record(self, sent: Any, copied: Any, copy: Any, limit: int) -> Capture:
-        not_sent, not_copied, _ = await asyncio.gather(
-            self._follow_client(sent),
-            self._follow_copy(copied, copy.writable),
-            self._drain(copy.readable, limit),
-        )
+        """Follow the client's branch and the copied one, which are futures, to their ends."""
+        sent.add_done_callback(self._client_ended)
+        copied.add_done_callback(functools.partial(self._copy_ended, copy.writable))
+        await self._drain(copy.readable, limit)
+        not_copied, not_sent = await _failure(copied), await _failure(sent)
         # Once the limit has ended the copy, only the client's branch knows how the reply ended.
         error = not_sent if self.cut else not_copied or not_sent
         if error is None:
@@ -131,34 +150,28 @@ class _Recorder:
         await self.reply.cancel()
         return self._capture(ending, reason)
 
-    async def _follow_client(self, sent: Any) -> JsException | None:
-        try:
-            await sent
-        except JsException as error:
-            # The provider should not go on for nobody. After the provider's own failure this is
-            # without effect, and a cached reply has none.
-            if self.reply.abort:
-                self.reply.abort.abort()
-            return error
-        return None
+    def _client_ended(self, sent: Any) -> None:
+        # The provider should not go on for nobody. After the provider's own failure this is without
+        # effect, and a cached reply has none.
+        if sent.exception() and self.reply.abort:
+            self.reply.abort.abort()
 
-    async def _follow_copy(self, copied: Any, writable: Any) -> JsException | None:
-        try:
-            await copied
-        except JsException as error:
-            if self.cut:
-                return None
+    def _copy_ended(self, writable: Any, copied: Any) -> None:
+        self.ended = time.time()
+        if copied.exception() and not self.cut:
             # Closing hands the drain what had arrived.
-            await writable.getWriter().close()
-            return error
-        finally:
-            self.ended = time.time()
-        return None
+            writable.getWriter().close()
 
     async def _drain(self, readable: Any, limit: int) -> None:
-        reader = readable.getReader(as_object({"mode": "byob"}))
-        size = min(FIRST_READ, limit + 1)
-        piece = _bytes(await reader.read(js.Uint8Array.new(size)))
+        reader = reader_of(readable)
+        if "json" in self.reply.header("content-type"):
+            # All of it at once. Where it is as long as it says, one byte more shows its end.
+            length = self.reply.header("content-length")
+            size = int(length) + 1 if length.isdigit() else LARGEST_READ
+            size = least = min(size, LARGEST_READ, limit + 1)
+        else:
+            size, least = min(FIRST_READ, limit + 1), 1
+        piece = await read(reader, least, size)
         if piece:
             self.first_byte = time.time()
         while piece:
@@ -170,8 +183,10 @@ class _Recorder:
                 self.cut = True
                 await reader.cancel()
                 return
-            size = min(2 * size, LARGEST_READ, limit + 1 - self.size)
-            piece = _bytes(await reader.readAtLeast(size, js.Uint8Array.new(size)))
+            if len(piece) < least:
+                return  # it has ended
+            size = least = min(2 * size, LARGEST_READ, limit + 1 - self.size)
+            piece = await read(reader, least, size)
 
     def _capture(self, ending: Ending, reason: str = "") -> Capture:
         response = self.reply.response
@@ -188,27 +203,29 @@ class _Recorder:
         )
 
 
-def _bytes(result: Any) -> bytes | None:
-    """What a reader has read; None at the end. The result itself should not outlive this, since
-    the next read may have to wait for long, and each has a buffer."""
-    return None if result.done else result.value.to_bytes()
+def reader_of(stream: Any) -> Any:
+    return stream.getReader(as_object({"mode": "byob"}))
 
 
-def _response(body: Any, original: Any, headers: tuple[tuple[str, str], ...]) -> Any:
-    # Made from the original, a response keeps its status and all its headers, repeated ones too.
+async def read(reader: Any, least: int, size: int) -> bytes:
+    """From `least` to `size` bytes; fewer, or none, only at the end."""
+    # The result itself should not outlive this, since the next read may have to wait for long, and
+    # each has a buffer.
+    result = await reader.readAtLeast(least, js.Uint8Array.new(size))
+    return b"" if result.done else result.value.to_bytes()
+
+
+async def _failure(pump: Any) -> JsException | None:
     try:
-        response = js.Response.new(body, original)
+        await pump
     except JsException as error:
-        raise NetworkError(f"a reply that cannot be passed on: {error.message}") from error
-    changed = response.headers
-    # Which pages may read the gateway's answers is not for a provider to say.
-    changed.delete(ALLOW_ORIGIN)
-    for name, value in headers:
-        if name == "vary":
-            changed.append(name, value)
-        else:
-            changed.set(name, value)
-    return response
+        return error
+    return None
+
+
+def headers_of(message: Any) -> dict[str, str]:
+    """The headers of a request or a response by lower-case name."""
+    return js.Map.new(message.headers).to_py()
 
 
 def as_object(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:

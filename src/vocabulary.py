@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Received:
-    """A whole response to a request of the gateway's own."""
+    """A whole response to a request of the gateway's own; `headers` only of a failure."""
 
     status: int
     headers: Mapping[str, str]
