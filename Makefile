@@ -5,7 +5,7 @@ NPM := npm --loglevel=error --no-update-notifier
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-all check format deploy key clean
+.PHONY: help setup demo dev test test-all check format bench deploy key clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,13 @@ check: setup ## Lint and check the types
 format: setup ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+bench: setup .venv/.bench-installed ## Measure what the gateway costs: make bench ARGS=--quick
+	@PYTHONPATH=src $(BIN)/python -m bench $(ARGS)
+
+.venv/.bench-installed: bench/requirements.txt constraints.txt .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	@touch $@
 
 deploy: setup ## Deploy to Cloudflare
 	wrangler deploy

@@ -1,6 +1,6 @@
 """Whether a client's wait depends on how Langfuse fares.
 
-    PYTHONPATH=src:. python -m bench.delivery
+    PYTHONPATH=src .venv/bin/python -m bench.delivery # after `make bench`, which installs psutil
 
 One gateway for each Langfuse (well, slow, hanging, not there) and one that traces nothing get the
 same calls in turns, so that what else the machine does meets all alike. Only ratios are to be read:
@@ -10,20 +10,18 @@ client and provider share one interpreter, and compete with the gateways for the
 import argparse
 import asyncio
 import json
-import os
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
+from bench.figures import percentile
+from bench.subjects import KEYS, cpu
 from local.inbox import Inbox
 from local.runtime import Runtime
 from local.server import Server
 
-PUBLIC_KEY, SECRET_KEY = "pk-lf-bench", "sk-lf-bench-secret"
 SLOW = 2.0
 ROUNDS = 10
 CONCURRENCY = (1, 16)
@@ -54,7 +52,7 @@ async def hang(request: web.Request) -> None:
 
 def inbox(stack: ExitStack, fault: object) -> str:
     """Start a Langfuse; out: its URL."""
-    made = Inbox(PUBLIC_KEY, SECRET_KEY, keep_requests=0)
+    made = Inbox(*KEYS.values(), keep_requests=0)
     made.fault = fault  # type: ignore[assignment]
     return stack.enter_context(Server(made.app())).url
 
@@ -64,12 +62,11 @@ def gateways(stack: ExitStack) -> dict[str, Runtime]:
     provider = web.Application()
     provider.router.add_post("/{path:.*}", reply)
     url = stack.enter_context(Server(provider)).url
-    keys = {"LANGFUSE_PUBLIC_KEY": PUBLIC_KEY, "LANGFUSE_SECRET_KEY": SECRET_KEY}
     kinds = {
-        WELL: {**keys, "LANGFUSE_BASE_URL": inbox(stack, None)},
-        f"{SLOW:.0f} s slow": {**keys, "LANGFUSE_BASE_URL": inbox(stack, slow)},
-        "hanging": {**keys, "LANGFUSE_BASE_URL": inbox(stack, hang)},
-        "dead": {**keys, "LANGFUSE_BASE_URL": "http://127.0.0.1:1"},
+        WELL: {**KEYS, "LANGFUSE_BASE_URL": inbox(stack, None)},
+        f"{SLOW:.0f} s slow": {**KEYS, "LANGFUSE_BASE_URL": inbox(stack, slow)},
+        "hanging": {**KEYS, "LANGFUSE_BASE_URL": inbox(stack, hang)},
+        "dead": {**KEYS, "LANGFUSE_BASE_URL": "http://127.0.0.1:1"},
         "off": {},
     }
     providers = json.dumps({"bench": {"base_url": f"{url}/v1"}})
@@ -100,16 +97,6 @@ async def measure(url: str, calls: int, at_once: int, streamed: bool) -> list[fl
     return times
 
 
-def cpu(runtime: Runtime) -> float:
-    """The CPU time that a gateway has used, in seconds."""
-    fields = Path(f"/proc/{runtime.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def percentile(times: Sequence[float], share: float) -> float:
-    return sorted(times)[min(int(share * len(times)), len(times) - 1)]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=500, help="of each kind to each gateway")
@@ -118,7 +105,7 @@ def main() -> None:
         running = gateways(stack)
         for runtime in running.values():
             asyncio.run(measure(runtime.url, 20, 4, True))
-        before = {kind: cpu(runtime) for kind, runtime in running.items()}
+        before = {kind: cpu(runtime.pid) for kind, runtime in running.items()}
         print(f"{calls} calls each: p50 and p99 in ms, and their ratio to {WELL}")
         for streamed in (False, True):
             for at_once in CONCURRENCY:
@@ -139,7 +126,7 @@ def main() -> None:
         print("\nCPU of the gateway a call, in ms, with all that it does for Langfuse until now")
         made = calls * 2 * len(CONCURRENCY)
         for kind, runtime in running.items():
-            print(f"  {kind:10} {1000 * (cpu(runtime) - before[kind]) / made:7.1f}")
+            print(f"  {kind:10} {1000 * (cpu(runtime.pid) - before[kind]) / made:7.1f}")
 
 
 if __name__ == "__main__":

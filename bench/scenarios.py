@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import aiohttp
@@ -28,6 +28,15 @@ class Scenario:
     chunks: int = 0
     pause: int = 0
     path: str = CHAT
+
+    @property
+    def label(self) -> str:
+        """What it is called in tables, in the JSON and in the budget."""
+        return f"{self.name}, {self.connections} at once"
+
+    def described(self) -> dict[str, Any]:
+        """What of it stands in the JSON."""
+        return asdict(self)
 
     @property
     def recording(self) -> str:
@@ -73,6 +82,18 @@ SCENARIOS = (
     Scenario("stream of 1,000", 48, 16, chunks=1000),
     Scenario("stream of 2,000", 32, 16, chunks=2000),
     Scenario("embeddings", 160, 16, path=EMBEDDINGS),
+)
+# What subjects are warmed up with: Python in WebAssembly gets faster over some 500 calls.
+WARM_UP = (
+    Scenario("whole 0.5 KB", 350, 16),
+    Scenario("stream of 200", 150, 16, chunks=200),
+)
+# The reply is of 1 MB.
+LARGE_STREAM = Scenario("stream of 5,000", 64, 64, chunks=5000)
+# What memory is not to grow from, as often as is said there.
+EVERYDAY = (
+    Scenario("whole 0.5 KB", 4, 16),
+    Scenario("stream of 50", 1, 16, chunks=50),
 )
 
 

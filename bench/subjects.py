@@ -5,20 +5,21 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # pyright: ignore[reportMissingImports] # `make bench` installs it
 
+from bench.figures import DIRECT, FLOOR, JS_FLOOR, TRACED, UNTRACED
+from bench.scenarios import Scenario
 from local.runtime import NODE_MODULES, Runtime, bundle, wrangler_config
 
 BENCH = Path(__file__).resolve().parent
-DIRECT, JS_FLOOR, FLOOR = "direct", "JavaScript floor", "Python floor"
-UNTRACED, TRACED = "gateway, untraced", "gateway, traced"
 KEYS = {"LANGFUSE_PUBLIC_KEY": "pk-lf-bench", "LANGFUSE_SECRET_KEY": "sk-lf-bench-secret"}
+HEADERS = {"content-type": "application/json", "authorization": "Bearer sk-bench-client"}
 
 JS_WORKER = """\
 using Workerd = import "/workerd/workerd.capnp";
@@ -39,17 +40,29 @@ const config :Workerd.Config = (
 
 @dataclass(frozen=True)
 class Subject:
-    """One who is measured. `pid` is None where there is no process whose CPU counts."""
+    """One who is measured. `pid` is None where there is no process whose CPU counts. `headers` are
+    sent to it beside those that all get; `settle` returns when it has done all that so many more
+    calls are to it."""
 
     name: str
     url: str
     pid: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    settle: Callable[[int], None] = lambda calls: None
 
-    def cpu(self) -> float:
+    def cpu(self) -> float | None:
         """The CPU time that its process has used, in seconds."""
-        assert self.pid
-        times = psutil.Process(self.pid).cpu_times()
-        return times.user + times.system
+        return None if self.pid is None else cpu(self.pid)
+
+    def resident(self) -> int | None:
+        """The bytes that its process has in memory."""
+        return None if self.pid is None else psutil.Process(self.pid).memory_info().rss
+
+
+def cpu(pid: int) -> float:
+    """The CPU time that a process has used, in seconds."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def python_floor(provider: str) -> Runtime:
@@ -97,9 +110,53 @@ class Servers:
         with urllib.request.urlopen(f"{self.langfuse}/stored") as answer:
             return json.loads(answer.read())
 
-    def wait_until_stored(self, count: int) -> None:
-        """Return when it has taken so many. Raises TimeoutError."""
-        wait_until(lambda: self.stored() >= count, f"{count} observations at Langfuse")
+
+class Traces:
+    """The observations of a gateway, each of which Langfuse takes, or the log says was dropped."""
+
+    def __init__(self, servers: Servers, runtime: Runtime) -> None:
+        self._servers, self._runtime = servers, runtime
+        self._before = servers.stored()
+        self.sent = 0
+
+    def stored(self) -> int:
+        """How many Langfuse has taken."""
+        return self._servers.stored() - self._before
+
+    def dropped(self) -> int:
+        """How many were given up, by the log. Of large replies that all come at once, a gateway
+        keeps only so many in memory."""
+        lines = [line for line in [*self._runtime.logs] if "trace_not_delivered" in line]
+        return sum(json.loads(line)["observations"] for line in lines)
+
+    def settle(self, calls: int) -> None:
+        """Return when these of so many more calls are stored or dropped. Raises TimeoutError."""
+        self.sent += calls
+        wait_until(
+            lambda: self.stored() + self.dropped() >= self.sent,
+            f"{self.sent} observations, stored or dropped",
+        )
+
+
+@contextmanager
+def everybody(servers: Servers, peers: Iterable[Subject]) -> Iterator[tuple[list[Subject], Traces]]:
+    """Start all who are measured; beside them the traces of the one who traces."""
+    with ExitStack() as stack:
+        floor = stack.enter_context(python_floor(servers.url))
+        untraced = stack.enter_context(gateway(servers.url, None))
+        traced = stack.enter_context(gateway(servers.url, servers.langfuse))
+        traces = Traces(servers, traced)
+        yield (
+            [
+                Subject(DIRECT, servers.url),
+                stack.enter_context(js_floor(servers.url)),
+                Subject(FLOOR, floor.url, floor.pid),
+                Subject(UNTRACED, untraced.url, untraced.pid),
+                Subject(TRACED, traced.url, traced.pid, settle=traces.settle),
+                *peers,
+            ],
+            traces,
+        )
 
 
 @contextmanager
@@ -118,20 +175,21 @@ class Load:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def run(self, url: str, body: str, calls: int, connections: int) -> dict[str, Any]:
+    def run(self, subject: Subject, scenario: Scenario, calls: int) -> dict[str, Any]:
         """Make so many calls; what is measured is described in `load.mjs`. Raises RuntimeError
         where one fails."""
-        headers = {"content-type": "application/json", "authorization": "Bearer sk-bench-client"}
-        job = {"url": url, "headers": headers, "body": body}
+        job = {
+            "url": subject.url + scenario.path,
+            "headers": {**HEADERS, **subject.headers},
+            "body": scenario.body,
+            "connections": scenario.connections,
+            "amount": calls,
+        }
         assert self._process.stdin
-        print(
-            json.dumps({**job, "connections": connections, "amount": calls}),
-            file=self._process.stdin,
-            flush=True,
-        )
+        print(json.dumps(job), file=self._process.stdin, flush=True)
         result = json.loads(_line(self._process))
         if "error" in result:
-            raise RuntimeError(f"{url}: {result['error']}")
+            raise RuntimeError(f"{subject.name}, {scenario.label}: {result['error']}")
         return result
 
 
