@@ -10,10 +10,14 @@ import autocannon from "autocannon";
 
 async function run({ url, headers, body, connections, amount }) {
   const first = [], whole = [], gaps = [], wrong = [];
-  let ended;
+  let started, ended;
   const setupClient = (client) => {
     let calls = 0, began, last;
-    client.on("request", () => ((began = performance.now()), (last = undefined)));
+    client.on("request", () => {
+      began = performance.now();
+      started ??= began;
+      last = undefined;
+    });
     client.on("headers", ({ statusCode }) => statusCode === 200 || wrong.push(statusCode));
     client.on("body", () => {
       const now = performance.now();
@@ -26,13 +30,12 @@ async function run({ url, headers, body, connections, amount }) {
     });
   };
   const calls = amount + connections;
-  const began = performance.now();
   // It looks only so often whether it is done.
   const often = { sampleInt: 5, timeout: 60 };
   const result = await autocannon({ url, method: "POST", headers, body, connections, amount: calls, ...often, setupClient });
   if (wrong.length || result.errors || result.timeouts)
     throw new Error(`${result.errors} errors, ${result.timeouts} timeouts, statuses ${[...new Set(wrong)]}`);
-  return { first, whole, gaps, seconds: (ended - began) / 1000, calls };
+  return { first, whole, gaps, seconds: (ended - started) / 1000, calls };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -27,10 +27,10 @@ def one(subject: Subject, scenario: Scenario, load: Load, calls: int) -> Round:
     """One subject's figures in one round. The CPU is with all that it does after its replies."""
     before = subject.cpu()
     answer = load.run(subject, scenario, calls)
-    subject.settle(answer["calls"])
+    dropped = subject.settle(answer["calls"])
     after = subject.cpu()
     used = None if before is None or after is None else after - before
-    return of_calls(answer, used, streamed=bool(scenario.chunks))
+    return {**of_calls(answer, used, bool(scenario.chunks)), "traces_dropped": dropped}
 
 
 def rounds(

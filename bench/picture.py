@@ -32,7 +32,7 @@ CPU = {
     "stream of 200": "stream of 200, 16 at once",
     "stream of 1,000": "stream of 1,000, 16 at once",
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "benchmark",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",  # which comes with matplotlib

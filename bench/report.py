@@ -7,10 +7,10 @@ from bench.figures import DIRECT, FLOOR, TRACED, UNTRACED, Quote, Results, reach
 
 KIB, MIB = 1024, 1024 * 1024
 HEAD = (
-    "                       first byte, ms                to the end, ms             "
-    "gap, ms   requests/s             CPU, ms\n"
-    "                       p50 (added)    p99 (added)    p50 (added)    p99 (added)  "
-    "   p99              x floor    a request"
+    "                        first byte, ms                  to the end, ms         "
+    "          gap, ms   requests/s             CPU, ms\n"
+    "                        p50 (added)     p99 (added)     p50 (added)     p99 (added)"
+    "     p99           x Python floor     a call"
 )
 # What a request costs per unit: the scenarios with few and many of them, and how many apart.
 SLOPES = (
@@ -63,17 +63,19 @@ def _row(results: Results, scenario: str, subject: str) -> str:
     def time(figure: str) -> str:
         found = results.quote(scenario, subject, figure)
         more = results.minus(scenario, subject, figure, DIRECT)
-        added = f"({more.median:+.1f})" if more and subject != DIRECT else ""
-        return f"{_number(found, 1, 6)} {added:>8}"
+        added = f"({_fit(more.median, '+')})" if more and subject != DIRECT else ""
+        return f"{_fit(found.median) if found else '-':>7} {added:<8}"
 
     times = (time(f"{kind}_{share}_ms") for kind in ("first", "whole") for share in ("p50", "p99"))
     speed = results.quote(scenario, subject, "requests_per_second")
     ratio = results.over(scenario, subject, "requests_per_second", FLOOR)
     compared = "" if ratio is None else f"x{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+    dropped = sum(filter(None, results.rounds(scenario, subject, "traces_dropped")))
     return (
-        f"{''.join(times)} {_number(results.quote(scenario, subject, 'gap_p99_ms'), 1, 7)}"
+        f"{''.join(times)}{_number(results.quote(scenario, subject, 'gap_p99_ms'), 2, 8)}"
         f" {_number(speed, 0, 7)} {'' if subject in (FLOOR, DIRECT) else compared:20}"
         f"{_number(results.quote(scenario, subject, 'cpu_ms'), 2, 7)}"
+        f"{f'  ({dropped:.0f} traces dropped)' if dropped else ''}"
     ).rstrip()
 
 
@@ -91,9 +93,12 @@ def _growth(results: Results) -> Iterator[str]:
             scenario = f"{name}, {connections} at once"
             cells = [results.quote(scenario, s, "requests_per_second") for s in subjects]
             yield from _line(f"requests/s, {scenario}", cells, 1, 0)
-    for name, size in (("traced", reach_kb(results, TRACED)), ("not", reach_kb(results, UNTRACED))):
+    for name, size in (
+        ("traced", reach_kb(results, TRACED)),
+        ("untraced", reach_kb(results, UNTRACED)),
+    ):
         if size:
-            yield f"  A request's body may have {size:,.0f} KB for {CPU_LIMIT_MS:g} ms, {name}."
+            yield f"  {CPU_LIMIT_MS:g} ms of CPU hold a request's body of {size:,.0f} KB, {name}."
     yield ""
 
 
@@ -145,13 +150,14 @@ def _budget(results: Results) -> Iterator[str]:
     lines = results.data["budget"]
     yield f"{'Budget':62}   measured (low-high)         limit"
     for line in lines:
-        yield f"  {line['name']:60} " + _verdict(line)
+        yield f"  {line['name']:60} " + verdict(line)
     missed = sum(line["met"] is False for line in lines)
     unknown = sum(line["met"] is None for line in lines)
     yield f"  {len(lines) - missed - unknown} met, {missed} missed, {unknown} not measured"
 
 
-def _verdict(line: dict[str, Any]) -> str:
+def verdict(line: dict[str, Any]) -> str:
+    """What was measured of a budget line, its limit, and whether it holds."""
     unit = line["unit"]
     limit = f"<= {line['at_most']:g}" if line["at_least"] is None else f">= {line['at_least']:g}"
     limit += f" {unit}"
@@ -160,8 +166,13 @@ def _verdict(line: dict[str, Any]) -> str:
     if line["met"] is None:
         return f"{'not measured':28} {limit}"
     spread = f"({line['low']:.2f}-{line['high']:.2f})" if line["low"] != line["high"] else ""
-    verdict = "met" if line["met"] else f"SHORT by {line['short_by']:.2f} {unit}"
-    return f"{line['measured']:9.2f} {spread:18} {limit:28} {verdict}"
+    found = "met" if line["met"] else f"SHORT by {line['short_by']:.2f} {unit}"
+    return f"{line['measured']:9.2f} {spread:18} {limit:28} {found}"
+
+
+def _fit(value: float, sign: str = "") -> str:
+    """With as many digits as say something."""
+    return f"{value:{sign}.{2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0}f}"
 
 
 def _range(found: Quote | None, unit: str) -> str:

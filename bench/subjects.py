@@ -42,13 +42,13 @@ const config :Workerd.Config = (
 class Subject:
     """One who is measured. `pid` is None where there is no process whose CPU counts. `headers` are
     sent to it beside those that all get; `settle` returns when it has done all that so many more
-    calls are to it."""
+    calls are to it; out: how many of their traces it dropped."""
 
     name: str
     url: str
     pid: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    settle: Callable[[int], None] = lambda calls: None
+    settle: Callable[[int], int] = lambda calls: 0
 
     def cpu(self) -> float | None:
         """The CPU time that its process has used, in seconds."""
@@ -129,13 +129,16 @@ class Traces:
         lines = [line for line in [*self._runtime.logs] if "trace_not_delivered" in line]
         return sum(json.loads(line)["observations"] for line in lines)
 
-    def settle(self, calls: int) -> None:
-        """Return when these of so many more calls are stored or dropped. Raises TimeoutError."""
+    def settle(self, calls: int) -> int:
+        """Return when these of so many more calls are stored or dropped. Out: how many of them were
+        dropped. Raises TimeoutError."""
+        before = self.dropped()
         self.sent += calls
         wait_until(
             lambda: self.stored() + self.dropped() >= self.sent,
             f"{self.sent} observations, stored or dropped",
         )
+        return self.dropped() - before
 
 
 @contextmanager
