@@ -139,9 +139,11 @@ def _worker(results: Results) -> Iterator[str]:
     if size := found("source_kib"):
         packed = _number(found("source_compressed_kib"), 0, 0)
         yield f"Own source in the bundle: {size.median:.0f} KiB, compressed {packed} KiB"
-    if looks := results.data["worker"].get("memory_mib"):
-        shown = " ".join(f"{look:.1f}" for look in looks)
-        yield f"Memory of an isolate that traces, over its calls, MiB: {shown}"
+    if found("memory_mib"):
+        yield "Memory of an isolate that traces, MiB"
+        for what, figure in (("", "memory_mib"), (", WebAssembly's alone", "memory_wasm_mib")):
+            looks = " ".join(f"{look:.1f}" for look in results.data["worker"][figure])
+            yield f"  over its calls{what}: {looks}"
         yield f"  at most, with 64 streams at once: {_number(found('memory_peak_mib'), 1, 0)}"
     yield ""
 

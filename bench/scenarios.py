@@ -74,7 +74,7 @@ SCENARIOS = (
     Scenario("request of 500 KB", 48, 16, request=500 * KB),
     Scenario("request of 2 MB", 16, 16, request=2 * MB),
     Scenario("stream of 50, paced", 3, 1, chunks=50, pause=10),
-    Scenario("stream of 50, paced", 32, 16, chunks=50, pause=10),
+    Scenario("stream of 50, paced", 16, 16, chunks=50, pause=10),
     Scenario("stream of 50, paced", 64, 64, chunks=50, pause=10),
     Scenario("stream of 200", 100, 1, chunks=200),
     Scenario("stream of 200", 160, 16, chunks=200),

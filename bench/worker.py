@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from bench.measure import amount
 from bench.scenarios import EVERYDAY, LARGE_STREAM
 from bench.subjects import Load, Servers, Subject, Traces, gateway
+from local.inspector import Memory
 from local.runtime import Runtime, bundle
 
 KIB, MIB = 1024, 1024 * 1024
@@ -94,7 +95,7 @@ def memory(load: Load, servers: Servers, share: float) -> dict[str, list[float]]
     """The memory of one isolate that traces: how it grows with calls, then its peak while many
     large streams run at once."""
     with _traced(servers) as (runtime, subject):
-        looks: list[float] = []
+        looks: list[Memory] = []
         calls = 0
         step = (GROWTH_TO - GROWTH_FROM) // LOOKS
         for goal in [GROWTH_FROM, *range(GROWTH_FROM + step, GROWTH_TO + 1, step)]:
@@ -104,11 +105,12 @@ def memory(load: Load, servers: Servers, share: float) -> dict[str, list[float]]
                 made = load.run(subject, scenario, max(1, wanted * scenario.calls // parts))
                 subject.settle(made["calls"])
                 calls += made["calls"]
-            looks.append(runtime.memory().total / MIB)
+            looks.append(runtime.memory())
         peak = _peak(runtime, subject, load, amount(LARGE_STREAM, share))
     return {
-        "memory_mib": looks,
-        "memory_growth_mib": [looks[-1] - looks[0]],
+        "memory_mib": [look.total / MIB for look in looks],
+        "memory_wasm_mib": [look.wasm / MIB for look in looks],
+        "memory_growth_mib": [(looks[-1].total - looks[0].total) / MIB],
         "memory_peak_mib": [peak / MIB],
     }
 
