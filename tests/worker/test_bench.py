@@ -17,9 +17,13 @@ WHOLE, STREAMED = "whole 2 KB, 16 at once", "stream of 200, 1 at once"
 TIMES = {f"{kind}_{share}_ms" for kind in ("first", "whole") for share in ("p50", "p99")}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _psutil() -> None:
+    pytest.importorskip("psutil", reason="psutil is not installed: `make bench` does it")
+
+
 def bench(*arguments: str) -> str:
     """What `make bench` prints with these arguments."""
-    pytest.importorskip("psutil", reason="psutil is not installed: `make bench` does it")
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
