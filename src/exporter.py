@@ -206,7 +206,10 @@ class _Export:
         while await self._send() and await self._pause(retry):
             retry += 1
             self.now, self.later, self.after = self._grouped(self.later), [], None
-        return [pending for pending in self.batch if pending.holder is self]
+        ours = [pending for pending in self.batch if pending.holder is self]
+        # Each knows its holder. In a circle they, and the request, would stay for long.
+        self.batch, self.now, self.later, self.lacking = (), [], [], {}
+        return ours
 
     def _is_ours(self, pending: Pending) -> bool:
         return pending.holder is self and not pending.settled

@@ -1,7 +1,9 @@
 """Batches on their way to Langfuse, by a clock that needs no waiting."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -535,3 +537,16 @@ def test_a_health_page_without_a_version_is_an_old_servers(text):
         assert exporter.protocol == "ingestion"
 
     virtual_time.run(run())
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_what_was_exported_is_in_memory_no_longer_than_who_asked_for_it(status):
+    gc.disable()  # which would find circles, but late
+    try:
+        langfuse = Langfuse(play=None if status == 200 else always(status))
+        batch, _ = export(langfuse, 2)
+        observed = [weakref.ref(pending.observation) for pending in batch]
+        del batch
+        assert [known() for known in observed] == [None, None]
+    finally:
+        gc.enable()
