@@ -17,6 +17,9 @@ from runtime import Body
 from tracing import Exchange, Observation
 from vocabulary import Capture, Ending
 
+# Seconds. Who has a reply may ask again at once, and should not wait until it is observed.
+GIVE_WAY = 0.005
+
 
 class Recorder:
     """Follows a request's attempts until there is nothing more to see of them.
@@ -65,6 +68,7 @@ class Recorder:
                 await self.cache.keep(captures[-1])
             if not captures or self.request.destination is None:
                 return []
+            await self.run.platform.sleep(GIVE_WAY)
             exchanges = [
                 self._exchange(attempt, capture)
                 for attempt, capture in zip(attempts, captures, strict=True)
