@@ -1,4 +1,8 @@
+import json
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import patterns
 
@@ -63,3 +67,12 @@ def test_a_match_is_found_wherever_it_lies(before):
     found = patterns.check([r"\d{3}-\d{4}"])
     text = "x" * before + "555-1234" + "y" * 700 + "555-9876"
     assert patterns.remove(text, found, "!") == "x" * before + "!" + "y" * 700 + "!"
+
+
+@pytest.mark.parametrize("pattern", patterns._KEYS.values())
+@given(data=st.data())
+@settings(max_examples=10)
+def test_no_key_goes_by_without_a_hint(pattern, data):
+    key = data.draw(st.from_regex(pattern.replace("0000}", "0}"), fullmatch=True))
+    for text in (key, json.dumps([key, {key: 1}])):
+        assert pattern in [found.pattern for found in patterns.keys_in(text)]
