@@ -43,6 +43,7 @@ RECORDED_HEADERS = frozenset(
 )
 # They are not recorded, but hold no secret either: a deployment is often called what its model is.
 _NOT_SECRET = RECORDED_HEADERS | {header for header, _ in PARAMETERS.values()}
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _SEPARATOR = re.compile(r"""[\s,;="':]+""")
 _SECRET_WORDS = ("auth", "key", "token", "secret", "password", "credential", "cookie", "signature")
 
@@ -94,28 +95,34 @@ class Redactor:
     def __init__(
         self, secrets: Iterable[str] = (), patterns: tuple[re.Pattern[str], ...] = ()
     ) -> None:
-        self._secrets = [_forms(secret) for secret in filter(None, secrets)]
-        self._forms = _by_length(self._secrets)
+        by_secret = [_forms(secret) for secret in filter(None, secrets)]
+        # The longest first, since one secret may be a part of another; each with how its beginning
+        # looks in JSON.
+        forms = sorted(set().union(*by_secret), key=len, reverse=True)
+        self._forms = {form: to_json(form[:SHORTEST])[1:-1] for form in forms}
         self._patterns = patterns
-        self.searchable = len(self._secrets) <= MOST_SECRETS
+        self.searchable = len(by_secret) <= MOST_SECRETS
 
     def to_json(self, value: Any) -> str:
-        """A structure of JSON as text, without secrets.
+        """A structure of JSON as text, without secrets."""
+        text = to_json(value)
+        clean = self._cleaned(value, text)
+        return text if clean is value else to_json(clean)
+
+    def clean(self, value: Any) -> Any:
+        """A text, or a structure of JSON with texts in it, without secrets."""
+        return self._cleaned(value, to_json(value))
+
+    def _cleaned(self, value: Any, text: str) -> Any:
+        """The value without secrets: itself where its JSON text holds none.
 
         Nearly always there is nothing to take out, which a search in the text tells at C speed.
         To replace there would be wrong: "n1234567" also stands in the text of "\\n1234567".
         """
-        text = to_json(value)
-        present = [
-            forms for forms in self._secrets if any(form[:SHORTEST] in text for form in forms)
-        ]
-        if present or self._patterns or keys_in(text):
-            return to_json(self._clean(value, _by_length(present)))
-        return text
-
-    def clean(self, value: Any) -> Any:
-        """A text, or a structure of JSON with texts in it, without secrets."""
-        return self._clean(value, self._forms)
+        forms = [form for form, beginning in self._forms.items() if beginning in text]
+        if forms or self._patterns or keys_in(text):
+            return self._clean(value, forms)
+        return value
 
     def _clean(self, value: Any, forms: list[str]) -> Any:
         if isinstance(value, str):
@@ -153,14 +160,9 @@ class Redactor:
 def to_json(value: Any) -> str:
     """A structure of JSON as compact text; a number that JSON cannot tell as its name in a text."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return _encode(value)
     except ValueError:  # 1e999 is JSON, but what it is read as is not
         return to_json(_finite(value))
-
-
-def _by_length(secrets: Iterable[set[str]]) -> list[str]:
-    """All forms, the longest first, since one secret may be a part of another."""
-    return sorted({form for forms in secrets for form in forms}, key=len, reverse=True)
 
 
 def _finite(value: Any) -> Any:

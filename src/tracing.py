@@ -170,16 +170,31 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         return _cut(text, settings.max_field_bytes)
 
     metadata = _metadata(exchange, prompt, completion, full, redactor.searchable, clean)
+    # Together, since each search takes its time.
+    texts = clean(
+        {
+            "name": name,
+            "trace": said.trace_name or (None if said.joined else name),
+            "user": said.user or (None if said.joined else _value(prompt.user)),
+            "session": said.session or (None if said.joined else _value(prompt.session)),
+            "tags": list(said.tags),
+            "release": said.release,
+            "version": said.version,
+            "model": (completion.model or prompt.model or "")[:VALUE_LENGTH] or None,
+            "status": status_message,
+            "prompt": said.prompt_name,
+        }
+    )
     trace = Trace(
         id=said.trace_id,
         joined=said.joined,
-        name=clean(said.trace_name or (None if said.joined else name)),
-        user=clean(said.user or (None if said.joined else _value(prompt.user))),
-        session=clean(said.session or (None if said.joined else _value(prompt.session))),
-        tags=tuple(clean(list(said.tags))),
+        name=texts["trace"],
+        user=texts["user"],
+        session=texts["session"],
+        tags=tuple(texts["tags"]),
         environment=said.environment or (None if said.joined else settings.environment),
-        release=clean(said.release) or (None if said.joined else settings.release),
-        version=clean(said.version),
+        release=texts["release"] or (None if said.joined else settings.release),
+        version=texts["version"],
         metadata=_said_of_trace(exchange, clean) if said.joined else metadata,
         started=None if said.joined else exchange.started,
     )
@@ -189,23 +204,23 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         trace=trace,
         parent_id=said.parent_id,
         type=dialect.OBSERVATION_TYPE,
-        name=clean(name),
+        name=texts["name"],
         started=exchange.started,
         ended=capture.ended,
         # The first bytes of a whole reply come when all of it is there: they tell nothing.
         completion_started=capture.first_byte if completion.streamed else None,
-        model=clean((completion.model or prompt.model or "")[:VALUE_LENGTH] or None),
+        model=texts["model"],
         parameters=_parameters(prompt, completion, full, clean),
         input=content(prompt.input),
         output=content(output),
         usage=completion.usage,
         cost=completion.cost,
         level=level,
-        status_message=clean(status_message),
+        status_message=texts["status"],
         metadata=metadata,
         environment=said.environment or settings.environment,
-        version=clean(said.version),
-        prompt_name=clean(said.prompt_name),
+        version=texts["version"],
+        prompt_name=texts["prompt"],
         prompt_version=said.prompt_version,
     )
 
@@ -318,9 +333,14 @@ def _fitted(metadata: Mapping[str, Any], clean: Callable[[Any], Any]) -> dict[st
     """Metadata without secrets, of which no value, and not all together, is too large."""
     if len(metadata) > METADATA_NAMES:
         return {"cut": cut_text(to_json(dict(metadata)), METADATA_BYTES // 2, clean)}
+    shown: dict[str, Any] = clean(media.presentable(dict(metadata)))
+    longest_name = max(map(len, shown), default=0)
+    # Nearly always all together is no larger than one may be.
+    if longest_name <= METADATA_NAME_LENGTH and fits(to_json(shown), METADATA_VALUE_BYTES):
+        return shown
     fitted = {
-        cut_text(clean(name), METADATA_NAME_LENGTH): fit(clean(value), METADATA_VALUE_BYTES, clean)
-        for name, value in media.presentable(dict(metadata)).items()
+        cut_text(name, METADATA_NAME_LENGTH): fit(value, METADATA_VALUE_BYTES, clean)
+        for name, value in shown.items()
     }
     whole = fit(fitted, METADATA_BYTES, clean)
     return whole if isinstance(whole, dict) else {"cut": whole}
@@ -336,10 +356,8 @@ def _parameters(
     chosen = {**prompt.parameters, **completion.parameters}
     if not full:
         chosen = {k: v for k, v in chosen.items() if isinstance(v, int | float) or k in _CHOICES}
-    return {
-        cut_text(clean(name), METADATA_NAME_LENGTH): _setting(clean(value))
-        for name, value in list(chosen.items())[:PARAMETERS]
-    }
+    chosen = clean(dict([*chosen.items()][:PARAMETERS]))
+    return {cut_text(n, METADATA_NAME_LENGTH): _setting(value) for n, value in chosen.items()}
 
 
 def _setting(value: Any) -> Any:
