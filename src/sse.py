@@ -7,6 +7,7 @@ A language model's stream is thousands of small JSON events, so the work per eve
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,21 @@ class Events:
     notes: tuple[str, ...]
 
 
-def payloads(body: bytes) -> Events:
-    """The JSON payloads of a captured event stream, which may be cut anywhere. Never raises."""
+def payloads(body: bytes, join: Callable[[str], str] = str) -> Events:
+    """The JSON payloads of a captured event stream, which may be cut anywhere. Never raises.
+
+    `join` may make one event of several in the text of the stream, if all of it can be read.
+    """
     text = "\n" + strict_json.text_of(body)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
+    joined = join(text)
+    events, unreadable = _read(joined)
+    return _read(text)[0] if unreadable and joined != text else events
+
+
+def _read(text: str) -> tuple[Events, list[int]]:
+    """The events of a text, and the positions of those that could not be read."""
     if _TWO_DATA_LINES.search(text):
         found = ["\n".join(_DATA.findall("\n" + e)).strip() for e in text.split("\n\n")]
     else:
@@ -53,4 +64,4 @@ def payloads(body: bytes) -> Events:
         notes.append("stream: cut inside its last event")
     if unreadable:
         notes.append(f"stream: {len(unreadable)} of {len(found)} events could not be read")
-    return Events(read, done, tuple(notes))
+    return Events(read, done, tuple(notes)), unreadable

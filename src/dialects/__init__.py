@@ -13,6 +13,7 @@ from typing import TypeVar
 import sse
 import strict_json
 from dialects import chat, completions, embeddings, media, messages, other, responses
+from dialects.deltas import joined
 from dialects.shapes import Completion, Parameter, Prompt
 
 __all__ = ["Completion", "Parameter", "Prompt", "for_path", "read_reply", "read_request"]
@@ -25,7 +26,8 @@ _BY_PATH: dict[str, ModuleType] = {
     "/v1/embeddings": embeddings,
     "/v1/responses": responses,
 }
-
+# The dialects whose events hold a "delta", of which `deltas.grow` makes a whole.
+_DELTAS = (chat, messages)
 # How much is kept of a body that is not what it should be.
 _TEXT_LENGTH = 10_000
 
@@ -65,7 +67,7 @@ def read_reply(path: str, body: bytes, content_type: str, complete: bool) -> Com
 
 
 def _read_stream(dialect: ModuleType, body: bytes) -> Completion:
-    events = sse.payloads(body)
+    events = sse.payloads(body, joined) if dialect in _DELTAS else sse.payloads(body)
     if not events.payloads and not events.done:
         raise ValueError("a stream without an event")
     notes = events.notes
@@ -78,7 +80,7 @@ def _read_stream(dialect: ModuleType, body: bytes) -> Completion:
     except Exception as error:
         completion, finished, notes = Completion(), events.done, (*notes, _note("fold", error))
     if completion.output is None and completion.model is None and not completion.error:
-        completion = replace(completion, output=events.payloads)
+        completion = replace(completion, output=sse.payloads(body).payloads)
         notes += (f"stream: no answer of the form {dialect.NAME}, its events are kept",)
     return replace(completion, streamed=True, finished=finished, notes=notes + completion.notes)
 

@@ -1,5 +1,6 @@
 """How the pieces of a stream grow into a whole, for all dialects."""
 
+import re
 from typing import Any
 
 from dialects.values import mapping
@@ -12,6 +13,29 @@ _NAMES = frozenset({"role", "type", "id", "call_id", "name", "format", "status",
 # A delta continues one of this many last items, so that a hostile stream of ever new ones does not
 # cost the square of its length.
 PARALLEL = 256
+
+
+# Events, as lines of a stream, that differ in nothing but the one text of their one delta, beside
+# which nothing in it adds anything, however often it comes. There is but one way to read a line
+# (atomic, possessive), so that the time is in proportion to the length.
+_TEXT = r'(?:[^"\\\n]++|\\.)*+'
+_ADDS_NOTHING = r'"(?:\w++": ?(?:null|"")|(?:role|type)": ?"\w*+")'
+_RUN = re.compile(
+    r'\n((?>(?:event:.*+\n)?data: ?\{[^][{}\n]*(?:\[\{[^][{}\n]*)?"delta": ?\{'
+    rf"(?:{_ADDS_NOTHING}, ?)*+"
+    r'"(?:content|reasoning_content|reasoning|text|thinking|partial_json)": ?"))'
+    rf'{_TEXT}("(?:, ?{_ADDS_NOTHING})*+\}}[^{{\n]*+\n)(?:\n\1{_TEXT}\2(?=\n))++'
+)
+# What OpenAI adds to hide how long a text is.
+_PADDING = re.compile(r', ?"obfuscation": ?"\w*+"')
+
+
+def joined(stream: str) -> str:
+    """A stream with one event, with all of the text, in place of several that go on with it. Nearly
+    all events do, and each would take as long to read."""
+    if '"obfuscation"' in stream:
+        stream = _PADDING.sub("", stream)
+    return _RUN.sub(lambda run: run[0].replace(f"{run[2]}\n{run[1]}", ""), stream)
 
 
 class Pieces(list[str]):
