@@ -24,6 +24,8 @@ CONTENT_MODES = ("off", "usage", "full")
 _HEX = frozenset("0123456789abcdef")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
+# How the names of all headers begin that are read here.
+_SPEAK = ("x-portkey-", "langfuse-", "baggage", "traceparent")
 _RESERVED = ("_user", "_session", "_environment", "_tags")
 
 
@@ -61,6 +63,9 @@ def read(headers: Mapping[str, str]) -> Context:
 
     It makes up the ids that the caller does not give, so it is for request time.
     """
+    made_up = os.urandom((TRACE_ID_DIGITS + SPAN_ID_DIGITS) // 2).hex()
+    if not any(name.startswith(_SPEAK) for name in headers):
+        return Context(made_up[:TRACE_ID_DIGITS], made_up[TRACE_ID_DIGITS:])
     notes: list[str] = []
     portkey = _json_object(headers, "x-portkey-metadata", notes)
     langfuse = _json_object(headers, "langfuse-metadata", notes)
@@ -86,11 +91,12 @@ def read(headers: Mapping[str, str]) -> Context:
         # A parent lies in its own trace.
         trace_id, parent_id = fitted, parent_id if fitted == trace_id else None
     joined = trace_id is not None
-    trace_id = trace_id or os.urandom(16).hex()
+    trace_id = trace_id or made_up[:TRACE_ID_DIGITS]
     if given := own_ids["x-portkey-parent-span-id"]:
         parent_id = fit_id(given, SPAN_ID_DIGITS, trace_id)
     given = own_ids["x-portkey-span-id"]
-    observation_id = fit_id(given, SPAN_ID_DIGITS, trace_id) if given else os.urandom(8).hex()
+    own = made_up[TRACE_ID_DIGITS:]
+    observation_id = fit_id(given, SPAN_ID_DIGITS, trace_id) if given else own
     if parent_id == observation_id:
         notes.append("parent: an observation is not its own")
         parent_id = None
