@@ -153,8 +153,10 @@ def _event(
     observation: Observation,
     alternative: Part | None = None,
 ) -> Part:
-    present = {name: value for name, value in fields.items() if value not in (None, {}, [])}
-    event_id = f"{observation.id}-{kind}"
-    envelope = {"id": event_id, "type": kind, "timestamp": iso_time(observation.ended)}
-    beginning = f'{to_json(envelope)[:-1]},"body":{to_json(present)[:-1]}'
-    return Part(event_id, (beginning, *content, "}}"), alternative)
+    event = {
+        "id": f"{observation.id}-{kind}",
+        "type": kind,
+        "timestamp": iso_time(observation.ended),
+        "body": {name: value for name, value in fields.items() if value or value in (0, "")},
+    }
+    return Part(event["id"], (to_json(event)[:-2], *content, "}}"), alternative)

@@ -1,5 +1,6 @@
 """What Langfuse's two protocols have in common: how values are written, how answers are read."""
 
+import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -25,6 +26,7 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+@functools.lru_cache(8)  # each is written several times
 def iso_time(seconds: float | None) -> str | None:
     """A time as Langfuse reads it, which refuses one without an offset."""
     if seconds is None:
