@@ -45,7 +45,7 @@ RECORDED_HEADERS = frozenset(
 _NOT_SECRET = RECORDED_HEADERS | {header for header, _ in PARAMETERS.values()}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _SEPARATOR = re.compile(r"""[\s,;="':]+""")
-_SECRET_WORDS = ("auth", "key", "token", "secret", "password", "credential", "cookie", "signature")
+_SECRET_WORDS = re.compile("auth|key|token|secret|password|credential|cookie|signature")
 
 
 def recorded_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -68,7 +68,7 @@ def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
                 found.update(_secrets_in(value, is_secret(name.removeprefix("x-portkey-"))))
         elif is_secret(name):
             found.update(_pieces(value))
-    for pair in re.split("[&;]", query):
+    for pair in re.split("[&;]", query) if query else ():
         name, _, value = pair.rpartition("=")
         if is_secret(unquote_plus(name).lower()) or len(value) >= LONG:
             found.update((value, unquote_plus(value)))
@@ -103,9 +103,9 @@ class Redactor:
         self._patterns = patterns
         self.searchable = len(by_secret) <= MOST_SECRETS
 
-    def to_json(self, value: Any) -> str:
-        """A structure of JSON as text, without secrets."""
-        text = to_json(value)
+    def to_json(self, value: Any, text: str = "") -> str:
+        """A structure of JSON as text, without secrets. `text` is the one with them, if known."""
+        text = text or to_json(value)
         clean = self._cleaned(value, text)
         return text if clean is value else to_json(clean)
 
@@ -202,7 +202,7 @@ def _basic(encoded: str) -> tuple[str, ...]:
 
 def is_secret(name: str) -> bool:
     """Whether what bears this name, in lower case, is taken for a credential."""
-    return any(word in name for word in _SECRET_WORDS)
+    return _SECRET_WORDS.search(name) is not None
 
 
 def _secrets_in(value: str, secret: bool) -> Iterator[str]:

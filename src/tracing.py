@@ -163,7 +163,10 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     def content(value: Any) -> str | None:
         if value is None or not full:
             return None
-        text = redactor.to_json(fit(value, settings.max_field_bytes, clean))
+        text = to_json(value)
+        if not fits(text, settings.max_field_bytes):
+            value, text = fit(value, settings.max_field_bytes, clean), ""
+        text = redactor.to_json(value, text)
         if fits(text, settings.max_field_bytes):
             return text
         # What was put in a secret's place may have been longer than that.

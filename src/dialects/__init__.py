@@ -109,7 +109,8 @@ _Read = TypeVar("_Read", Prompt, Completion)
 
 def _presentable(read: _Read) -> _Read:
     """A `Prompt` or `Completion` with all of its fields fit to be shown."""
-    return replace(read, **{name: media.presentable(value) for name, value in vars(read).items()})
+    there = {name: value for name, value in vars(read).items() if value}
+    return replace(read, **{name: media.presentable(value) for name, value in there.items()})
 
 
 def _holds_vectors(path: str, body: bytes) -> bool:
