@@ -7,33 +7,22 @@ interpreter and every request in it (Pyodide 314: at some thousand levels).
 
 import json
 import re
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
 # NaN and Infinity, which are no JSON, would be read as numbers that can't be written as JSON.
-_DECODER = json.JSONDecoder(parse_constant=str)
-_MEMBERS = json.JSONDecoder(parse_constant=str, object_pairs_hook=list)
+_VALUE = json.JSONDecoder(parse_constant=str).raw_decode
+_MEMBERS = json.JSONDecoder(parse_constant=str, object_pairs_hook=list).raw_decode
 _NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|[^][{}"]++', re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
-def parse(text: str, depth: int = 100) -> Any:
+def parse(text: str, depth: int = 100, decode: Callable[[str], tuple[Any, int]] = _VALUE) -> Any:
     """The value of one JSON text. Raises ValueError for whatever can't be read.
 
     That includes a nesting of more than `depth` levels and a number of thousands of digits.
     """
-    return _read(text, depth, _DECODER)
-
-
-def members(text: str) -> list[tuple[str, Any]]:
-    """The members of one JSON object, with those whose name is there already; an object inside it
-    is a list of such pairs. Raises ValueError for whatever can't be read or is no object."""
-    if not text.lstrip(" \t\r\n").startswith("{"):
-        raise ValueError("not a JSON object")
-    return _read(text, 100, _MEMBERS)
-
-
-def _read(text: str, depth: int, decoder: json.JSONDecoder) -> Any:
     # Nearly every text has so few brackets that they need not be looked at; of any other only its
     # brackets are left and counted.
     if text.count("[") + text.count("{") > depth:
@@ -41,10 +30,18 @@ def _read(text: str, depth: int, decoder: json.JSONDecoder) -> Any:
         if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > depth:
             raise ValueError("JSON is nested too deep")
     text = text.strip(" \t\r\n")
-    value, end = decoder.raw_decode(text)
+    value, end = decode(text)
     if end != len(text):
         raise ValueError("more than one JSON value")
     return value
+
+
+def members(text: str) -> list[tuple[str, Any]]:
+    """The members of one JSON object, with those whose name is there already; an object inside it
+    is a list of such pairs. Raises ValueError for whatever can't be read or is no object."""
+    if not text.lstrip(" \t\r\n").startswith("{"):
+        raise ValueError("not a JSON object")
+    return parse(text, decode=_MEMBERS)
 
 
 def text_of(body: bytes) -> str:
