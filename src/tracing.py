@@ -157,47 +157,41 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         prompt = replace(prompt, metadata={}, parameters={})
         exchange = replace(exchange, context=said)
     full = redactor.searchable and content_mode(said, settings) == "full"
-    level, status_message = _verdict(capture, completion, full)
+    level, status = _verdict(capture, completion, full)
     name = said.name or call.path.removeprefix("/v1/")
+    limit = settings.max_field_bytes
 
     def content(value: Any) -> str | None:
         if value is None or not full:
             return None
         text = to_json(value)
-        if not fits(text, settings.max_field_bytes):
-            value, text = fit(value, settings.max_field_bytes, clean), ""
+        if not fits(text, limit):
+            text = to_json(value := fit(value, limit, clean))
         text = redactor.to_json(value, text)
-        if fits(text, settings.max_field_bytes):
-            return text
         # What was put in a secret's place may have been longer than that.
-        return _cut(text, settings.max_field_bytes)
+        return text if fits(text, limit) else _cut(text, limit)
 
     metadata = _metadata(exchange, prompt, completion, full, redactor.searchable, clean)
     # Together, since each search takes its time.
-    texts = clean(
-        {
-            "name": name,
-            "trace": said.trace_name or (None if said.joined else name),
-            "user": said.user or (None if said.joined else _value(prompt.user)),
-            "session": said.session or (None if said.joined else _value(prompt.session)),
-            "tags": list(said.tags),
-            "release": said.release,
-            "version": said.version,
-            "model": (completion.model or prompt.model or "")[:VALUE_LENGTH] or None,
-            "status": status_message,
-            "prompt": said.prompt_name,
-        }
+    texts = [
+        *(said.trace_name or (None if said.joined else name), name, said.version, said.release),
+        said.user or (None if said.joined else _value(prompt.user)),
+        said.session or (None if said.joined else _value(prompt.session)),
+        *(_value(completion.model or prompt.model), said.prompt_name, status, *said.tags),
+    ]
+    trace_name, name, version, release, user, session, model, prompt_name, status, *tags = clean(
+        texts
     )
     trace = Trace(
         id=said.trace_id,
         joined=said.joined,
-        name=texts["trace"],
-        user=texts["user"],
-        session=texts["session"],
-        tags=tuple(texts["tags"]),
+        name=trace_name,
+        user=user,
+        session=session,
+        tags=tuple(tags),
         environment=said.environment or (None if said.joined else settings.environment),
-        release=texts["release"] or (None if said.joined else settings.release),
-        version=texts["version"],
+        release=release or (None if said.joined else settings.release),
+        version=version,
         metadata=_said_of_trace(exchange, clean) if said.joined else metadata,
         started=None if said.joined else exchange.started,
     )
@@ -207,23 +201,23 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         trace=trace,
         parent_id=said.parent_id,
         type=dialect.OBSERVATION_TYPE,
-        name=texts["name"],
+        name=name,
         started=exchange.started,
         ended=capture.ended,
         # The first bytes of a whole reply come when all of it is there: they tell nothing.
         completion_started=capture.first_byte if completion.streamed else None,
-        model=texts["model"],
+        model=model,
         parameters=_parameters(prompt, completion, full, clean),
         input=content(prompt.input),
         output=content(output),
         usage=completion.usage,
         cost=completion.cost,
         level=level,
-        status_message=texts["status"],
+        status_message=status,
         metadata=metadata,
         environment=said.environment or settings.environment,
-        version=texts["version"],
-        prompt_name=texts["prompt"],
+        version=version,
+        prompt_name=prompt_name,
         prompt_version=said.prompt_version,
     )
 
