@@ -23,8 +23,9 @@ _ADDS_NOTHING = r'"(?:\w++": ?(?:null|"")|(?:role|type)": ?"\w*+")'
 _RUN = re.compile(
     r'\n((?>(?:event:.*+\n)?data: ?\{[^][{}\n]*(?:\[\{[^][{}\n]*)?"delta": ?\{'
     rf"(?:{_ADDS_NOTHING}, ?)*+"
-    r'"(?:content|reasoning_content|reasoning|text|thinking|partial_json)": ?"))'
-    rf'{_TEXT}("(?:, ?{_ADDS_NOTHING})*+\}}[^{{\n]*+\n)(?:\n\1{_TEXT}\2(?=\n))++'
+    r'(?:"(?:content|reasoning_content|reasoning|text|thinking|partial_json)'
+    r'|("tool_calls": ?\[\{"index": ?\d++, ?"function": ?\{)"arguments)": ?"))'
+    rf'{_TEXT}("(?(2)\}}\}}\])(?:, ?{_ADDS_NOTHING})*+\}}[^{{\n]*+\n)(?:\n\1{_TEXT}\3(?=\n))++'
 )
 # What OpenAI adds to hide how long a text is.
 _PADDING = re.compile(r', ?"obfuscation": ?"\w*+"')
@@ -35,7 +36,7 @@ def joined(stream: str) -> str:
     all events do, and each would take as long to read."""
     if '"obfuscation"' in stream:
         stream = _PADDING.sub("", stream)
-    return _RUN.sub(lambda run: run[0].replace(f"{run[2]}\n{run[1]}", ""), stream)
+    return _RUN.sub(lambda run: run[0].replace(f"{run[3]}\n{run[1]}", ""), stream)
 
 
 class Pieces(list[str]):

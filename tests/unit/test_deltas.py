@@ -11,12 +11,16 @@ import dialects
 from dialects import deltas
 
 TEXT = st.sampled_from([None, "", "a", " b", 'c"', "\\", "\n", "é", "\ud83d", "\ude00", "{", "]}"])
+TOOL_CALL = st.fixed_dictionaries(
+    {"index": st.integers(0, 1), "function": st.fixed_dictionaries({"arguments": TEXT})},
+    optional={"id": st.just("c")},
+)
 DELTA = st.fixed_dictionaries(
     {},
     optional={
         **dict.fromkeys(("content", "reasoning", "refusal"), TEXT),
         "role": st.sampled_from(["assistant", "", None]),
-        "tool_calls": st.just([{"index": 0, "function": {"arguments": "x"}}]),
+        "tool_calls": st.lists(TOOL_CALL, max_size=2),
     },
 )
 TEXT_DELTA = st.fixed_dictionaries({"content": TEXT})
@@ -73,6 +77,22 @@ def test_joined_events_say_the_same(path: str, events: Any, data: st.DataObject)
     with pytest.MonkeyPatch.context() as monkeypatch:
         together, apart = read(path, body.encode("utf-8", "replace")[:cut], monkeypatch)
     assert together == apart
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        '{"content":"§"}',
+        '{"role":"assistant","content":"§","refusal":null}',
+        '{"content":"","reasoning":"§"}',
+        '{"tool_calls":[{"index":0,"function":{"arguments":"§"}}]}',
+        '{"type":"text_delta","text":"§"}',
+    ],
+)
+def test_what_goes_on(delta: str) -> None:
+    line = f'data: {{"id":"x","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}'
+    stream = "".join(f"\n{line}\n".replace("§", text) for text in ("a", "b", "c"))
+    assert deltas.joined(stream + "\n") == "\n" + line.replace("§", "abc") + "\n\n"
 
 
 def test_a_run_becomes_one_event() -> None:
