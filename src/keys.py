@@ -113,7 +113,7 @@ def credential(value: str) -> str:
 
 def is_providers(value: str) -> bool:
     """Whether a credential's header may hold a provider's key."""
-    key = credential(value)
+    key = credential(value) if value else ""  # as most of these headers are
     return key.lower() not in ("", "bearer") and key != PLACEHOLDER and not mentioned(value)
 
 

@@ -45,6 +45,7 @@ RECORDED_HEADERS = frozenset(
 _NOT_SECRET = RECORDED_HEADERS | {header for header, _ in PARAMETERS.values()}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _SEPARATOR = re.compile(r"""[\s,;="':]+""")
+_SAME_EVERYWHERE = re.compile(r"[A-Za-z0-9_.~-]*+")
 _SECRET_WORDS = re.compile("auth|key|token|secret|password|credential|cookie|signature")
 
 
@@ -111,7 +112,7 @@ class Redactor:
 
     def clean(self, value: Any) -> Any:
         """A text, or a structure of JSON with texts in it, without secrets."""
-        return self._cleaned(value, to_json(value))
+        return self._cleaned(value, to_json(value)) if value else value
 
     def _cleaned(self, value: Any, text: str) -> Any:
         """The value without secrets: itself where its JSON text holds none.
@@ -183,6 +184,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _forms(secret: str) -> set[str]:
     """The secret, and how it looks in a URL, in JSON, in JSON in a text of JSON, and so on."""
+    if _SAME_EVERYWHERE.fullmatch(secret):
+        return {secret}
     forms = {secret, secret.replace("/", "\\/"), quote(secret, safe="")}
     if not secret.isascii() or not secret.isprintable() or '"' in secret or "\\" in secret:
         for _ in range(NESTING):
