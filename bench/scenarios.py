@@ -73,6 +73,8 @@ SCENARIOS = (
     Scenario("request of 100 KB", 160, 16, request=100 * KB),
     Scenario("request of 500 KB", 48, 16, request=500 * KB),
     Scenario("request of 2 MB", 16, 16, request=2 * MB),
+    # In which a provider takes its time, and the gateway has nothing else to do.
+    Scenario("stream of 5, paced", 25, 1, chunks=5, pause=10),
     Scenario("stream of 50, paced", 3, 1, chunks=50, pause=10),
     Scenario("stream of 50, paced", 16, 16, chunks=50, pause=10),
     Scenario("stream of 50, paced", 64, 64, chunks=50, pause=10),

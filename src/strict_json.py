@@ -14,8 +14,9 @@ from typing import Any
 # NaN and Infinity, which are no JSON, would be read as numbers that can't be written as JSON.
 _VALUE = json.JSONDecoder(parse_constant=str).raw_decode
 _MEMBERS = json.JSONDecoder(parse_constant=str, object_pairs_hook=list).raw_decode
-_NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|[^][{}"]++', re.DOTALL)
-_STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
+_STRING = re.compile(rb'"[^"]*+"?+')
+_NO_BRACKETS = bytes({*range(256)} - {*b'[]{}"'})
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def parse(text: str, depth: int = 100, decode: Callable[[str], tuple[Any, int]] = _VALUE) -> Any:
@@ -26,7 +27,9 @@ def parse(text: str, depth: int = 100, decode: Callable[[str], tuple[Any, int]] 
     # Nearly every text has so few brackets that they need not be looked at; of any other only its
     # brackets are left and counted.
     if text.count("[") + text.count("{") > depth:
-        brackets = _NO_BRACKETS.sub("", text)
+        # Without what is escaped in a string, a quote is where one begins or ends.
+        plain = text.replace("\\\\", "").replace('\\"', "").encode("utf-8", "surrogatepass")
+        brackets = _STRING.sub(b"", plain.translate(None, _NO_BRACKETS))
         if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > depth:
             raise ValueError("JSON is nested too deep")
     text = text.strip(" \t\r\n")
