@@ -19,7 +19,7 @@ COLORS = {JS_FLOOR: "#b9c0c8", FLOOR: "#7f8b99", UNTRACED: "#5aa9e6", TRACED: "#
 INK, LINE, CARD = "#24292f", "#d0d7de", "#ffffff"
 BAR = 0.19
 FIRST_BYTE = {
-    "stream of 50, paced,\n1 at once": "stream of 50, paced, 1 at once",
+    "paced stream,\n1 at once": "stream of 5, paced, 1 at once",
     "stream of 200,\n1 at once": "stream of 200, 1 at once",
 }
 SPEED = {
