@@ -106,6 +106,7 @@ class Edge(Isolate):
         self.call = Call(request.method, url.pathname, url.search[1:], headers_of(request))
         self.env = env
         self.url = url
+        self.goes_on = False
 
     async def read_body(self, limit: int) -> "Body":
         length = self.call.headers.get("content-length", "")
@@ -123,9 +124,10 @@ class Edge(Isolate):
     ) -> Reply:
         init = {"method": upstream.method, "headers": upstream.headers, "redirect": "manual"}
         abort = None
-        if body is not None or timeout:
-            # A request that is traced outlives its client, so the provider has to be told. The
-            # runtime leaves the request's own signal out of a fetch, but not one made from it.
+        if self.goes_on or timeout:
+            # What goes on after the reply outlives a client that leaves, so the provider has to be
+            # told. The runtime leaves the request's own signal out of a fetch, but not one made
+            # from it.
             abort = js.AbortController.new()
             init["signal"] = js.AbortSignal.any(to_js([self.request.signal, abort.signal]))
         if body is not None:
@@ -185,6 +187,7 @@ class Edge(Isolate):
             except Exception as error:  # a job's last resort: nobody else would hear of it
                 log("job_failed", job=name, error=describe(error))
 
+        self.goes_on = True
         self.ctx.waitUntil(run())
 
 

@@ -2,7 +2,7 @@
 
 A reply is never copied through Python on its way to the client. Two native pumps, each through an
 `IdentityTransformStream`, carry the two branches of its body, since a branch of a `tee` that is
-read directly stalls the other one; the captured branch is drained in a handful of growing reads,
+read directly stalls the other one; the captured branch is drained in a handful of large reads,
 since each thing that Python waits for costs as much as dozens of calls.
 https://developers.cloudflare.com/workers/runtime-apis/streams/
 """
@@ -21,7 +21,7 @@ from memory import Hold
 from vocabulary import Capture, Ending, NetworkError
 
 # The first read of a captured stream takes the first chunk, whose time matters; each further one
-# waits for twice as much as the one before, so that a long stream costs few calls into Python. The
+# waits for as much as it has room for, so that a long stream costs few calls into Python. The
 # buffer of a read takes memory for as long as it waits.
 FIRST_READ, LARGEST_READ = 8 * 1024, 32 * 1024
 # What is read of a reply that another one takes the place of: an error, which is short.
@@ -100,8 +100,7 @@ class Reply:
             raise NetworkError(f"a reply that cannot be passed on: {error.message}") from error
         changed = response.headers
         # Which pages may read the gateway's answers is not for a provider to say.
-        if ALLOW_ORIGIN in self.headers:
-            changed.delete(ALLOW_ORIGIN)
+        changed.delete(ALLOW_ORIGIN)
         for name, value in headers:
             if name == "vary":
                 changed.append(name, value)
@@ -185,7 +184,7 @@ class _Recorder:
                 return
             if len(piece) < least:
                 return  # it has ended
-            size = least = min(2 * size, LARGEST_READ, limit + 1 - self.size)
+            size = least = min(LARGEST_READ, limit + 1 - self.size)
             piece = await read(reader, least, size)
 
     def _capture(self, ending: Ending, reason: str = "") -> Capture:
