@@ -37,12 +37,12 @@ def payloads(body: bytes, join: Callable[[str], str] = str) -> Events:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     joined = join(text)
-    events, unreadable = _read(joined)
-    return _read(text)[0] if unreadable and joined != text else events
+    events, all_read = _read(joined)
+    return events if all_read or joined == text else _read(text)[0]
 
 
-def _read(text: str) -> tuple[Events, list[int]]:
-    """The events of a text, and the positions of those that could not be read."""
+def _read(text: str) -> tuple[Events, bool]:
+    """The events of a text, and whether all of them could be read."""
     if _TWO_DATA_LINES.search(text):
         found = ["\n".join(_DATA.findall("\n" + e)).strip() for e in text.split("\n\n")]
     else:
@@ -58,10 +58,10 @@ def _read(text: str) -> tuple[Events, list[int]]:
             elif payload.strip():
                 unreadable.append(position)
 
-    notes = []
+    notes, all_read = [], not unreadable
     if unreadable and unreadable[-1] == len(found) - 1 and not text.endswith("\n\n"):
         unreadable.pop()
         notes.append("stream: cut inside its last event")
     if unreadable:
         notes.append(f"stream: {len(unreadable)} of {len(found)} events could not be read")
-    return Events(read, done, tuple(notes)), unreadable
+    return Events(read, done, tuple(notes)), all_read

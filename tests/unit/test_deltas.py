@@ -79,6 +79,18 @@ def test_joined_events_say_the_same(path: str, events: Any, data: st.DataObject)
     assert together == apart
 
 
+def test_one_that_breaks_off_does_not_hide_one_that_cannot_be_read() -> None:
+    # Joined, both would be the last event, of which a cut is all that can be said.
+    good, broken = (
+        f'data: {{"id":"x","choices":[{{"index":0,"delta":{{"content":{text}}}}}]}}'
+        for text in ("null", '"\t"')
+    )
+    body = f"{good}\n\n{broken}\n\n{broken}\n\nda".encode()
+    read = dialects.read_reply("/v1/chat/completions", body, "text/event-stream", complete=False)
+    assert "stream: 1 of 3 events could not be read" in read.notes
+    assert "stream: cut inside its last event" in read.notes
+
+
 @pytest.mark.parametrize(
     "delta",
     [
