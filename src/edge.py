@@ -246,13 +246,14 @@ async def _answer(stream: Any) -> bytes:
     answer = b""
     if stream is not jsnull:
         reader, size = reader_of(stream), USUAL_ANSWER
-        while len(piece := await read(reader, size, size)) == size:
+        while piece := await read(reader, size, size):
             answer += piece
             if len(answer) > LARGEST_ANSWER:
                 await reader.cancel()
                 raise BodyTooLarge
+            if len(piece) < size:
+                break
             size = 4 * USUAL_ANSWER
-        answer += piece
     return answer
 
 

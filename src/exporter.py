@@ -197,6 +197,14 @@ class _Export:
     lacking: dict[Pending, set[str]] = field(default_factory=dict)
 
     async def run(self) -> list[Pending]:
+        try:
+            await self._run()
+            return [pending for pending in self.batch if pending.holder is self]
+        finally:
+            # Each knows its holder. In a circle they, and the request, would stay for long.
+            self.batch, self.now, self.later, self.lacking = (), [], [], {}
+
+    async def _run(self) -> None:
         for pending in self.batch:
             pending.holder = self
         self.busy_until = self.platform.now() + HEALTH_TIMEOUT
@@ -206,10 +214,6 @@ class _Export:
         while await self._send() and await self._pause(retry):
             retry += 1
             self.now, self.later, self.after = self._grouped(self.later), [], None
-        ours = [pending for pending in self.batch if pending.holder is self]
-        # Each knows its holder. In a circle they, and the request, would stay for long.
-        self.batch, self.now, self.later, self.lacking = (), [], [], {}
-        return ours
 
     def _is_ours(self, pending: Pending) -> bool:
         return pending.holder is self and not pending.settled

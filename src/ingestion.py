@@ -157,6 +157,6 @@ def _event(
         "id": f"{observation.id}-{kind}",
         "type": kind,
         "timestamp": iso_time(observation.ended),
-        "body": {name: value for name, value in fields.items() if value or value in (0, "")},
+        "body": {name: value for name, value in fields.items() if value not in (None, {}, [])},
     }
     return Part(event["id"], (to_json(event)[:-2], *content, "}}"), alternative)

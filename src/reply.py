@@ -125,10 +125,11 @@ class _Recorder:
         return self._capture(Ending.COMPLETE)
 
     async def record(self, sent: Any, copied: Any, copy: Any, limit: int) -> Capture:
-        """Follow the client's branch and the copied one, which are futures, to their ends."""
+        """Follow the pumps to the client and into the copy to their ends: their promises, which
+        Pyodide has made futures."""
         sent.add_done_callback(self._client_ended)
         copied.add_done_callback(functools.partial(self._copy_ended, copy.writable))
-        await self._drain(copy.readable, limit)
+        await self._drain(copy.readable, limit, self._known_size())
         not_copied, not_sent = await _failure(copied), await _failure(sent)
         # Once the limit has ended the copy, only the client's branch knows how the reply ended.
         error = not_sent if self.cut else not_copied or not_sent
@@ -141,7 +142,8 @@ class _Recorder:
         """Record a reply that no client gets."""
         ending, reason = Ending.COMPLETE, ""
         try:
-            await asyncio.wait_for(self._drain(self.reply.response.body, limit), LONGEST_GIVEN_UP)
+            drain = self._drain(self.reply.response.body, limit, 0)
+            await asyncio.wait_for(drain, LONGEST_GIVEN_UP)
         except TimeoutError:
             ending, reason = Ending.CUT, "it was not waited for"
         except JsException as error:
@@ -161,15 +163,18 @@ class _Recorder:
             # Closing hands the drain what had arrived.
             writable.getWriter().close()
 
-    async def _drain(self, readable: Any, limit: int) -> None:
+    def _known_size(self) -> int:
+        """The size of a reply that may be read at once, since nobody asks when it began; else 0.
+        Some providers send a stream as JSON, but of that they do not know the size."""
+        length = self.reply.header("content-length")
+        whole = "json" in self.reply.header("content-type") and length.isdigit()
+        return int(length) if whole else 0
+
+    async def _drain(self, readable: Any, limit: int, known_size: int) -> None:
         reader = reader_of(readable)
-        if "json" in self.reply.header("content-type"):
-            # All of it at once. Where it is as long as it says, one byte more shows its end.
-            length = self.reply.header("content-length")
-            size = int(length) + 1 if length.isdigit() else LARGEST_READ
-            size = least = min(size, LARGEST_READ, limit + 1)
-        else:
-            size, least = min(FIRST_READ, limit + 1), 1
+        # One byte more shows the end. An encoded reply is longer than that, and is read on.
+        size = min(known_size + 1 if known_size else FIRST_READ, LARGEST_READ, limit + 1)
+        least = size if known_size else 1
         piece = await read(reader, least, size)
         if piece:
             self.first_byte = time.time()
@@ -188,13 +193,11 @@ class _Recorder:
             piece = await read(reader, least, size)
 
     def _capture(self, ending: Ending, reason: str = "") -> Capture:
-        response = self.reply.response
-        content_type = response.headers.get("content-type")
         return Capture(
             ending=ending,
             ended=self.ended or time.time(),
-            status=response.status,
-            content_type="" if content_type is jsnull else content_type,
+            status=self.reply.status,
+            content_type=self.reply.header("content-type"),
             body=b"".join(self.pieces),
             cut=self.cut,
             first_byte=self.first_byte,
@@ -207,7 +210,8 @@ def reader_of(stream: Any) -> Any:
 
 
 async def read(reader: Any, least: int, size: int) -> bytes:
-    """From `least` to `size` bytes; fewer, or none, only at the end."""
+    """From `least` to `size` bytes; fewer, or none, only at the end. Where the stream fails while
+    this waits for more, what had come is lost."""
     # The result itself should not outlive this, since the next read may have to wait for long, and
     # each has a buffer.
     result = await reader.readAtLeast(least, js.Uint8Array.new(size))

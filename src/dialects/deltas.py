@@ -18,7 +18,7 @@ PARALLEL = 256
 # Events, as lines of a stream, that differ in nothing but the one text of their one delta, beside
 # which nothing in it adds anything, however often it comes. There is but one way to read a line
 # (atomic, possessive), so that the time is in proportion to the length.
-_TEXT = r'(?:[^"\\\n]++|\\.)*+'
+_TEXT = r'(?:[^"\\\n]++|\\(?:[^u\n]|u[0-9a-fA-F]{4}))*+'
 _ADDS_NOTHING = r'"(?:\w++": ?(?:null|"")|(?:role|type)": ?"\w*+")'
 _RUN = re.compile(
     r'\n((?>(?:event:.*+\n)?data: ?\{[^][{}\n]*(?:\[\{[^][{}\n]*)?"delta": ?\{'
@@ -27,8 +27,8 @@ _RUN = re.compile(
     r'|("tool_calls": ?\[\{"index": ?\d++, ?"function": ?\{)"arguments)": ?"))'
     rf'{_TEXT}("(?(2)\}}\}}\])(?:, ?{_ADDS_NOTHING})*+\}}[^{{\n]*+\n)(?:\n\1{_TEXT}\3(?=\n))++'
 )
-# What OpenAI adds to hide how long a text is.
-_PADDING = re.compile(r', ?"obfuscation": ?"\w*+"')
+# What OpenAI adds, at an event's end, to hide how long a text is.
+_PADDING = re.compile(r', ?"obfuscation": ?"\w*+"(?=\}\n)')
 
 
 def joined(stream: str) -> str:
