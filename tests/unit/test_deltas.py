@@ -118,6 +118,22 @@ def test_a_run_becomes_one_event() -> None:
 
 
 @pytest.mark.parametrize(
+    "texts",
+    [
+        # An escape that breaks off, and what would complete it.
+        ('{"content":"\\u12"}', '{"content":"34"}'),
+        # What only looks like OpenAI's padding is an argument.
+        ('{"a":{"x":1,"obfuscation":"3x"}}', '{"a":{"x":1,"obfuscation":"q"}}'),
+    ],
+)
+def test_what_stays_apart(texts: tuple[str, str]) -> None:
+    stream = "".join(
+        f'\ndata: {{"id":"x","choices":[{{"index":0,"delta":{delta}}}]}}\n' for delta in texts
+    )
+    assert deltas.joined(stream + "\n") == stream + "\n"
+
+
+@pytest.mark.parametrize(
     "line",
     [
         '"delta":{' * 300_000,

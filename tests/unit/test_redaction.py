@@ -118,6 +118,11 @@ def test_the_longer_secret_goes_first():
     assert redactor.clean("key-12345678-more") == REDACTED
 
 
+def test_a_form_is_found_however_json_writes_its_beginning():
+    redacted = Redactor(["ab/cd-0123456789"]).to_json({"said": "ab\\/cd-0123456789"})
+    assert redacted == json.dumps({"said": REDACTED}, separators=(",", ":"))
+
+
 def test_ordinary_text_stays():
     text = "The quick brown fox"
     assert Redactor(credentials({"authorization": "Bearer none"}, "a=b")).clean(text) == text

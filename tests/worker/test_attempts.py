@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import pytest
 from aiohttp import web
 
 from .conftest import CHAT, SCRIPTED, Provider, Stage
@@ -15,11 +16,16 @@ def config(**value) -> dict[str, str]:
     return {"x-portkey-config": json.dumps(value)}
 
 
-def test_an_error_that_does_not_end_keeps_nobody_waiting(stage: Stage, provider: Provider):
+@pytest.mark.parametrize(
+    "headers", [{}, {"content-type": "application/json", "content-length": "1000"}]
+)
+def test_an_error_that_does_not_end_keeps_nobody_waiting(
+    stage: Stage, provider: Provider, headers: dict[str, str]
+):
     """Neither the client nor the trace of the reply that it got."""
 
     async def script(request):
-        response = web.StreamResponse(status=500)
+        response = web.StreamResponse(status=500, headers=headers)
         await response.prepare(request)
         await response.write(b"one moment")
         await asyncio.Event().wait()
@@ -27,9 +33,10 @@ def test_an_error_that_does_not_end_keeps_nobody_waiting(stage: Stage, provider:
 
     provider.script = script
     targets = [{"provider": name, "api_key": KEY} for name in ("scripted", "openai")]
-    headers = config(strategy={"mode": "fallback"}, targets=targets)
+    falls_back = config(strategy={"mode": "fallback"}, targets=targets)
     with stage.http() as client:
-        assert client.post("/v1/chat/completions", json=CHAT, headers=headers).status_code == 200
+        reply = client.post("/v1/chat/completions", json=CHAT, headers=falls_back)
+        assert reply.status_code == 200
     observations = stage.observations(3)
     (failed,) = (o for o in observations if o["level"] == "ERROR")
     assert failed["metadata"]["ending"] == "cut"

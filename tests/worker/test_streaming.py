@@ -47,6 +47,27 @@ def events_of(response: httpx.Response):
             yield event + b"\n\n"
 
 
+def test_a_stream_that_is_sent_as_json_has_a_first_byte(stage: Stage, provider: Provider):
+    async def script(request):
+        response = await begin(request, **{"content-type": "application/json"})
+        await response.write(delta("a"))
+        await provider.gate("client has it").wait()
+        await asyncio.sleep(0.3)  # which the first byte must not have waited for
+        await response.write(delta("b") + END)
+        return response
+
+    provider.script = script
+    with (
+        stage.http() as client,
+        client.stream("POST", "/v1/chat/completions", json=CHAT, headers=SCRIPTED) as response,
+    ):
+        for _ in events_of(response):
+            provider.open("client has it")
+    metadata = stage.observation()["metadata"]
+    assert metadata["streamed"]
+    assert metadata["time_to_first_token_ms"] <= metadata["latency_ms"] - 300
+
+
 def test_each_chunk_reaches_the_client_as_it_is_sent(stage: Stage, provider: Provider):
     """The provider sends a chunk only when the client has shown that it holds the one before."""
     texts = [f"word{n} " for n in range(20)]
