@@ -141,7 +141,13 @@ class Attempt:
         if not left:
             call = self.request.call
             secrets = redaction.credentials(call.headers, call.query)
-            log("provider_unreachable", secrets, provider=self.upstream.provider, reason=str(error))
+            log(
+                "provider_unreachable",
+                secrets,
+                request_id=call.request_id,
+                provider=self.upstream.provider,
+                reason=str(error),
+            )
 
 
 class Planner:

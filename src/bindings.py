@@ -24,11 +24,13 @@ def trace_queue(env: Any) -> Any:
 class RateLimit:
     """How often a name may come, by the binding `RATE_LIMIT`; where that is None, always.
 
+    `request_id` is of the request that asks.
+
     https://developers.cloudflare.com/workers/runtime-apis/bindings/rate-limit/
     """
 
-    def __init__(self, binding: Any) -> None:
-        self.binding = binding
+    def __init__(self, binding: Any, request_id: str) -> None:
+        self.binding, self.request_id = binding, request_id
 
     async def allows(self, name: str) -> bool:
         """Count a call by this name. False where it is one too many."""
@@ -38,21 +40,21 @@ class RateLimit:
             answer = await asyncio.wait_for(self.binding.limit(key=name), LONGEST_WAIT)
             return bool(answer.success)
         except Exception as error:  # of any kind: a limit must not take the gateway down
-            log("rate_limit_failed", reason=_reason(error))
+            log("rate_limit_failed", request_id=self.request_id, reason=_reason(error))
             return True
 
 
 class Cache:
     """What one Cloudflare location keeps of answers, for the calls to one host.
 
-    In: the platform's `caches`, and the host. `enabled` says whether anything is kept here: on a
-    workers.dev address nothing is, nor after a failure. A key is of letters and digits.
+    In: the platform's `caches`, the host, and the request's id. `enabled` says whether anything is
+    kept here: on a workers.dev address nothing is, nor after a failure. A key is of letters and
+    digits.
     https://developers.cloudflare.com/workers/runtime-apis/cache/
     """
 
-    def __init__(self, caches: Any, host: str) -> None:
-        self.caches = caches
-        self.host = host
+    def __init__(self, caches: Any, host: str, request_id: str) -> None:
+        self.caches, self.host, self.request_id = caches, host, request_id
         self.enabled = not host.endswith(".workers.dev")
 
     async def match(self, key: str) -> Any:
@@ -80,7 +82,7 @@ class Cache:
             return await asyncio.wait_for(asked(), LONGEST_WAIT)
         except Exception as error:  # of any kind: it is as if nothing were kept
             self.enabled = False  # so that a call waits for it and says so once
-            log("cache_failed", reason=_reason(error))
+            log("cache_failed", request_id=self.request_id, reason=_reason(error))
             return None
 
 

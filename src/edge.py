@@ -12,7 +12,7 @@ from pyodide.ffi import JsException, jsnull, to_js
 
 import strict_json
 from bindings import Cache, RateLimit, trace_queue
-from logs import describe, log
+from logs import describe, log, request_id
 from reply import Reply, as_object, headers_of, read, reader_of
 from vocabulary import (
     Answer,
@@ -103,7 +103,8 @@ class Edge(Isolate):
         self.ctx = ctx
         # The URL as the runtime reads it, without "." and ".." in its path.
         url = js.URL.new(request.url)
-        self.call = Call(request.method, url.pathname, url.search[1:], headers_of(request))
+        headers, query = headers_of(request), url.search[1:]
+        self.call = Call(request.method, url.pathname, query, headers, request_id(headers, query))
         self.env = env
         self.url = url
         self.goes_on = False
@@ -147,12 +148,13 @@ class Edge(Isolate):
         return Reply(response, self, abort)
 
     async def within_limit(self, name: str) -> bool:
-        return await RateLimit(getattr(self.env, "RATE_LIMIT", None)).allows(name)
+        limit = RateLimit(getattr(self.env, "RATE_LIMIT", None), self.call.request_id)
+        return await limit.allows(name)
 
     @functools.cached_property
     def cache(self) -> Cache:
         """What is kept for the host that the request is for; most requests do not ask for it."""
-        return Cache(js.caches, self.url.hostname)
+        return Cache(js.caches, self.url.hostname, self.call.request_id)
 
     @property
     def cache_enabled(self) -> bool:
@@ -185,7 +187,12 @@ class Edge(Isolate):
             except asyncio.CancelledError:
                 return  # by a request that failed, and said so
             except Exception as error:  # a job's last resort: nobody else would hear of it
-                log("job_failed", job=name, error=describe(error))
+                log(
+                    "job_failed",
+                    request_id=self.call.request_id,
+                    job=name,
+                    error=describe(error),
+                )
 
         self.goes_on = True
         self.ctx.waitUntil(run())

@@ -26,9 +26,11 @@ class Default(WorkerEntrypoint):
         try:
             answer = await gateway.handle(edge.call, settings(self.env), edge)
         except Exception as error:  # the client's last resort: a clear error, in its dialect
-            logs.log("request_failed", error=logs.describe(error))
+            logs.log("request_failed", request_id=edge.call.request_id, error=logs.describe(error))
             answer = errors.answer(
-                Refusal(500, "The gateway failed. Its log says where."), edge.call.path
+                Refusal(500, "The gateway failed. Its log says where."),
+                edge.call.path,
+                errors.identified(edge.call),
             )
         return to_response(answer) if isinstance(answer, Answer) else answer
 

@@ -7,7 +7,7 @@ https://platform.openai.com/docs/guides/error-codes · https://docs.claude.com/e
 import json
 
 from providers import speaks_anthropic
-from vocabulary import Answer, Refusal
+from vocabulary import Answer, Call, Refusal
 
 # HTTP status to the error type of OpenAI and of Anthropic.
 _TYPES = {
@@ -31,3 +31,12 @@ def answer(refusal: Refusal, path: str, headers: tuple[tuple[str, str], ...] = (
         error = {"message": refusal.message, "type": openai, "param": None, "code": None}
         body = {"error": error}
     return Answer(refusal.status, json.dumps(body), headers=headers)
+
+
+def identified(call: Call) -> tuple[tuple[str, str], ...]:
+    """The header by which a client, and its SDK's exceptions, can say which request it was.
+
+    A provider's reply has the provider's own instead.
+    """
+    name = "request-id" if speaks_anthropic(call.path) else "x-request-id"
+    return ((name, call.request_id),)

@@ -6,11 +6,11 @@ meanwhile, and after the reply has ended it becomes a Langfuse observation. Noth
 waits for waits for tracing.
 """
 
-import json
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
+import about
 import addresses
 import configs
 import context
@@ -23,9 +23,8 @@ import providers
 import tracing
 from attempts import Attempt, Planner, Request
 from caching import Cache, Status
-from config import VERSION, Settings
+from config import Settings
 from configs import Target
-from keys import GatewayKey
 from recording import Recorder
 from resilience import Run
 from runtime import Body, Platform
@@ -40,7 +39,8 @@ async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
     if isinstance(answer, Refusal):
         answer = errors.answer(answer, call.path)
     if isinstance(answer, Answer):
-        return replace(answer, headers=(*answer.headers, *shared))
+        headers = (*answer.headers, *errors.identified(call), *shared)
+        return replace(answer, headers=headers)
     return answer
 
 
@@ -53,35 +53,12 @@ async def _answer(
     if call.method not in cors.METHODS:
         refusal = Refusal(405, f"The gateway does not know the method {call.method[:32]}.")
         return errors.answer(refusal, call.path, allow)
-    if call.path in ("/", "/health"):
-        return _about(call, settings)
+    if call.path in about.PATHS:
+        return about.answer(call, settings)
     request = await _let_in(call, settings, platform)
     if isinstance(request, Refusal):
         return request
     return await _serve(request, settings, platform, shared)
-
-
-def _about(call: Call, settings: Settings) -> Answer:
-    if call.method not in ("GET", "HEAD"):
-        refusal = Refusal(405, f"{call.path} answers GET.")
-        return errors.answer(refusal, call.path, (("allow", "GET, HEAD"),))
-    if call.path == "/":
-        text = (
-            f"This is an AI gateway, version {VERSION}. Point an OpenAI or Anthropic SDK at it.\n"
-        )
-        return Answer(200, text, "text/plain; charset=utf-8")
-    status: dict[str, Any] = {
-        "status": "misconfigured" if settings.problem else "ok",
-        "version": VERSION,
-        "tracing": bool(settings.destinations),
-    }
-    # Where there are no keys to show, nobody is known to run this gateway.
-    caller = keys.identify(call, settings.gateway_keys)
-    if isinstance(caller, GatewayKey):
-        destination = settings.destination(caller)
-        if destination:
-            status["delivery"] = delivery.outbox(destination, settings).state()
-    return Answer(200, json.dumps(status))
 
 
 async def _let_in(call: Call, settings: Settings, platform: Platform) -> Request | Refusal:

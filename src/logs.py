@@ -1,10 +1,28 @@
 """One structured line per event in the platform's log."""
 
 import json
+import re
+import uuid
+from collections.abc import Mapping
 
-from redaction import Redactor
+from redaction import Redactor, credentials
 
 _secrets: tuple[str, ...] = ()
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+
+def request_id(headers: Mapping[str, str], query: str) -> str:
+    """What a request is called in the log, in its trace and in the gateway's own answers.
+
+    The client's `x-request-id`, else Cloudflare's `cf-ray`, by which its own logs know the request,
+    else a new one. One that holds a credential of the request, or more than 128 characters, or
+    other than visible ASCII, does not count.
+    https://developers.cloudflare.com/fundamentals/reference/http-headers/#cf-ray
+    """
+    said = headers.get("x-request-id", "")
+    if _REQUEST_ID.fullmatch(said) and not any(s in said for s in credentials(headers, query)):
+        return said
+    return headers.get("cf-ray") or uuid.uuid4().hex
 
 
 def conceal(secrets: tuple[str, ...]) -> None:
@@ -25,8 +43,9 @@ def describe(error: BaseException) -> str:
 def log(event: str, secrets: tuple[str, ...] = (), **fields: str | int | float | None) -> None:
     """Write one line: the event's name and its fields, as a JSON object.
 
-    The fields carry no content of requests and replies. `secrets` are a request's own credentials,
-    which are taken out of the line as the deployment's are.
+    The fields carry no content of requests and replies. A line about one request has its
+    `request_id`. `secrets` are a request's own credentials, which are taken out of the line as the
+    deployment's are.
     """
     line = Redactor((*_secrets, *secrets)).clean({"event": event, **fields})
     print(json.dumps(line))  # in ASCII, which any log takes

@@ -306,7 +306,7 @@ def _metadata(
         else None,
         "requested_model": exchange.routed_model
         or (prompt.model if prompt.model != model else None),
-        "request_id": call.headers.get("x-request-id"),
+        "request_id": call.request_id or None,
         "ending": capture.ending.value,
         "request_headers": recorded_headers(call.headers) or None,
         "notes": notes or None,

@@ -10,13 +10,15 @@ class Call:
     """A client's request without its body.
 
     `path` and `query` are as the client sent them (the query without "?"); `headers` are keyed by
-    lower-case name, repeated ones joined by ", ".
+    lower-case name, repeated ones joined by ", ". `request_id` is what the log, the trace and the
+    gateway's own answers call it.
     """
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
+    request_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -52,35 +52,37 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("success", [True, False])
 def test_a_limit_counts_by_name(success):
     binding = Fake(SimpleNamespace(success=success))
-    assert virtual_time.run(RateLimit(binding).allows("alice")) is success
+    assert virtual_time.run(RateLimit(binding, "request-1").allows("alice")) is success
     assert binding.asked == [("limit", "alice")]
 
 
 def test_without_a_limit_everybody_may():
-    assert virtual_time.run(RateLimit(None).allows("alice")) is True
+    assert virtual_time.run(RateLimit(None, "request-1").allows("alice")) is True
 
 
 @FAILURES
 def test_a_limit_that_breaks_limits_nobody(capsys, failure, reason):
     async def run() -> float:
         began = virtual_time.now()
-        assert await RateLimit(Fake(failure)).allows("alice") is True
+        assert await RateLimit(Fake(failure), "request-1").allows("alice") is True
         return virtual_time.now() - began
 
     assert virtual_time.run(run()) <= LONGEST_WAIT
-    assert logged(capsys) == [{"event": "rate_limit_failed", "reason": reason}]
+    assert logged(capsys) == [
+        {"event": "rate_limit_failed", "request_id": "request-1", "reason": reason}
+    ]
 
 
 @pytest.mark.parametrize("binding", [object(), Fake(object())], ids=["no limit", "no answer"])
 def test_a_binding_that_is_something_else_limits_nobody(capsys, binding):
-    assert virtual_time.run(RateLimit(binding).allows("alice")) is True
+    assert virtual_time.run(RateLimit(binding, "request-1").allows("alice")) is True
     (line,) = logged(capsys)
     assert line["event"] == "rate_limit_failed"
 
 
 def test_an_entry_is_its_hosts_and_in_a_cache_of_our_own():
     caches = Fake("kept")
-    assert virtual_time.run(Cache(caches, "ai.example.com").match("0af1")) == "kept"
+    assert virtual_time.run(Cache(caches, "ai.example.com", "request-1").match("0af1")) == "kept"
     address = "https://ai.example.com/.cache/0af1"
     assert caches.asked == [("open", "ai-gateway-worker"), ("match", address)]
 
@@ -88,7 +90,7 @@ def test_an_entry_is_its_hosts_and_in_a_cache_of_our_own():
 @FAILURES
 def test_a_cache_that_breaks_keeps_nothing_and_says_so_once(capsys, failure, reason):
     caches = Fake(failure)
-    cache = Cache(caches, "ai.example.com")
+    cache = Cache(caches, "ai.example.com", "request-1")
 
     async def run() -> float:
         began = virtual_time.now()
@@ -97,17 +99,19 @@ def test_a_cache_that_breaks_keeps_nothing_and_says_so_once(capsys, failure, rea
         return virtual_time.now() - began
 
     assert virtual_time.run(run()) <= LONGEST_WAIT
-    assert logged(capsys) == [{"event": "cache_failed", "reason": reason}]
+    assert logged(capsys) == [
+        {"event": "cache_failed", "request_id": "request-1", "reason": reason}
+    ]
     assert not cache.enabled
     assert len(caches.asked) == 1
 
 
 def test_a_workers_dev_address_has_no_cache(capsys):
     caches = Fake("kept")
-    cache = Cache(caches, "gateway.alice.workers.dev")
+    cache = Cache(caches, "gateway.alice.workers.dev", "request-1")
     assert not cache.enabled
     assert virtual_time.run(cache.match("0af1")) is None
     virtual_time.run(cache.put("0af1", "a response"))
     assert not caches.asked
     assert not logged(capsys)
-    assert Cache(caches, "workers.dev.example.com").enabled
+    assert Cache(caches, "workers.dev.example.com", "request-1").enabled

@@ -204,6 +204,8 @@ def test_a_fault_of_our_own_is_a_clear_error(environment, provider: Provider):
         assert response.status_code == 500
         assert response.json()["error"]["type"] == "api_error"
         r.wait_for_logs(lambda lines: any("request_failed" in line for line in lines))
+        (line,) = (json.loads(line) for line in r.logs if "request_failed" in line)
+        assert line["request_id"] == response.headers["request-id"]
         assert "a text with content" not in "".join(r.logs)
     broken = broken.replace("content_mode", "observe")
     with Runtime(

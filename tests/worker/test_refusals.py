@@ -153,10 +153,53 @@ def test_health_and_the_front_page(stage: Stage, stage_with):
         health = client.get("/health")
         assert health.json() == {"status": "ok", "version": "0.1.0", "tracing": True}
         assert client.head("/health").status_code == 200
-        assert "AI gateway" in client.get("/").text
     off = stage_with(LANGFUSE_SECRET_KEY=None)
     with off.http() as client:
         assert client.get("/health").json()["tracing"] is False
+
+
+def test_the_front_page_says_what_this_is(stage: Stage):
+    with stage.http() as client:
+        page = client.get("/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        text = client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert text.headers["content-type"] == "text/plain; charset=utf-8"
+    for response in (page, text):
+        assert "This is an AI gateway" in response.text
+        assert "0.1.0" not in response.text
+        assert "langfuse" not in response.text.lower()
+
+
+def test_a_request_id_is_in_the_answer_the_log_and_the_trace(stage: Stage):
+    said = {"x-request-id": "request-42", "x-portkey-provider": "nobody"}
+    with pytest.raises(openai.APIStatusError) as refused:
+        stage.openai().chat.completions.create(**CHAT, extra_headers=said)
+    assert refused.value.request_id == "request-42"
+    assert stage.observation()["metadata"]["request_id"] == "request-42"
+    stage.wait_for_logs("provider_unreachable", request_id="request-42", provider="nobody")
+    with pytest.raises(anthropic.APIStatusError) as refused:
+        stage.anthropic().messages.create(**CHAT, max_tokens=9, extra_headers=said)
+    assert refused.value.request_id == "request-42"
+
+
+def test_a_request_that_says_no_id_gets_one(stage: Stage):
+    nobody = {"x-portkey-provider": "nobody"}
+    with stage.http() as client:
+        answers = [client.post("/v1/chat/completions", json=CHAT, headers=nobody) for _ in "12"]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    assert len(set(ids)) == 2
+    assert {o["metadata"]["request_id"] for o in stage.observations(2)} == set(ids)
+
+
+@pytest.mark.parametrize("said", [f"for-{PROVIDER_KEY}", "x" * 129, "two words", ""])
+def test_a_request_id_that_a_log_should_not_hold_does_not_count(stage: Stage, said: str):
+    headers = {**SCRIPTED, "x-portkey-provider": "nobody", "x-request-id": said, "cf-ray": "8f-FRA"}
+    with stage.http() as client:
+        answer = client.post("/v1/chat/completions", json=CHAT, headers=headers)
+    assert answer.headers["x-request-id"] == "8f-FRA"
+    stage.wait_for_logs("provider_unreachable", request_id="8f-FRA")
+    assert stage.observation()["metadata"]["request_id"] == "8f-FRA"
 
 
 def test_options_says_what_is_allowed(stage: Stage, provider: Provider):
