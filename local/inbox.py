@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from local import inbox_ingestion, inbox_otlp, inbox_views
+from local import inbox_ingestion, inbox_otlp, inbox_protobuf, inbox_views
 from local.inbox_store import Observation, Store, Trace
 
 # What the server's own parser takes (`bodyParser.sizeLimit: "4.5mb"`); an export may be larger.
@@ -247,16 +247,21 @@ class Inbox:
         return None
 
     async def _otlp(self, request: web.Request) -> web.Response:
-        """An export in JSON, packed or not: taken whole or refused whole."""
+        """An export in protobuf or JSON, packed or not: taken whole or refused whole.
+
+        Whatever came is answered in JSON, against the standard, as the server does:
+        https://github.com/langfuse/langfuse/issues/11550
+        """
         if self._major < 3:
             text = "<!DOCTYPE html><html><body>404: This page could not be found.</body></html>"
             return web.Response(status=404, text=text, content_type="text/html")
-        if request.content_type != "application/json":
-            return _refusal(400, "Invalid content type")
+        if request.content_type not in _OTLP:
+            return web.json_response({"error": "Invalid content type"}, status=400)
+        name, parse = _OTLP[request.content_type]
         try:
-            export = _parsed(await request.read())
+            export = parse(await request.read())
         except ValueError:
-            return _refusal(400, "Failed to parse OTel JSON Trace")
+            return web.json_response({"error": f"Failed to parse OTel {name} Trace"}, status=400)
         try:
             with self._changed:
                 inbox_otlp.keep(export, self._store)
@@ -273,6 +278,13 @@ def _parsed(body: bytes) -> Any:
         raise ValueError(f"{word} is not JSON")
 
     return json.loads(body, parse_constant=refuse)
+
+
+# How an export is read, by its content type.
+_OTLP: dict[str, tuple[str, Callable[[bytes], Any]]] = {
+    "application/json": ("JSON", _parsed),
+    "application/x-protobuf": ("Protobuf", inbox_protobuf.as_json),
+}
 
 
 async def _unreadable(request: web.Request) -> web.Response | None:

@@ -2,7 +2,8 @@
 
 Pure. An export with one malformed span is refused whole, as the server does. Encoding:
 https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding (ids in hex, 64-bit integers as
-decimal strings); attributes: https://langfuse.com/integrations/native/opentelemetry.
+decimal strings); attributes: https://langfuse.com/integrations/native/opentelemetry and
+`OtelIngestionProcessor.ts` in langfuse/langfuse, packages/shared/src/server/otel.
 """
 
 import json
@@ -26,6 +27,7 @@ TYPES = {name.lower(): name for name in (*CREATED.values(), *CREATED_SINCE_3.val
 
 _DECIMAL = re.compile(r"-?[0-9]{1,20}")
 _NANOSECONDS = re.compile(r"[0-9]{1,20}")
+_NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
 
 
 class Malformed(Exception):
@@ -54,6 +56,8 @@ def _spans(export: Any) -> Iterator[tuple[dict[str, Any], Attributes, dict[str, 
         for j, scoped in enumerate(_list(group, "scopeSpans", where)):
             inner = f"{where}.scopeSpans[{j}]"
             scope = _object(scoped, "scope", inner)
+            if "attributes" in scope:
+                scope = scope | {"attributes": _attributes(scope, f"{inner}.scope")}
             for k, span in enumerate(_list(scoped, "spans", inner)):
                 place = f"{inner}.spans[{k}]"
                 _check_span(span, place)
@@ -131,6 +135,8 @@ def _value(value: Any, where: str) -> Any:
             return int(inner)
         if kind == "doubleValue" and isinstance(inner, int | float) and not isinstance(inner, bool):
             return float(inner)
+        if kind == "doubleValue" and inner in _NO_NUMBERS:
+            return inner
         if kind == "arrayValue":
             return [_value(item, where) for item in _list(inner, "values", where)]
         if kind == "kvlistValue" and isinstance(inner, dict):
@@ -178,7 +184,9 @@ def _keep_span(
         }
         metadata = trace.get("metadata", {}) | observation["metadata"]
         trace = {k: v for k, v in said.items() if v is not None} | trace | {"metadata": metadata}
-    unknown = {name: value for name, value in attributes.items() if not _is_known(name)}
+    # Langfuse's own SDKs say nothing that is not read elsewhere.
+    by_sdk = str(scope.get("name")).startswith("langfuse-sdk")
+    unknown = {n: v for n, v in attributes.items() if not by_sdk and not _is_known(n)}
     about = {"attributes": unknown, "resourceAttributes": resource, "scope": scope}
     fields["metadata"] = observation["metadata"] | {k: v for k, v in about.items() if v}
     raw = span | {"resource": resource, "scope": scope}
@@ -196,27 +204,50 @@ def _iso(nanoseconds: int) -> str:
 
 _TRACE_METADATA = "langfuse.trace.metadata"
 _METADATA = "langfuse.observation.metadata"
+_ENVIRONMENTS = ("langfuse.environment", "deployment.environment.name", "deployment.environment")
 
 
 def _trace_fields(attributes: Attributes, resource: Attributes) -> dict[str, Any]:
     """What the span says of its trace, without what it leaves out."""
-    environment = attributes.get("langfuse.environment", resource.get("langfuse.environment"))
+    environment = next(
+        (
+            source[name]
+            for name in _ENVIRONMENTS
+            for source in (attributes, resource)
+            if source.get(name)
+        ),
+        None,
+    )
     known = isinstance(environment, str) and ENVIRONMENT.fullmatch(environment)
-    tags = attributes.get("langfuse.trace.tags")
+    tags = _said(attributes, "tags", "langfuse.trace.tags", "langfuse.tags")
     fields = {
         "name": attributes.get("langfuse.trace.name"),
-        "user_id": attributes.get("user.id", attributes.get("langfuse.user.id")),
-        "session_id": attributes.get("session.id", attributes.get("langfuse.session.id")),
-        "tags": _json(tags) if isinstance(tags, str) else tags,
+        "user_id": _said(attributes, "user_id", "langfuse.user.id", "user.id"),
+        "session_id": _said(attributes, "session_id", "langfuse.session.id", "session.id"),
+        "tags": _tags(tags),
         "public": attributes.get("langfuse.trace.public"),
         "metadata": _metadata(_TRACE_METADATA, attributes),
         "input": _json(attributes.get("langfuse.trace.input")),
         "output": _json(attributes.get("langfuse.trace.output")),
         "release": attributes.get("langfuse.release", resource.get("langfuse.release")),
-        "version": attributes.get("langfuse.version", resource.get("langfuse.version")),
+        "version": attributes.get("langfuse.version", resource.get("service.version")),
         "environment": environment if known else None,
     }
     return {name: value for name, value in fields.items() if value not in (None, {})}
+
+
+def _said(attributes: Attributes, in_metadata: str, *names: str) -> Any:
+    """The first of these attributes; some integrations say it in the metadata."""
+    below = (f"{name}.langfuse_{in_metadata}" for name in (_METADATA, _TRACE_METADATA))
+    return next((attributes[name] for name in (*names, *below) if attributes.get(name)), None)
+
+
+def _tags(value: Any) -> list[str] | None:
+    """Tags from a list, a list in JSON, or a text with commas."""
+    listed = _json(value) if isinstance(value, str) and value.strip().startswith("[") else value
+    if isinstance(listed, str):
+        return [tag.strip() for tag in listed.split(",")]
+    return [str(tag) for tag in listed] if isinstance(listed, list) else None
 
 
 def _observation_fields(attributes: Attributes, status: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +263,8 @@ def _observation_fields(attributes: Attributes, status: dict[str, Any]) -> dict[
     level = own("level")
     failed = status.get("code") in (2, "STATUS_CODE_ERROR")
     version = own("prompt.version")
-    started = own("completion_start_time")
+    # The SDKs send it as JSON, in quotes.
+    started = _json(own("completion_start_time"))
     return {
         # Without a type a model makes a generation.
         "type": TYPES.get(str(kind), "SPAN") if kind or not model else "GENERATION",
@@ -273,9 +305,13 @@ def _usage(attributes: Attributes) -> dict[str, int]:
         }
         cached = counts.get("input_cached_tokens", 0) + counts.get("input_cache_creation", 0)
         details = counts | ({"input": counts["input"] - cached} if "input" in counts else {})
-    if not details or not all(isinstance(count, int) for count in details.values()):
+    if not details:
         return {}
-    return usage_details(details)
+    try:
+        usage = usage_details(details)
+    except TypeError:  # with something that is no count there is no total
+        return {}
+    return usage if all(isinstance(count, int) for count in usage.values()) else {}
 
 
 def _metadata(name: str, attributes: Attributes) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """The Langfuse inbox as an OTLP endpoint: what it takes, refuses whole, and keeps."""
 
+import base64
 import gzip
 import json
 from typing import Any
 
 import httpx
 import pytest
+from google.protobuf.json_format import Parse
+from langfuse._client.attributes import LangfuseOtelSpanAttributes
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from local.inbox import Inbox
 
@@ -227,3 +231,191 @@ def test_an_empty_export_is_fine_and_no_export_is_not(client: httpx.Client):
     assert client.post(OTLP, content=b"x").status_code == 400
     headers = {"content-type": "application/json"}
     assert client.post(OTLP, content=b"x", headers=headers).status_code == 400
+
+
+PROTOBUF = {"content-type": "application/x-protobuf"}
+
+
+def protobuf(export: dict[str, Any]) -> bytes:
+    """The same export in protobuf, whose own JSON mapping has ids in base64."""
+    text = json.dumps(export)
+    for group in export["resourceSpans"]:
+        for scoped in group["scopeSpans"]:
+            for span in scoped["spans"]:
+                for name in ("traceId", "spanId", "parentSpanId"):
+                    if name in span:
+                        packed = base64.b64encode(bytes.fromhex(span[name])).decode()
+                        text = text.replace(f'"{span[name]}"', f'"{packed}"')
+    return Parse(text, ExportTraceServiceRequest()).SerializeToString()
+
+
+VALUES = {
+    "text": {"stringValue": "Grüße"},
+    "empty": {"stringValue": ""},
+    "yes": {"boolValue": True},
+    "no": {"boolValue": False},
+    "none": {"intValue": "0"},
+    "most": {"intValue": str(2**63 - 1)},
+    "least": {"intValue": str(-(2**63))},
+    "half": {"doubleValue": 0.5},
+    "odd": {"doubleValue": "NaN"},
+    "bytes": {"bytesValue": "AAE="},
+    "list": {"arrayValue": {"values": [{"stringValue": "a"}, {"intValue": "1"}]}},
+    "nothing": {"arrayValue": {}},
+    "object": {"kvlistValue": {"values": [{"key": "a", "value": {"stringValue": "b"}}]}},
+    "unset": {},
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_protobuf_says_what_json_says(packed: bool, client: httpx.Client, inbox: Inbox):
+    span = SPAN | {
+        "parentSpanId": "00f067aa0ba902b7",
+        "status": {"code": 2, "message": "broke"},
+        "attributes": attributes(VALUES),
+        "flags": 257,
+        "events": [{"timeUnixNano": "1795435200123000000", "name": "exception"}],
+        "links": [{"traceId": SPAN["traceId"], "spanId": SPAN["spanId"]}],
+    }
+    told = export(span, resource={"service.version": {"stringValue": "7"}})
+    client.post(OTLP, json=told)
+    [by_json] = inbox.observations()
+    inbox.clear()
+    body, headers = protobuf(told), PROTOBUF
+    if packed:
+        body, headers = gzip.compress(body), PROTOBUF | {"content-encoding": "gzip"}
+    reply = client.post(OTLP, content=body, headers=headers)
+    assert (reply.status_code, reply.json()) == (200, {})
+    assert reply.headers["content-type"].startswith("application/json")
+    [by_protobuf] = inbox.observations()
+    raw, expected = by_protobuf["raw"][0], by_json["raw"][0]
+    assert by_protobuf | {"raw": []} == by_json | {"raw": []}
+    assert by_protobuf["id"] == SPAN["spanId"]
+    assert by_protobuf["trace_id"] == TRACE_ID
+    assert by_protobuf["parent_id"] == "00f067aa0ba902b7"
+    assert by_protobuf["start_time"] == "2026-11-23T12:00:00.123Z"
+    assert by_protobuf["version"] == "7"
+    assert by_protobuf["metadata"]["attributes"]["most"] == 2**63 - 1
+    assert raw["links"][0]["traceId"] == TRACE_ID
+    assert raw["attributes"] == expected["attributes"]
+    json.dumps(raw)
+
+
+@pytest.mark.parametrize(
+    "body", [b"not protobuf", protobuf(export(SPAN))[:-1], json.dumps(export(SPAN)).encode()]
+)
+def test_what_is_no_protobuf_is_refused(body: bytes, client: httpx.Client, inbox: Inbox):
+    reply = client.post(OTLP, content=body, headers=PROTOBUF)
+    assert reply.status_code == 400
+    assert reply.json() == {"error": "Failed to parse OTel Protobuf Trace"}
+    assert inbox.observations() == []
+
+
+def test_a_span_in_protobuf_may_have_an_empty_name_but_no_other_id(
+    client: httpx.Client, inbox: Inbox
+):
+    nameless = protobuf(export(SPAN | {"name": ""}))
+    assert client.post(OTLP, content=nameless, headers=PROTOBUF).status_code == 200
+    assert [o["name"] for o in inbox.observations()] == [""]
+    assert client.post(OTLP, content=b"", headers=PROTOBUF).status_code == 200
+    for wrong in ({"traceId": "00" * 16}, {"traceId": "ab"}, {"spanId": "ab" * 16}):
+        body = protobuf(export(SPAN | {"name": "other"} | wrong))
+        reply = client.post(OTLP, content=body, headers=PROTOBUF)
+        assert reply.status_code == 400
+        assert next(iter(wrong)) in reply.json()["message"]
+    assert len(inbox.observations()) == 1
+
+
+def test_every_attribute_of_the_sdk_is_known(client: httpx.Client, inbox: Inbox):
+    names = [v for n, v in vars(LangfuseOtelSpanAttributes).items() if n.isupper()]
+    assert len(names) > 30
+    client.post(OTLP, json=export(SPAN | {"attributes": strings(dict.fromkeys(names, "1"))}))
+    [kept] = inbox.observations()
+    assert "attributes" not in kept["metadata"]
+
+
+def by_sdk(span: dict[str, Any], **resource: Any) -> dict[str, Any]:
+    """An export of a span as Langfuse's SDK for Python makes it."""
+    told = export(span, resource={n: {"stringValue": v} for n, v in resource.items()})
+    told["resourceSpans"][0]["scopeSpans"][0]["scope"] = {
+        "name": "langfuse-sdk",
+        "version": "4.18.0",
+        "attributes": strings({"public_key": "pk-lf-1"}),
+    }
+    return told
+
+
+def test_a_span_of_the_sdk(client: httpx.Client, inbox: Inbox):
+    told = {
+        "langfuse.internal.is_app_root": "true",
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.completion_start_time": f'"{AT}"',
+        "langfuse.observation.usage_details": json.dumps(
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 5,
+                "total_tokens": 14,
+                "prompt_tokens_details": {"cached_tokens": 4},
+                "completion_tokens_details": None,
+            }
+        ),
+        "other": "not shown of an SDK's span",
+    }
+    resource = {"deployment.environment": "staging", "service.version": "7"}
+    client.post(OTLP, json=by_sdk(SPAN | {"attributes": strings(told)}, **resource))
+    [kept] = inbox.observations()
+    assert kept["completion_start_time"] == AT
+    assert kept["usage"] == {"input": 5, "output": 5, "total": 14, "input_cached_tokens": 4}
+    assert (kept["environment"], kept["version"]) == ("staging", "7")
+    assert kept["metadata"] == {
+        "resourceAttributes": resource,
+        "scope": {
+            "name": "langfuse-sdk",
+            "version": "4.18.0",
+            "attributes": {"public_key": "pk-lf-1"},
+        },
+    }
+
+
+@pytest.mark.parametrize("below", ["langfuse.observation.metadata", "langfuse.trace.metadata"])
+def test_some_integrations_speak_of_the_trace_in_metadata(
+    below: str, client: httpx.Client, inbox: Inbox
+):
+    said = {"langfuse_user_id": "u", "langfuse_session_id": "s", "langfuse_tags": "a, b"}
+    values = strings({f"{below}.{name}": value for name, value in said.items()})
+    client.post(OTLP, json=export(SPAN | {"attributes": values}))
+    [trace] = inbox.traces()
+    assert (trace["user_id"], trace["session_id"], trace["tags"]) == ("u", "s", ["a", "b"])
+
+
+def test_only_the_root_speaks_for_the_trace(client: httpx.Client, inbox: Inbox):
+    """Whichever comes first, and although the SDK marks each span that joins as one."""
+    io = {"langfuse.observation.input": "in", "langfuse.observation.output": "out"}
+    root = SPAN | {"name": "root", "attributes": strings(io)}
+    told = {name: f"not {value}" for name, value in io.items()}
+    joining = SPAN | {
+        "name": "joining",
+        "spanId": "00f067aa0ba902b7",
+        "parentSpanId": SPAN["spanId"],
+        "startTimeUnixNano": "1795435200223000000",
+        "attributes": [
+            *strings(told | {"session.id": "s"}),
+            *attributes({"langfuse.internal.as_root": {"boolValue": True}}),
+        ],
+    }
+    for order in ((root, joining), (joining, root)):
+        inbox.clear()
+        for span in order:
+            client.post(OTLP, json=by_sdk(span))
+        [trace] = inbox.traces()
+        assert (trace["name"], trace["input"], trace["output"]) == ("root", "in", "out")
+        assert trace["session_id"] == "s"
+
+
+@pytest.mark.parametrize(
+    "usage", ['{"input": "many"}', '{"input": 1, "total": {}}', '{"input": {"a": 1}}', "[1]"]
+)
+def test_usage_that_is_no_counts_is_none(usage: str, client: httpx.Client, inbox: Inbox):
+    values = strings({"langfuse.observation.usage_details": usage})
+    client.post(OTLP, json=export(SPAN | {"attributes": values}))
+    assert inbox.observations()[0]["usage"] == {}
