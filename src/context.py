@@ -23,6 +23,9 @@ CONTENT_MODES = ("off", "usage", "full")
 
 _HEX = frozenset("0123456789abcdef")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+# A string as Python shows it, and a list of them.
+_SHOWN = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
+_SHOWN_LIST = re.compile(rf"\[(?:{_SHOWN})(?:, (?:{_SHOWN}))*\]")
 _ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 # How the names of all headers begin that are read here.
 _SPEAK = ("x-portkey-", "langfuse-", "baggage", "traceparent")
@@ -205,10 +208,10 @@ def _prompt(
 
 
 def _tags(*sources: Any) -> tuple[str, ...]:
-    """The first source's tags: a list, or a text with commas or a JSON list in it."""
+    """The first source's tags: a list, or a text with commas or a list in it."""
     for source in sources:
         if isinstance(source, str):
-            listed = _json_list(source)
+            listed = _list_in(source)
             source = source.split(",") if listed is None else listed
         if isinstance(source, list | tuple):
             tags = (str(tag).strip() for tag in source if isinstance(tag, str | int))
@@ -247,11 +250,14 @@ def _json_object(headers: Mapping[str, str], name: str, notes: list[str]) -> dic
     return {}
 
 
-def _json_list(text: str) -> list[Any] | None:
+def _list_in(text: str) -> list[Any] | None:
+    """The list that a text is: in JSON, or as the Python SDK writes tags into the baggage."""
     if not text.lstrip().startswith("["):
         return None
     try:
         value = strict_json.parse(text)
     except ValueError:
-        return None
+        if not _SHOWN_LIST.fullmatch(text.strip()):
+            return None
+        return [re.sub(r"\\(.)", r"\1", shown[1:-1]) for shown in re.findall(_SHOWN, text)]
     return value if isinstance(value, list) else None

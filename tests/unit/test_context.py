@@ -1,6 +1,7 @@
 """What headers say about a trace, and which of them counts."""
 
 import json
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -278,3 +279,25 @@ def test_no_header_stops_it(headers):
     said = context.read(headers)
     assert len(said.trace_id) == 32
     assert said.content in context.CONTENT_MODES
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["search"],
+        ["search", "two words"],
+        ["it's, so to say", 'a "quote"', "both ' and \"", "back\\slash", "ä+b"],
+    ],
+)
+def test_tags_in_the_baggage_as_the_sdks_write_them(tags: list[str]):
+    """Python's as it shows a list, JavaScript's with commas."""
+    assert context.read({"baggage": f"langfuse_tags={quote_plus(str(tags))}"}).tags == tuple(tags)
+    plain = [tag for tag in tags if "," not in tag]
+    joined = quote(",".join(plain), safe="")
+    assert context.read({"baggage": f"langfuse_tags={joined}"}).tags == tuple(plain)
+
+
+@pytest.mark.parametrize("text", ["['a'", "['a' 'b']", "['a\\']", "[a, b]", "['a', 5]", "[" * 9000])
+def test_what_is_no_list_is_split_at_its_commas(text: str):
+    pieces = tuple(piece.strip()[: context.VALUE_LENGTH] for piece in text.split(","))
+    assert context.read({"langfuse-tags": text}).tags == pieces
