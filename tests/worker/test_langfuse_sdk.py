@@ -159,8 +159,12 @@ def test_an_agent_and_its_calls_are_one_tree(server: tuple[Stage, str]):
 
 def test_what_the_app_propagates_reaches_the_generation(server: tuple[Stage, str]):
     stage, _ = server
-    assert run(stage, "baggage")["said"] == "You said: Hello there"
+    told = run(stage, "baggage", LANGFUSE_OTEL_COMPRESSION="gzip")
+    assert told["said"] == "You said: Hello there"
     spans, (generation,) = split(stage.observations(2))
+    headers = [{n.lower(): v for n, v in r.headers} for r in stage.inbox.requests]
+    (sent,) = (h for h in headers if h.get("content-type") == "application/x-protobuf")
+    assert sent["content-encoding"] == "gzip"
     span = spans["ask"]
     assert generation["parent_id"] == span["id"]
     expected = {
