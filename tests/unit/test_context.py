@@ -301,3 +301,8 @@ def test_tags_in_the_baggage_as_the_sdks_write_them(tags: list[str]):
 def test_what_is_no_list_is_split_at_its_commas(text: str):
     pieces = tuple(piece.strip()[: context.VALUE_LENGTH] for piece in text.split(","))
     assert context.read({"langfuse-tags": text}).tags == pieces
+
+
+def test_a_named_parent_counts_before_that_of_the_traceparent():
+    said = read(traceparent=PARENT, x_portkey_parent_span_id="00f067aa0ba902b7")
+    assert (said.trace_id, said.parent_id) == (TRACE, "00f067aa0ba902b7")
