@@ -4,6 +4,7 @@
 but pip. It installs pure wheels only, by hash; when nothing has changed it does nothing.
 """
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -13,18 +14,32 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements-worker.txt"
 TARGET = ROOT / "python_modules"
 STAMP = TARGET / ".requirements-worker.txt"
+PYTHON = "3.14"  # the Worker's, by the compatibility date; not that of whoever runs this
 
 
 def main() -> None:
     """Vendor `requirements-worker.txt` unless that is done already."""
     if STAMP.exists() and STAMP.read_text() == REQUIREMENTS.read_text():
         return
+    pip = _pip()
     shutil.rmtree(TARGET, ignore_errors=True)
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install = [*pip, "install", "--quiet", "--disable-pip-version-check"]
     pure = ["--no-deps", "--no-compile", "--only-binary=:all:", "--platform=any"]
-    target = ["--implementation=py", "--abi=none", f"--target={TARGET}", f"-r{REQUIREMENTS}"]
-    subprocess.run([*install, *pure, *target], check=True)
+    worker = ["--implementation=py", "--abi=none", f"--python-version={PYTHON}"]
+    subprocess.run(
+        [*install, *pure, *worker, f"--target={TARGET}", f"-r{REQUIREMENTS}"], check=True
+    )
     STAMP.write_text(REQUIREMENTS.read_text())
+
+
+def _pip() -> list[str]:
+    """The command of this Python's pip, else, as a system's Python may have none, of another's."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    other = shutil.which("pip3") or shutil.which("pip")
+    if other is None:
+        sys.exit(f"{sys.executable} has no pip: install it, or run `make setup`")
+    return [other]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from local.runtime import NODE_MODULES, ROOT, NotInstalled, bundle, require_installed
 
 
-def dry_run(project: Path, folder: Path, environment: str = "") -> str:
+def dry_run(project: Path, folder: Path, environment: str = "", *arguments: str) -> str:
     """What wrangler says it would deploy of a project; the upload is in `folder / "out"`."""
     bin_folder = NODE_MODULES / ".bin"
     env = {
@@ -23,7 +23,7 @@ def dry_run(project: Path, folder: Path, environment: str = "") -> str:
     }
     command = ["deploy", "--dry-run", f"--outdir={folder / 'out'}", f"--env={environment}"]
     done = subprocess.run(
-        [bin_folder / "wrangler", *command],
+        [bin_folder / "wrangler", *command, *arguments],
         cwd=project,
         env=env,
         capture_output=True,
@@ -33,6 +33,21 @@ def dry_run(project: Path, folder: Path, environment: str = "") -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     assert shutil.which("wrangler", path=env["PATH"])
     return done.stdout
+
+
+def uncommented() -> str:
+    """`wrangler.toml` with everything in it that waits to be uncommented."""
+    return re.sub(r"(?m)^#(?=\S)", "", (ROOT / "wrangler.toml").read_text())
+
+
+def project_in(folder: Path, more: str = "") -> Path:
+    """This project in a new folder, with all of `wrangler.toml` uncommented, and more."""
+    project = folder / "project"
+    project.mkdir()
+    for name in ("src", "local", "python_modules", "requirements-worker.txt"):
+        (project / name).symlink_to(ROOT / name)
+    (project / "wrangler.toml").write_text(f"{uncommented()}\n{more}")
+    return project
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,15 +88,9 @@ def test_no_tooling_ships(uploaded: Path):
 
 @pytest.mark.parametrize("environment", ["", "production"])
 def test_queue_and_rate_limit_deploy_once_they_are_uncommented(tmp_path: Path, environment: str):
-    project = tmp_path / "project"
-    project.mkdir()
-    for name in ("src", "local", "python_modules"):
-        (project / name).symlink_to(ROOT / name)
-    source = re.sub(r"(?m)^#(?=\S)", "", (ROOT / "wrangler.toml").read_text())
-    (project / "wrangler.toml").write_text(source)
-
+    source = uncommented()
     name = "-".join(filter(None, ["ai-gateway-worker", environment, "traces"]))
-    said = dry_run(project, tmp_path, environment)
+    said = dry_run(project_in(tmp_path), tmp_path, environment)
     assert f"env.TRACE_QUEUE ({name})" in said
     assert "env.RATE_LIMIT (100 requests/60s)" in said
     config = tomllib.loads(source)
@@ -99,7 +108,13 @@ def test_queue_and_rate_limit_deploy_once_they_are_uncommented(tmp_path: Path, e
 
 
 def test_each_worker_counts_for_itself():
-    source = re.sub(r"(?m)^#(?=\S)", "", (ROOT / "wrangler.toml").read_text())
-    config = tomllib.loads(source)
+    config = tomllib.loads(uncommented())
     limits = [*config["ratelimits"], *config["env"]["production"]["ratelimits"]]
     assert len({limit["namespace_id"] for limit in limits}) == len(limits) == 2
+
+
+def test_each_worker_has_a_domain_of_its_own():
+    config = tomllib.loads(uncommented())
+    routes = [*config["routes"], *config["env"]["production"]["routes"]]
+    assert len({route["pattern"] for route in routes}) == len(routes) == 2
+    assert all(route["custom_domain"] for route in routes)

@@ -1,0 +1,166 @@
+"""What docs/deploy.md says can be computed, run and deployed."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+import config
+import keys
+import logs
+import resilience
+from local.runtime import NotInstalled, require_installed
+from vocabulary import Call
+
+from .test_dry_run import dry_run, project_in
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "deploy.md").read_text()
+README = (ROOT / "README.md").read_text()
+# The page's sections by their headings.
+SECTIONS = dict(re.findall(r"(?ms)^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE))
+MILLION = 1_000_000
+
+
+def rows(heading: str, table: int = 0) -> list[list[str]]:
+    """The rows of a section's table, without its head."""
+    tables = re.findall(r"(?m)(?:^\|.*\|\n)+", SECTIONS[heading])
+    lines = tables[table].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def block(heading: str, language: str, number: int = 0) -> str:
+    return re.findall(rf"(?s)```{language}\n(.*?)```", SECTIONS[heading])[number]
+
+
+def in_bash(script: str) -> str:
+    done = subprocess.run(
+        ["bash", "-c", f"set -eo pipefail\n{script}"], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def tools(*names: str) -> pytest.MarkDecorator:
+    missing = [name for name in names if not shutil.which(name)]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture
+def _installed() -> None:
+    try:
+        require_installed()
+    except NotInstalled as error:
+        pytest.skip(str(error))
+
+
+def price(text: str) -> tuple[float, float]:
+    """What is included, and what a million more costs, of "10 million a month, then $0.30 a …"."""
+    included, more = re.findall(r"(\d+) million.*\$([\d.]+) a million", text)[0]
+    return float(included) * MILLION, float(more)
+
+
+def test_the_table_of_costs_adds_up():
+    prices = {row[0]: row[2] for row in rows("Costs")}
+    (plan,) = re.findall(r"\$(\d+) a month", prices["the plan"])
+    calls_included, call_price = price(prices["calls"])
+    cpu_included, cpu_price = price(prices["CPU time"])
+    table = rows("Costs", 1)
+    assert len(table) == 6
+    for calls, each, *cells in table:
+        amount = float(calls.removesuffix(" million")) * MILLION
+        (milliseconds,) = re.findall(r"([\d.]+) ms", each)
+        cost = [
+            float(plan),
+            max(0, amount - calls_included) / MILLION * call_price,
+            max(0, amount * float(milliseconds) - cpu_included) / MILLION * cpu_price,
+        ]
+        assert cells == [f"${dollars:.2f}" for dollars in (*cost, sum(cost))]
+
+
+def test_the_costs_are_of_the_benchmarks_figures():
+    found = re.search(
+        r"a traced chat of (2 KB) took ([\d.]+ ms).*?(200 chunks) ([\d.]+ ms)", README
+    )
+    assert found
+    size, chat, chunks, stream = found.groups()
+    kinds = {f"traced chat of {size}, {chat}", f"traced stream of {chunks}, {stream}"}
+    assert {row[1] for row in rows("Costs", 1)} == kinds
+
+
+def test_the_costs_of_the_queue():
+    included, more = price({row[0]: row[2] for row in rows("Costs")}["queue"])
+    for cost, traces in re.findall(r"\$([\d.]+) for (\d+) million", SECTIONS["Costs"]):
+        operations = 3 * int(traces) * MILLION
+        assert float(cost) == pytest.approx((operations - included) / MILLION * more)
+
+
+def test_the_limits():
+    limits = {row[0]: row[3] for row in rows("Limits")}
+    assert f"{resilience.MOST_ATTEMPTS} at most" in limits["subrequests of a call"]
+    seconds = config.load({"LANGFUSE_RETRY_SECONDS": "28"})
+    assert config.Settings.delivery_seconds < seconds.delivery_seconds < 30
+    names = {name for text in limits.values() for name in re.findall(r"`([A-Z_]+)`", text)}
+    assert names <= set(config.VARIABLES)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_the_size_of_the_worker(tmp_path: Path):
+    said = {row[0]: row[3] for row in rows("Limits")}["the Worker's size"]
+    limits = [int(number) for number in re.findall(r"under (\d+) KiB", said)]
+    upload = re.search(r"Total Upload: ([\d.]+) KiB / gzip: ([\d.]+) KiB", dry_run(ROOT, tmp_path))
+    assert upload
+    assert all(float(size) < limit for size, limit in zip(upload.groups(), limits, strict=True))
+
+
+@pytest.mark.usefixtures("_installed")
+def test_the_environment_of_the_page_deploys(tmp_path: Path):
+    project = project_in(tmp_path, block("Environments", "toml"))
+    said = dry_run(project, tmp_path, "staging")
+    assert 'env.LANGFUSE_TRACING_ENVIRONMENT ("staging")' in said
+    assert "env.CF_VERSION_METADATA" in said
+    for own in ("TRACE_QUEUE", "RATE_LIMIT", "ALLOWED_ORIGINS"):  # the top has these
+        assert own in dry_run(project, tmp_path)
+        assert own not in said
+
+
+@pytest.mark.usefixtures("_installed")
+def test_the_log_without_records_of_calls_deploys(tmp_path: Path):
+    said = dry_run(project_in(tmp_path, block("Reading the log", "toml")), tmp_path)
+    assert "env.CF_VERSION_METADATA" in said
+    assert "WARNING" not in said
+
+
+def test_the_domain_of_the_page_is_the_one_to_uncomment():
+    assert f"#{block('A domain of your own', 'toml')}" in (ROOT / "wrangler.toml").read_text()
+
+
+@tools("bash", "openssl", "cut")
+def test_a_gateway_key_made_as_on_the_page_is_let_in():
+    key, entry = in_bash(block("With the button", "sh")).splitlines()
+    gateway_keys = config.load({"GATEWAY_API_KEYS": entry}).gateway_keys
+    caller = keys.identify(Call("GET", "/v1/models", "", {"x-portkey-api-key": key}), gateway_keys)
+    assert isinstance(caller, keys.GatewayKey)
+    assert caller.name == "alice"
+
+
+@tools("bash", "jq")
+def test_a_line_of_the_log_for_a_terminal():
+    command = block("Reading the log", "sh", 1)
+    with redirect_stdout(io.StringIO()) as printed:
+        logs.log("provider_unreachable", request_id="r-1", provider="groq", reason="no answer")
+        logs.log("tracing_off", reason="no Langfuse destination is configured")
+    lines = printed.getvalue().splitlines()
+    said = [{"message": [line], "level": "log"} for line in (*lines, "no JSON", "7")]
+    other = {"message": [{"an": "object"}, 7], "level": "log"}
+    events = [{"outcome": "ok", "logs": [*said, other]}, {"outcome": "ok", "logs": []}]
+    tailed = "\n".join(json.dumps(event, indent=2) for event in events)
+    assert in_bash(f"wrangler() {{ cat <<'END'\n{tailed}\nEND\n}}\n{command}").splitlines() == [
+        "provider_unreachable\tr-1\tgroq\tno answer",
+        "tracing_off\t-\t-\tno Langfuse destination is configured",
+    ]
