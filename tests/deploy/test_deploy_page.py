@@ -140,6 +140,12 @@ def test_the_domain_of_the_page_is_the_one_to_uncomment():
     assert f"#{block('A domain of your own', 'toml')}" in (ROOT / "wrangler.toml").read_text()
 
 
+def test_every_file_that_is_to_hold_secrets_is_ignored_by_git():
+    files = re.findall(r"(?:secret bulk|--secrets-file) (\.[\w.]+)", PAGE)
+    assert len(files) > 2
+    assert set(files) <= set((ROOT / ".gitignore").read_text().splitlines())
+
+
 @tools("bash", "openssl", "cut")
 def test_a_gateway_key_made_as_on_the_page_is_let_in():
     key, entry = in_bash(block("With the button", "sh")).splitlines()
@@ -156,9 +162,10 @@ def test_a_line_of_the_log_for_a_terminal():
         logs.log("provider_unreachable", request_id="r-1", provider="groq", reason="no answer")
         logs.log("tracing_off", reason="no Langfuse destination is configured")
     lines = printed.getvalue().splitlines()
-    said = [{"message": [line], "level": "log"} for line in (*lines, "no JSON", "7")]
-    other = {"message": [{"an": "object"}, 7], "level": "log"}
-    events = [{"outcome": "ok", "logs": [*said, other]}, {"outcome": "ok", "logs": []}]
+    # What else may stand there comes first: nothing of it may keep the lines back.
+    said = [{"message": [said], "level": "log"} for said in ("no JSON", "7", {"an": "object"}, 7)]
+    said += [{"message": [line], "level": "log"} for line in lines]
+    events = [{"outcome": "ok", "logs": said}, {"outcome": "ok", "logs": []}]
     tailed = "\n".join(json.dumps(event, indent=2) for event in events)
     assert in_bash(f"wrangler() {{ cat <<'END'\n{tailed}\nEND\n}}\n{command}").splitlines() == [
         "provider_unreachable\tr-1\tgroq\tno answer",
