@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import delivery
-import errors
 import keys
 from config import VERSION, Settings
 from keys import GatewayKey
@@ -42,7 +41,7 @@ PAGE_HEADERS = (
 )
 
 
-def answer(call: Call, settings: Settings) -> Answer:
+def answer(call: Call, settings: Settings) -> Answer | Refusal:
     """The answer to a call of one of `PATHS`.
 
     `/` is a page for a browser and a few words for everyone else, and tells nothing of this
@@ -50,8 +49,7 @@ def answer(call: Call, settings: Settings) -> Answer:
     is on, and for who shows a gateway key `delivery`, which is what became of the traces.
     """
     if call.method not in ("GET", "HEAD"):
-        refusal = Refusal(405, f"{call.path} answers GET.")
-        return errors.answer(refusal, call.path, (("allow", "GET, HEAD"),))
+        return Refusal(405, f"{call.path} answers GET.", (("allow", "GET, HEAD"),))
     if call.path == "/health":
         return Answer(200, json.dumps(_health(call, settings)))
     if "text/html" in call.headers.get("accept", ""):

@@ -28,9 +28,7 @@ class Default(WorkerEntrypoint):
         except Exception as error:  # the client's last resort: a clear error, in its dialect
             logs.log("request_failed", request_id=edge.call.request_id, error=logs.describe(error))
             answer = errors.answer(
-                Refusal(500, "The gateway failed. Its log says where."),
-                edge.call.path,
-                errors.identified(edge.call),
+                Refusal(500, "The gateway failed. Its log says where."), edge.call
             )
         return to_response(answer) if isinstance(answer, Answer) else answer
 

@@ -22,21 +22,19 @@ _TYPES = {
 _SERVER_ERROR = ("gateway_error", "api_error")
 
 
-def answer(refusal: Refusal, path: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    """The response that carries a refusal to the client that called `path`."""
+def answer(refusal: Refusal, call: Call) -> Answer:
+    """The response that carries a refusal to the client that made the call.
+
+    Its `x-request-id`, for Anthropic's SDK `request-id`, is what the log knows the request by. A
+    provider's reply has the provider's own instead.
+    """
     openai, anthropic = _TYPES.get(refusal.status, _SERVER_ERROR)
-    if speaks_anthropic(path):
+    if speaks_anthropic(call.path):
+        id_header = "request-id"
         body = {"type": "error", "error": {"type": anthropic, "message": refusal.message}}
     else:
+        id_header = "x-request-id"
         error = {"message": refusal.message, "type": openai, "param": None, "code": None}
         body = {"error": error}
+    headers = (*refusal.headers, (id_header, call.request_id))
     return Answer(refusal.status, json.dumps(body), headers=headers)
-
-
-def identified(call: Call) -> tuple[tuple[str, str], ...]:
-    """The header by which a client, and its SDK's exceptions, can say which request it was.
-
-    A provider's reply has the provider's own instead.
-    """
-    name = "request-id" if speaks_anthropic(call.path) else "x-request-id"
-    return ((name, call.request_id),)

@@ -20,16 +20,21 @@ import errors
 import keys
 import memory
 import providers
+import redaction
 import tracing
 from attempts import Attempt, Planner, Request
 from caching import Cache, Status
 from config import Settings
 from configs import Target
+from logs import log
 from recording import Recorder
 from resilience import Run
 from runtime import Body, Platform
 from tracing import Observation
 from vocabulary import Answer, BodyTooLarge, Call, NetworkError, Refusal
+
+# Characters of headers and query.
+MOST_SEARCHED = 16_384
 
 
 async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
@@ -37,11 +42,23 @@ async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
     shared = cors.headers(call, settings.allowed_origins)
     answer = await _answer(call, settings, platform, shared)
     if isinstance(answer, Refusal):
-        answer = errors.answer(answer, call.path)
+        _report(call, answer)
+        answer = errors.answer(answer, call)
     if isinstance(answer, Answer):
-        headers = (*answer.headers, *errors.identified(call), *shared)
-        return replace(answer, headers=headers)
+        return replace(answer, headers=(*answer.headers, *shared))
     return answer
+
+
+def _report(call: Call, refusal: Refusal) -> None:
+    """Log what the client was refused."""
+    said = {"method": call.method[:32], "path": call.path[:128], "reason": refusal.message}
+    secrets: tuple[str, ...] = ()
+    # A stranger must not make the gateway look for thousands of credentials in a line.
+    if sum(map(len, call.headers.values())) + len(call.query) > MOST_SEARCHED:
+        said = {"reason": "not shown, since the headers are too large to search it for"}
+    else:
+        secrets = redaction.credentials(call.headers, call.query)
+    log("refused", secrets, request_id=call.request_id, status=refusal.status, **said)
 
 
 async def _answer(
@@ -51,8 +68,7 @@ async def _answer(
     if call.method == "OPTIONS":
         return Answer(204, "", headers=allow)
     if call.method not in cors.METHODS:
-        refusal = Refusal(405, f"The gateway does not know the method {call.method[:32]}.")
-        return errors.answer(refusal, call.path, allow)
+        return Refusal(405, f"The gateway does not know the method {call.method[:32]}.", allow)
     if call.path in about.PATHS:
         return about.answer(call, settings)
     request = await _let_in(call, settings, platform)
@@ -168,7 +184,7 @@ def _outcome(
             headers.append(("x-portkey-retry-attempt-count", str(last.retries)))
     answer = last.relay((*headers, *shared))
     if isinstance(answer, Refusal):
-        return errors.answer(answer, request.call.path, tuple(headers))
+        return replace(answer, headers=tuple(headers))
     return answer
 
 

@@ -43,6 +43,7 @@ class Refusal:
 
     status: int
     message: str
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import pytest
 
-import config
 import keys
 from local import runtime
 from local.__main__ import curl_lines
@@ -129,8 +128,3 @@ def test_secrets_of_a_local_run_stand_in_dev_vars(monkeypatch, tmp_path):
     (tmp_path / ".dev.vars").write_text('B="from dev"\nC=secret\nEMPTY=\n')
     monkeypatch.setattr(runtime, "ROOT", tmp_path)
     assert runtime.environment() == {"A": "from toml", "B": "from dev", "C": "secret"}
-
-
-def test_every_secret_has_its_place_in_the_example():
-    example = (ROOT / ".dev.vars.example").read_text()
-    assert re.findall(r"^(\w+)=", example, re.MULTILINE) == list(config.SECRETS)

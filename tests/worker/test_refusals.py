@@ -192,6 +192,33 @@ def test_a_request_that_says_no_id_gets_one(stage: Stage):
     assert {o["metadata"]["request_id"] for o in stage.observations(2)} == set(ids)
 
 
+def test_the_log_says_what_was_refused(locked: Stage):
+    headers = {"authorization": f"Bearer {PROVIDER_KEY}", "x-request-id": "request-42"}
+    with locked.http() as client:
+        answer = client.post(f"/v1/files/{PROVIDER_KEY}?key=of-a-query", json=CHAT, headers=headers)
+    (line,) = locked.wait_for_logs("refused")
+    assert line == {
+        "event": "refused",
+        "request_id": "request-42",
+        "method": "POST",
+        "path": "/v1/files/[redacted]",
+        "status": 401,
+        "reason": answer.json()["error"]["message"],
+    }
+
+
+def test_a_line_for_large_headers_says_less(stage: Stage):
+    headers = {"cookie": "; ".join(f"name-{n}=value-{n:010}" for n in range(1000))}
+    with stage.http() as client:
+        client.get("/v2/value-0000000007", headers=headers)
+    (line,) = stage.wait_for_logs("refused", status=404)
+    assert "value-0000000007" not in str(line)
+    assert line["reason"].startswith("not shown")
+    with stage.http() as client:
+        client.get("/v2/value-0000000007")
+    stage.wait_for_logs("refused", path="/v2/value-0000000007")
+
+
 @pytest.mark.parametrize("said", [f"for-{PROVIDER_KEY}", "x" * 129, "two words", ""])
 def test_a_request_id_that_a_log_should_not_hold_does_not_count(stage: Stage, said: str):
     headers = {**SCRIPTED, "x-portkey-provider": "nobody", "x-request-id": said, "cf-ray": "8f-FRA"}
