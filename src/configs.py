@@ -198,7 +198,8 @@ def _read(value: Any, given: Target, levels: int) -> Target:
     if made.secret and CUSTOM_HOST in made.headers:
         raise ValueError(f"{given.path}.custom_host: a secret goes where PROVIDERS says")
     if made.secret and not (made.secret + "_").startswith(f"{secret_name(made.provider)}_"):
-        raise ValueError(f"{given.path}.api_key must name {secret_name(made.provider)}, or _more")
+        named = f"{secret_name(made.provider)}, with or without an ending such as _EU"
+        raise ValueError(f"{given.path}.api_key must name {named}")
     if not targets:
         if made.mode != "single" or "targets" in value:
             raise ValueError(f"{given.path}.targets must be a list with at least one target")
@@ -293,7 +294,10 @@ def _targets(value: Any) -> dict[str, Any]:
 def _overrides(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")
-    json.dumps(value, allow_nan=False)  # 1e999 is read, but cannot be sent: a ValueError
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:  # 1e999 is read, but cannot be sent
+        raise ValueError("must hold no number that is too large for JSON") from None
     return {"override_params": value}
 
 

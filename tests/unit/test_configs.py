@@ -91,6 +91,10 @@ def test_three_levels_are_the_most():
         ({"request_timeout": 0}, "config.request_timeout must be from"),
         ({"request_timeout": "3000"}, "config.request_timeout must be a number"),
         ({"override_params": "x"}, "config.override_params must be a JSON object"),
+        (
+            {"override_params": {"seed": float("inf")}},
+            "config.override_params must hold no number that is too large",
+        ),
         ({"cache": {"mode": "semantic"}}, "config.cache must have the mode simple"),
         ({"cache": {"mode": "simple", "max_age": 0}}, "config.cache must be from 1"),
         ({"api_key": "two words"}, "config.api_key must be a key"),
