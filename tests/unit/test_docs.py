@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import config
 import configs
 import errors
 import keys
+import providers
 import resilience
 from conditions import _OPERATIONS, SOURCES
 from provider_table import ACCOUNTS, PARAMETERS, PROVIDERS
 from routing import overridden
-from vocabulary import Refusal
+from vocabulary import Call, Refusal, UpstreamCall
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "gateway.md").read_text()
@@ -145,6 +147,24 @@ def test_the_statuses_of_errors():
     statuses = {s for text in sources for s in re.findall(r"Refusal\(\s*(\d{3}),", text)}
     assert {row[0] for row in rows("Errors of the gateway's own")} == statuses
     assert {int(status) for status in statuses} >= errors._TYPES.keys()
+
+
+def test_the_headers_for_a_host_of_your_own():
+    section = "Hosts of your own"
+    hosts = config.load(tomllib.loads(block(section, "toml"))["vars"]).routing
+    headers = dict(line.split(": ") for line in block(section, "http").splitlines())
+    planned = providers.plan(Call("POST", "/v1/models", "", headers), hosts)
+    assert isinstance(planned, UpstreamCall)
+    assert planned.url == f"{headers['x-portkey-custom-host']}/models"
+
+
+def test_the_newest_version_of_the_changelog():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    unreleased, newest, *_ = re.findall(r"(?m)^## \[(.*?)\](.*)$", changelog)
+    assert unreleased == ("Unreleased", "")
+    package = json.loads((ROOT / "package.json").read_text())
+    assert newest[0] == config.VERSION == package.get("version", config.VERSION)
+    assert re.fullmatch(r" - \d{4}-\d\d-\d\d", newest[1])
 
 
 def digest(text: str) -> str:

@@ -12,18 +12,21 @@ import pytest
 
 from local.__main__ import CONFIGS, everything_at
 from local.runtime import ROOT
+from tests.pages import OWN_TESTS, PAGES, Block, blocks, text_of
 
 from .conftest import PROVIDER_KEY, Stage
 
 pytestmark = pytest.mark.long
 
-PAGES = ("README.md", "docs/gateway.md", "docs/tracing.md", "docs/delivery.md")
 KEY = "gw_of-an-example-0123456789abcdef"
 # Commands that do nothing here, and why.
 LEFT_OUT = {
     "make": "installs; test_demo runs what `make demo` and `make key` do",
     "wrangler": "needs an account at Cloudflare, which test_dry_run does without",
     "cp": "would write into the project",
+    "git": "would write into the project",
+    "npm": "would change what is installed",
+    "pip": "would fetch from a registry",
 }
 NOT_ASKED = "/api/public/projects"  # of Langfuse's; the inbox has no projects
 # Addresses that stand for this stage's gateway.
@@ -32,34 +35,31 @@ GATEWAY = re.compile(r"http://127\.0\.0\.1:8787|https://[\w.-]*YOUR-[\w.-]+\.wor
 
 @dataclass(frozen=True)
 class Example:
-    """A block of code, the heading that it stands under, and what the page defines for all."""
+    """A block of code, and what its page defines for all of them."""
 
-    page: str
-    heading: str
-    number: int
-    code: str
+    block: Block
     definitions: str
 
+    @property
+    def page(self) -> str:
+        return self.block.page
+
+    @property
+    def code(self) -> str:
+        return self.block.code
+
     def __str__(self) -> str:
-        return f"{self.heading}-{self.number}"
+        return f"{self.block.heading}-{self.block.number}"
 
 
 def examples(page: str, language: str = "sh") -> list[Example]:
-    text = (ROOT / page).read_text()
-    found: list[tuple[str, int, str]] = []
-    for section in re.split(r"^#+ (?=[^\n]*\n\n)", text, flags=re.MULTILINE):
-        heading = section.partition("\n")[0]
-        codes = re.findall(rf"^ *```{language}\n(.*?)^ *```", section, re.DOTALL | re.MULTILINE)
-        found += [(heading, number, code) for number, code in enumerate(codes)]
-    definitions = "\n".join(code for _, _, code in found if "() {" in code)
-    return [
-        Example(page, heading, number, code, definitions)
-        for heading, number, code in found
-        if "() {" not in code
-    ]
+    found = blocks(page, language)
+    definitions = "\n".join(block.code for block in found if "() {" in block.code)
+    return [Example(block, definitions) for block in found if "() {" not in block.code]
 
 
-EVERY = [example for page in PAGES for example in examples(page)]
+COVERED = [page for page in PAGES if page not in OWN_TESTS]
+EVERY = [example for page in COVERED for example in examples(page)]
 GATEWAY_PAGE = [e for e in EVERY if e.page == "docs/gateway.md" and re.search(r"ask", e.code)]
 
 
@@ -75,8 +75,10 @@ def run(stage: Stage, example: Example, **env: str) -> str:
         ["bash", "-c", f"set -e\n{curl}\n{left_out}\n{script}"],
         capture_output=True,
         text=True,
-        timeout=30,
-        env={**os.environ, **env},
+        timeout=100,
+        cwd=ROOT,
+        # A test that an example runs is none of this run's.
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}, **env},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -159,7 +161,7 @@ def test_each_call_of_the_gateway_page_goes_where_it_says(demo: Stage, example: 
     attempts = [o for o in observations if o["type"] != "SPAN"]
     providers = [o["metadata"]["provider"] for o in attempts]
     assert providers == asked if asked else providers[0] in ("openai", "groq")
-    if example.heading == "Cache":
+    if example.block.heading == "Cache":
         statuses = [o["metadata"]["cache_status"] for o in observations if o["type"] == "SPAN"]
         assert statuses == ["MISS", "REFRESH"]
     if "--include" in example.code:
@@ -187,18 +189,30 @@ def test_the_configs_of_the_page_are_the_demos():
 )
 def test_every_other_example_runs(demo: Stage, deployment: Stage, environment, example: Example):
     stage = demo if "http://127.0.0.1:8787" in example.code else deployment
+    run(stage, example, **keys_of(environment))
+
+
+def keys_of(environment: dict[str, Any]) -> dict[str, str]:
+    """What a reader has in variables of their shell."""
     settings = ("LANGFUSE_BASE_URL", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY")
     keys = {"GATEWAY_KEY": KEY, "OPENAI_API_KEY": PROVIDER_KEY}
-    run(stage, example, **keys, **{name: environment[name] for name in settings})
+    return {**keys, **{name: environment[name] for name in settings}}
 
 
 @pytest.mark.parametrize(
     "example",
-    [e for page in PAGES for e in examples(page, "python")],
+    [e for page in COVERED for e in examples(page, "python")],
     ids=lambda e: f"{e.page}-{e}",
 )
-def test_every_example_in_python(demo: Stage, example: Example, monkeypatch):
+def test_every_example_in_python(demo: Stage, environment, example: Example, monkeypatch):
     monkeypatch.delenv("PORTKEY_API_KEY", raising=False)
+    for name, value in keys_of(environment).items():
+        monkeypatch.setenv(name, value)
     names: dict[str, Any] = {}
     exec(GATEWAY.sub(demo.url, example.code), names)
     assert "You said: Hello!" in names["reply"].model_dump_json()
+
+
+@pytest.mark.parametrize("command", LEFT_OUT)
+def test_what_is_left_out_is_needed(command: str):
+    assert any(re.search(rf"(?m)(?:^|[`|;(]) *{command} ", text_of(page)) for page in COVERED)

@@ -1,0 +1,139 @@
+"""The examples of docs/extending.md do what they say: they are applied to the source, the Worker is
+called that results, and their own tests are run."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+import httpx
+import pytest
+from aiohttp import web
+
+from local.runtime import ROOT, Runtime, bundle
+from local.server import Server
+from tests.examples import changes
+
+from .conftest import CHAT, PROVIDER_KEY, PUBLIC_KEY, SECRET_KEY, Provider, Stage, keep
+
+pytestmark = pytest.mark.long
+
+RERANK = {"model": "acme-rank", "query": "Which one?", "documents": ["this", "that"], "top_n": 2}
+RANKING = {
+    "model": "acme-rank-2",
+    "usage": {"total_tokens": 9},
+    "results": [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}],
+}
+
+
+def modules(*headings: str) -> dict[str, str]:
+    """The Worker's modules with the examples below these headings."""
+    made = bundle()
+    for heading in headings:
+        for path, text in changes(heading).items():
+            if path.startswith("src/"):
+                made[path.removeprefix("src/")] = text
+    return made
+
+
+def test_a_dialect_and_a_provider(stage: Stage, provider: Provider):
+    async def script(request):
+        await keep(provider, request)
+        return web.json_response(RANKING)
+
+    provider.script = script
+    env = {**stage.gateway_env, "PROVIDERS": json.dumps({"acme": {"base_url": provider.url}})}
+    with Runtime(env, modules=modules("A dialect", "A provider")) as gateway:
+        headers = {"x-portkey-provider": "acme", "authorization": f"Bearer {PROVIDER_KEY}"}
+        reply = httpx.post(f"{gateway.url}/v1/rerank", json=RERANK, headers=headers, timeout=20)
+        assert reply.json() == RANKING
+        refused = httpx.post(f"{gateway.url}/v1/responses", json={}, headers=headers, timeout=20)
+        assert refused.status_code == 404
+        observation = stage.observation()
+    (seen,) = provider.seen
+    sent = dict(seen.headers)
+    assert (seen.target, sent["x-api-key"]) == ("/rerank", PROVIDER_KEY)
+    assert sent["acme-version"] == "2026-11-01"
+    assert observation["input"] == {"query": "Which one?", "documents": ["this", "that"]}
+    assert observation["output"] == [{"index": 1, "score": 0.9}, {"index": 0, "score": 0.1}]
+    assert observation["model"] == "acme-rank-2"
+    assert observation["model_parameters"] == {"top_n": 2}
+    assert observation["usage"] == {"input": 9, "total": 9}
+    assert observation["metadata"]["provider"] == "acme"
+    assert observation["metadata"]["request_type"] == "rerank"
+    assert "notes" not in observation["metadata"]
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[str, SimpleQueue]]:
+    """The URL of a server that takes lines of JSON, and what it got. It first says 503."""
+    got: SimpleQueue = SimpleQueue()
+    answers = [503, 204]
+
+    async def take(request: web.Request) -> web.Response:
+        got.put((dict(request.headers), await request.text()))
+        return web.Response(status=answers.pop(0))
+
+    app = web.Application()
+    app.router.add_post("/observations", take)
+    with Server(app) as server:
+        yield server.url, got
+
+
+def test_a_delivery(stage: Stage, collector: tuple[str, SimpleQueue]):
+    url, got = collector
+    env = {**stage.gateway_env, "LANGFUSE_BASE_URL": url, "LANGFUSE_PROTOCOL": "lines"}
+    with Runtime(env, modules=modules("A delivery")) as gateway:
+        headers = {"authorization": f"Bearer {PROVIDER_KEY}"}
+        reply = httpx.post(
+            f"{gateway.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=20
+        )
+        assert reply.status_code == 200
+        (first_headers, first), (_, again) = got.get(timeout=10), got.get(timeout=10)
+        assert not [line for line in gateway.logs if "trace_not_delivered" in line]
+    assert first == again
+    (line,) = first.splitlines()
+    observation = json.loads(line)
+    assert json.loads(observation["input"]) == CHAT["messages"]
+    assert "You said: Hello there" in observation["output"]
+    assert observation["trace"]["id"] == reply.headers["x-portkey-trace-id"]
+    assert first_headers["Authorization"].startswith("Basic ")
+    assert not [key for key in (PUBLIC_KEY, SECRET_KEY, PROVIDER_KEY) if key in first]
+
+
+@pytest.mark.parametrize(
+    ("heading", "tests"),
+    [
+        ("A dialect", "tests/unit/test_dialects_recorded.py -k rerank"),
+        ("A provider", "tests/unit/test_docs.py tests/unit/test_providers.py"),
+        ("A delivery", "tests/unit/test_exporter.py tests/unit/test_wire.py"),
+    ],
+)
+def test_the_examples_own_tests(heading: str, tests: str, tmp_path: Path):
+    """In a copy of the project, which is also what ruff and the import rules are asked about."""
+    for name in ("src", "local", "tests", "docs", "pyproject.toml", "README.md", "wrangler.toml"):
+        place = ROOT / name
+        if place.is_dir():
+            shutil.copytree(place, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(place, tmp_path)
+    for path, text in changes(heading).items():
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    rules = "tests/unit/test_house_rules.py -k only_three_files or heavy or one_room"
+    for chosen in (tests, rules):
+        paths, _, words = chosen.partition(" -k ")
+        run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", *paths.split(), "-k", words)
+    run(tmp_path, "ruff", "check", "--no-cache", "src")
+    run(tmp_path, "ruff", "format", "--no-cache", "--check", "src")
+
+
+def run(folder: Path, *command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
