@@ -10,6 +10,7 @@ from typing import Any
 import caching
 import config
 import configs
+import delivery
 import errors
 import keys
 import providers
@@ -156,6 +157,22 @@ def test_the_headers_for_a_host_of_your_own():
     planned = providers.plan(Call("POST", "/v1/models", "", headers), hosts)
     assert isinstance(planned, UpstreamCall)
     assert planned.url == f"{headers['x-portkey-custom-host']}/models"
+
+
+def test_what_health_tells():
+    example = re.search(r"(?s)```json\n(.*?)```", (ROOT / "docs" / "delivery.md").read_text())
+    assert example
+    shown = json.loads(example[1])
+    outbox = delivery.Outbox(config.Destination("default", "", "", ""), config.Settings())
+    assert shown["delivery"].keys() == outbox.state().keys()
+    assert shown["version"] == config.VERSION
+
+
+def test_what_a_config_adds_to_the_metadata():
+    page = (ROOT / "docs" / "tracing.md").read_text()
+    table = re.findall(r"(?m)^\| `(\w+)` \| (?:all|the span|a generation) \|", page)
+    said = set(re.findall(r'"([a-z_]+)"', (ROOT / "src" / "recording.py").read_text()))
+    assert set(table) == said - {"trace", "inline"}
 
 
 def test_the_newest_version_of_the_changelog():

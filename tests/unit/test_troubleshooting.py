@@ -110,6 +110,11 @@ def test_each_line_of_the_log_is_explained():
         assert f"`{name}`" in text, name
 
 
+def test_what_makefile_says_is_explained():
+    (said,) = re.findall(r'sys\.exit\("(.*?)"', (ROOT / "Makefile").read_text())
+    assert said in QUOTED
+
+
 def test_each_answer_has_its_section():
     shown = re.findall(r"(?m)^### (\d{3})$", PAGE)
     assert list(map(int, shown)) == STATUSES

@@ -213,6 +213,17 @@ def test_every_example_in_python(demo: Stage, environment, example: Example, mon
     assert "You said: Hello!" in names["reply"].model_dump_json()
 
 
+def test_a_wrong_base_url_gives_what_troubleshooting_says(demo: Stage):
+    page = text_of("docs/troubleshooting.md")
+    with demo.http() as client:
+        reply = client.post("/chat/completions", json={})
+        assert (reply.status_code, "x-portkey-provider" in reply.headers) == (404, False)
+        assert reply.json()["error"]["message"] in re.sub(r"\s+", " ", page)
+        reply = client.post("/v1/v1/messages", json={})
+        assert (reply.status_code, reply.headers["x-portkey-provider"]) == (404, "openai")
+        assert "`/v1/v1/messages`" in page
+
+
 @pytest.mark.parametrize("command", LEFT_OUT)
 def test_what_is_left_out_is_needed(command: str):
     assert any(re.search(rf"(?m)(?:^|[`|;(]) *{command} ", text_of(page)) for page in COVERED)
