@@ -114,12 +114,11 @@ def test_a_delivery(stage: Stage, collector: tuple[str, SimpleQueue]):
 )
 def test_the_examples_own_tests(heading: str, tests: str, tmp_path: Path):
     """In a copy of the project, which is also what ruff and the import rules are asked about."""
-    for name in ("src", "local", "tests", "docs", "pyproject.toml", "README.md", "wrangler.toml"):
-        place = ROOT / name
-        if place.is_dir():
-            shutil.copytree(place, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(place, tmp_path)
+    for name in ("src", "local", "tests", "docs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for file in ROOT.glob("[!.]*.*"):
+        shutil.copy(file, tmp_path)
     for path, text in changes(heading).items():
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
