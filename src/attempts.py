@@ -261,7 +261,7 @@ def _overridden(
     try:
         return body.replaced(rewriting.overridden(body.read(body.size), params))
     except ValueError:
-        return Refusal(400, "The body is no JSON object, of which a config overrides parameters.")
+        return Refusal(400, "The body must be a JSON object: the config overrides its members.")
 
 
 def _beyond_rights(

@@ -122,7 +122,9 @@ def chosen(call: Call, named: Mapping[str, Target]) -> Target | Refusal | None:
     if not said:
         return None
     if not said.startswith("{"):
-        return named.get(said) or Refusal(400, f"This gateway has no config {said[:64]!r}.")
+        return named.get(said) or Refusal(
+            400, f"This gateway has no config {said[:64]!r}. Name one that it has, or send JSON."
+        )
     try:
         return read(strict_json.parse(said), trusted=False)
     except ValueError as error:

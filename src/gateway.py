@@ -132,7 +132,7 @@ async def _read_body(settings: Settings, platform: Platform) -> Body | Refusal:
     except BodyTooLarge:
         return Refusal(413, f"The request's body is over the gateway's limit of {limit} bytes.")
     except NetworkError:
-        return Refusal(400, "The request's body broke off.")
+        return Refusal(400, "The request's body broke off. Send it again.")
 
 
 async def _serve(

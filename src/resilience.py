@@ -112,7 +112,8 @@ class Run(Generic[A]):
         for each in target.targets:
             if name is not None and each.name == name:
                 return await self.ask(each)
-        self.skipped.append((target, Refusal(400, "No condition of the config is met.")))
+        refusal = Refusal(400, "No condition of the config is met, and it has no default.")
+        self.skipped.append((target, refusal))
         return False
 
     async def _ask_and_retry(self, target: Target) -> bool:

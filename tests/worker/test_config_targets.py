@@ -187,7 +187,7 @@ def test_a_body_that_cannot_be_overridden(stage: Stage, provider: Provider):
         for content in (b"[1]", b"{", b"\xff"):
             answer = client.post("/v1/chat/completions", content=content, headers=headers)
             assert answer.status_code == 400
-            assert "overrides parameters" in answer.json()["error"]["message"]
+            assert "the config overrides its members" in answer.json()["error"]["message"]
     assert provider.seen == []
 
 
