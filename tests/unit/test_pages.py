@@ -37,24 +37,23 @@ def test_the_pages_are_found():
     assert len(of("sh")) > 40
 
 
-def own_test(page: str) -> str:
-    """The source of a page's own test, "" where it needs none."""
-    if page not in OWN_TESTS:
-        return ""
-    place = ROOT / OWN_TESTS[page]
-    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
-    return "".join(file.read_text() for file in files)
-
-
 def test_every_language_is_known_to_a_test():
     for block in EVERY:
         known = block.language in (*RUN, *CHECKED, *NOT_RUN)
-        assert known or re.search(rf"\b{block.language}\b", own_test(block.page)), str(block)
+        assert known or block.page in OWN_TESTS, f"{block.page}:{block.line}"
 
 
 @pytest.mark.parametrize("page", [page for page in OWN_TESTS if page in PAGES])
 def test_a_page_with_a_test_of_its_own_has_it(page: str):
-    assert PurePosixPath(page).name in own_test(page), OWN_TESTS[page]
+    place = ROOT / OWN_TESTS[page]
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    assert any(PurePosixPath(page).name in file.read_text() for file in files), OWN_TESTS[page]
+
+
+def test_contributing_names_every_folder_of_tests():
+    folders = {file.parent.relative_to(ROOT) for file in (ROOT / "tests").glob("*/test_*.py")}
+    for folder in folders:
+        assert f"| `{folder}` |" in text_of("CONTRIBUTING.md"), folder
 
 
 @pytest.mark.parametrize("page", PAGES)
