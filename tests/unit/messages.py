@@ -85,10 +85,13 @@ def _calls(path: Path, functions: tuple[str, ...]) -> Iterator[ast.Call]:
 def _texts(node: ast.AST, status: int | None) -> Iterator[tuple[ast.expr, int | None]]:
     """The texts in a tree that are no docstrings, each with its refusal's status."""
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Refusal":
-        first = node.args[0]
+        first, message, *others = node.args
         assert isinstance(first, ast.Constant), "a refusal's status is written out"
         assert isinstance(first.value, int)
-        status = first.value
+        yield from _texts(message, first.value)
+        for other in others:
+            yield from _texts(other, None)
+        return
     if isinstance(node, ast.JoinedStr) or (
         isinstance(node, ast.Constant) and isinstance(node.value, str)
     ):

@@ -127,8 +127,11 @@ def test_what_is_left_out_is_there():
 
 
 def test_a_message_on_any_road_is_found():
-    source = (
-        '''"""A docstring here."""\nx = [f"a {y} of {Z} " "two", "one", Refusal(400, "no way")]'''
-    )
+    texts = 'f"a {y} of {Z} " "two", "one", Refusal(400, "no way", "a b")'
+    source = f'"""A docstring here."""\nx = [{texts}]'
     found = messages_in(source, "made.py", {"Z": 3})
-    assert [(m.shown, m.status) for m in found] == [("a … of 3 two", None), ("no way", 400)]
+    assert [(m.shown, m.status) for m in found] == [
+        ("a … of 3 two", None),
+        ("no way", 400),
+        ("a b", None),
+    ]
