@@ -129,13 +129,6 @@ def test_the_environment_of_the_page_deploys(tmp_path: Path):
         assert own not in said
 
 
-@pytest.mark.usefixtures("_installed")
-def test_the_log_without_records_of_calls_deploys(tmp_path: Path):
-    said = dry_run(project_in(tmp_path, block("Reading the log", "toml")), tmp_path)
-    assert "env.CF_VERSION_METADATA" in said
-    assert "WARNING" not in said
-
-
 def test_the_domain_of_the_page_is_the_one_to_uncomment():
     assert f"#{block('A domain of your own', 'toml')}" in (ROOT / "wrangler.toml").read_text()
 

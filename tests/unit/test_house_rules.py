@@ -56,7 +56,11 @@ def test_no_secret_has_a_name_among_the_variables():
         assert not set(vars) & set(config.SECRETS)
         assert set(vars) <= set(config.VARIABLES)
     assert wrangler["preview_urls"] is False
-    assert wrangler["observability"] == {"enabled": True, "redact_query_string": True}
+    assert wrangler["observability"] == {
+        "enabled": True,
+        "redact_query_string": True,
+        "logs": {"enabled": True, "invocation_logs": False},
+    }
     assert "global_fetch_strictly_public" in wrangler["compatibility_flags"]
 
 

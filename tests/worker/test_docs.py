@@ -26,6 +26,7 @@ LEFT_OUT = {
     "wrangler": "needs an account at Cloudflare, which test_dry_run does without",
     "cp": "would write into the project",
     "git": "would write into the project",
+    "jq": "need not be installed; test_deploy_page runs it where it is",
     "npm": "would change what is installed",
     "pip": "would fetch from a registry",
 }
