@@ -1,17 +1,18 @@
-// The local runtime's host: a JavaScript Worker that loads Pyodide inside the
-// real workerd and hands every request and every batch of a queue to the Python
-// Worker in src/, as Cloudflare's own Python runtime does. Nothing of it is
-// deployed.
+// The host outside of Cloudflare: a JavaScript Worker that loads Pyodide inside
+// the real workerd and hands every request and every batch of a queue to the
+// Python Worker in src/, as Cloudflare's own Python runtime does. `wrangler
+// deploy` ships nothing of it.
 //
 // Three things need care:
 //   * workerd refuses to compile WebAssembly from bytes; the `unsafeEval`
-//     binding does it during boot, and it reaches nothing but this file.
+//     binding does it while Pyodide boots. It is taken out of the environment
+//     before that and dropped after it, so that no Python ever gets at it.
 //   * Pyodide looks for a few browser globals while it boots; they are there
 //     for just as long.
 //   * A deployed Worker is a memory snapshot taken after its import, so its
 //     import may use no random numbers, clock, I/O or timers, and may make no
 //     JavaScript objects. `guardPlatform` and glue.py refuse them here too.
-import { env as bindings, WorkerEntrypoint } from "cloudflare:workers";
+import { env, WorkerEntrypoint } from "cloudflare:workers";
 import { loadPyodide } from "pyodide.mjs";
 import createPyodideModule from "pyodide.asm.mjs";
 import pyodideWasm from "pyodide.asm.wasm";
@@ -24,6 +25,9 @@ const LOCK_FILE = {
   info: { arch: "wasm32", platform: "emscripten", version: "0", python: "3.14.0", abi_version: "2026_0" },
   packages: {},
 };
+
+let unsafeEval = env.UNSAFE_EVAL;
+delete env.UNSAFE_EVAL; // from every view of the environment
 
 async function withGlobals(replacements, action) {
   const before = new Map();
@@ -43,7 +47,7 @@ async function withGlobals(replacements, action) {
 
 // What Pyodide expects of its surroundings while it boots.
 function bootGlobals() {
-  const compile = (bytes) => bindings.UNSAFE_EVAL.newWasmModule(new Uint8Array(bytes));
+  const compile = (bytes) => unsafeEval.newWasmModule(new Uint8Array(bytes));
   const Module = function (bytes) {
     return compile(bytes);
   };
@@ -120,8 +124,16 @@ function patchWaitUntil(ctx) {
   };
 }
 
+// The environment as the Worker is to see it: a variable that workerd's own
+// environment does not have is null in `env`, and what wrangler.toml says holds.
+function variables() {
+  const { DEFAULTS, ...given } = env;
+  const set = Object.entries(given).filter(([, value]) => value !== null);
+  return { ...DEFAULTS, ...Object.fromEntries(set) };
+}
+
 async function boot() {
-  const { UNSAFE_EVAL: _, ...env } = bindings;
+  const given = variables();
   const pyodide = await withGlobals(bootGlobals(), () =>
     loadPyodide({
       createPyodideModule,
@@ -132,13 +144,14 @@ async function boot() {
       env: { HOME: "/session", PYTHONDONTWRITEBYTECODE: "1" },
     }),
   );
+  unsafeEval = undefined;
   for (const [path, source] of Object.entries(bundle)) {
     const file = `/session/metadata/${path}`;
     pyodide.FS.mkdirTree(file.slice(0, file.lastIndexOf("/")));
     pyodide.FS.writeFile(file, source);
   }
   pyodide.registerJsModule("_pyodide_entrypoint_helper", {
-    cloudflareWorkersModule: { env },
+    cloudflareWorkersModule: { env: given },
     cloudflareSocketsModule: {},
     doAnImport: (name) => import(name),
     patchWaitUntil,
@@ -151,7 +164,7 @@ async function boot() {
   importing = true;
   python.import_worker();
   importing = false;
-  return { env, handle: python.handle };
+  return { given, handle: python.handle };
 }
 
 let booted;
@@ -173,7 +186,7 @@ export default class Host extends WorkerEntrypoint {
   }
 
   async #call(handler, ...args) {
-    const { env, handle } = await (booted ??= boot());
-    return await handle.callWithOptions({ relaxed: true, promising: true }, handler, env, this.ctx, ...args);
+    const { given, handle } = await (booted ??= boot());
+    return await handle.callWithOptions({ relaxed: true, promising: true }, handler, given, this.ctx, ...args);
   }
 }

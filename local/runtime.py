@@ -11,7 +11,6 @@ import signal
 import subprocess
 import tempfile
 import threading
-import tomllib
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -21,49 +20,33 @@ from typing import Any
 
 from dotenv import dotenv_values
 
+from local import workerd
 from local.inspector import Inspector, Memory
+from local.workerd import (
+    NODE_MODULES,
+    ROOT,
+    NotInstalled,
+    bundle,
+    require_installed,
+    wrangler_config,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
-NODE_MODULES = ROOT / "node_modules"
-PYODIDE_FILES = {
-    "pyodide.mjs": "esModule",
-    "pyodide.asm.mjs": "esModule",
-    "pyodide.asm.wasm": "wasm",
-    "python_stdlib.zip": "data",
-}
-MODULES = {"host.mjs": "esModule", **PYODIDE_FILES, "bundle.json": "json", "glue.py": "text"}
-# Pyodide would take workerd for Node where a `process` global is there, which is the default.
-HOST_FLAGS = ["no_nodejs_compat"]
-
-
-class NotInstalled(RuntimeError):
-    """A part of the local runtime is missing; the message says which command installs it."""
-
-
-def wrangler_config() -> dict[str, Any]:
-    """`wrangler.toml` as a dict."""
-    return tomllib.loads((ROOT / "wrangler.toml").read_text())
+__all__ = [
+    "NODE_MODULES",
+    "ROOT",
+    "NotInstalled",
+    "Runtime",
+    "bundle",
+    "environment",
+    "require_installed",
+    "wrangler_config",
+]
 
 
 def environment() -> dict[str, Any]:
     """The Worker's variables and secrets: `[vars]` of `wrangler.toml`, then `.dev.vars` over it."""
     secrets = {k: v for k, v in dotenv_values(ROOT / ".dev.vars").items() if v}
     return {**wrangler_config().get("vars", {}), **secrets}
-
-
-def bundle() -> dict[str, str]:
-    """Path to source of every Python module that is deployed, as the Worker sees them."""
-    files = {p.relative_to(ROOT / "src"): p for p in sorted((ROOT / "src").rglob("*.py"))}
-    files |= {p.relative_to(ROOT): p for p in sorted((ROOT / "python_modules").rglob("*.py"))}
-    return {path.as_posix(): file.read_text() for path, file in files.items()}
-
-
-def require_installed() -> None:
-    """Raise `NotInstalled` unless the Node side and the vendored SDK are there."""
-    if not (NODE_MODULES / ".bin" / "workerd").exists() or not (NODE_MODULES / "pyodide").is_dir():
-        raise NotInstalled("workerd and pyodide are not installed: run `make setup`")
-    if not (ROOT / "python_modules" / "workers").is_dir():
-        raise NotInstalled("python_modules/ is empty: run `make setup`")
 
 
 class Runtime:
@@ -109,35 +92,29 @@ class Runtime:
         self._inspector: Inspector | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-")
         folder = Path(self._folder.name)
-        _write_modules(folder, bundle() if modules is None else modules)
-        wrangler = wrangler_config()
-        # What the host itself stands in for is not asked of workerd.
-        flags = set(wrangler["compatibility_flags"]) - {"python_workers"} - set(without_flags)
-        worker = {
-            "folder": str(folder),
-            "modules": MODULES,
-            "date": wrangler["compatibility_date"],
-            "flags": [*sorted(flags), *HOST_FLAGS],
-            "env": dict(env),
-            "allow": list(allow),
-            "port": port,
-            "queues": {name: dict(settings) for name, settings in (queues or {}).items()},
-            "rateLimits": {name: dict(limit) for name, limit in (rate_limits or {}).items()},
-        }
+        workerd.write_modules(folder, bundle() if modules is None else modules, links=True)
+        date, flags = workerd.compatibility(without_flags)
+        worker: dict[str, Any] = {"date": date, "flags": flags, "allow": list(allow), "port": port}
         control, control_end = os.pipe()
         hosted = bool(queues or rate_limits)
         if hosted:
+            worker |= {"folder": str(folder), "modules": workerd.MODULES, "env": dict(env)}
+            worker["queues"] = {name: dict(settings) for name, settings in (queues or {}).items()}
+            worker["rateLimits"] = {name: dict(v) for name, v in (rate_limits or {}).items()}
             script = ROOT / "local" / "miniflare.mjs"
             command = [NODE_MODULES / ".bin" / "node", script, str(control_end)]
             variables = {"NO_COLOR": "1", "TMPDIR": str(folder)}
         else:
-            (folder / "config.capnp").write_text(_workerd_config(worker))
+            texts = {name: f"WORKER_{name}" for name, v in env.items() if isinstance(v, str)}
+            others = {name: v for name, v in env.items() if name not in texts}
+            config = workerd.config(**worker, variables=texts, values=others)
+            (folder / "config.capnp").write_text(config)
             command = [
-                *(NODE_MODULES / ".bin" / "workerd", "serve", "--experimental"),
+                *(workerd.WORKERD, "serve", "--experimental"),
                 *(["--inspector-addr=127.0.0.1:0"] if inspect else []),
                 *(f"--control-fd={control_end}", folder / "config.capnp"),
             ]
-            variables = {f"WORKER_{k}": v for k, v in env.items() if isinstance(v, str)}
+            variables = {variable: env[name] for name, variable in texts.items()}
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -234,60 +211,3 @@ class Runtime:
                 self._logged.notify_all()
             if self._on_log:
                 self._on_log(self.logs[-1])
-
-
-CONFIG = """\
-using Workerd = import "/workerd/workerd.capnp";
-const config :Workerd.Config = (
-  services = [
-    (name = "worker", worker = (
-      modules = [{modules}],
-      compatibilityDate = {date},
-      compatibilityFlags = [{flags}],
-      bindings = [{bindings}],
-      globalOutbound = "network",
-      cacheApiOutbound = "cache",
-    )),
-    (name = "cache", worker = (
-      modules = [(name = "cache.mjs", esModule = embed "cache.mjs")],
-      compatibilityDate = {date},
-    )),
-    (name = "network", network = (allow = [{allow}], tlsOptions = (trustBrowserCas = true))),
-  ],
-  sockets = [(name = "http", address = "127.0.0.1:{port}", service = "worker", http = ())],
-);
-"""
-
-
-def _write_modules(folder: Path, modules: Mapping[str, str]) -> None:
-    for name in PYODIDE_FILES:
-        (folder / name).symlink_to(NODE_MODULES / "pyodide" / name)
-    for name in ("host.mjs", "glue.py", "cache.mjs"):
-        (folder / name).symlink_to(ROOT / "local" / name)
-    (folder / "bundle.json").write_text(json.dumps(modules))
-
-
-def _workerd_config(worker: Mapping[str, Any]) -> str:
-    bindings = [f"(name = {_quote(k)}, {_binding(k, v)})" for k, v in worker["env"].items()]
-    return CONFIG.format(
-        modules=", ".join(
-            f"(name = {_quote(name)}, {kind} = embed {_quote(name)})"
-            for name, kind in worker["modules"].items()
-        ),
-        date=_quote(worker["date"]),
-        flags=", ".join(map(_quote, worker["flags"])),
-        bindings=", ".join(['(name = "UNSAFE_EVAL", unsafeEval = void)', *bindings]),
-        allow=", ".join(map(_quote, worker["allow"])),
-        port=worker["port"],
-    )
-
-
-def _binding(name: str, value: Any) -> str:
-    # A text comes from workerd's own environment, so that no secret is written to a file.
-    if isinstance(value, str):
-        return f"fromEnvironment = {_quote('WORKER_' + name)}"
-    return f"json = {_quote(json.dumps(value))}"
-
-
-def _quote(text: str) -> str:
-    return json.dumps(text)

@@ -1,7 +1,9 @@
 """The local runtime itself."""
 
 import os
+import re
 
+import httpx
 import pytest
 
 from local.runtime import Runtime, bundle
@@ -25,3 +27,97 @@ def test_an_interrupted_start_leaves_no_workerd_behind(monkeypatch, fault):
 def test_a_worker_that_does_not_import_says_why():
     with pytest.raises(RuntimeError, match="no_such_module"):
         Runtime({}, modules={**bundle(), "entry.py": "import no_such_module"})
+
+
+# Python that looks for a way to code from text or bytes. Each road gives what it has found; one
+# that ends in an error or in nothing is closed. At the end it lies in wait for the next request.
+HOSTILE = """
+import js
+import pyodide_js
+from _pyodide_entrypoint_helper import doAnImport
+from pyodide.code import run_js
+from pyodide.ffi import create_proxy
+from workers import WorkerEntrypoint, import_from_javascript
+
+EMPTY = [0, 0x61, 0x73, 0x6D, 1, 0, 0, 0]
+KINDS = ("object", "function")
+stolen = []
+
+
+def wasm():
+    return js.Uint8Array.new(EMPTY)
+
+
+async def a_timer_of_text():
+    js.setTimeout("globalThis.ran = true", 0)
+    await js.scheduler.wait(5)
+    return js.ran
+
+
+def holder(name, *roots):
+    # Whatever has a property of this name, of all that the roots' own ones are.
+    for root in roots:
+        for key in js.Reflect.ownKeys(root):
+            value = getattr(js.Reflect.getOwnPropertyDescriptor(root, key), "value", None)
+            if getattr(value, "typeof", "") in KINDS and js.Reflect.has(value, name):
+                return value
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        workers, host = await doAnImport("cloudflare:workers"), await doAnImport("host.mjs")
+        roots = (js.globalThis, js.WebAssembly, pyodide_js, workers, host, self.env)
+        roads = {
+            "env": lambda: self.env.UNSAFE_EVAL,
+            "imported env": lambda: import_from_javascript("cloudflare:workers").env.UNSAFE_EVAL,
+            "importable env": lambda: workers.env.UNSAFE_EVAL,
+            "global": lambda: js.UNSAFE_EVAL,
+            "eval": lambda: js.eval("1"),
+            "Function": lambda: js.Function.new("return 1")(),
+            "constructor": lambda: js.Object.constructor("return 1")(),
+            "run_js": lambda: run_js("1"),
+            "timer": a_timer_of_text,
+            "data URL": lambda: doAnImport("data:text/javascript,export default 1"),
+            "Module": lambda: js.WebAssembly.Module.new(wasm()),
+            "compile": lambda: js.WebAssembly.compile(wasm()),
+            "instantiate": lambda: js.WebAssembly.instantiate(wasm()),
+            "what is left over": lambda: holder("newWasmModule", *roots),
+            "a handler of its own": lambda: next((v for v in stolen if hasattr(v, "UNSAFE_EVAL"))),
+        }
+        open_ = []
+        for name, road in roads.items():
+            try:
+                found = road()
+                found = await found if hasattr(found, "then") or hasattr(found, "send") else found
+            except Exception as error:
+                print(name, type(error).__name__, error)
+                continue
+            if found:
+                open_.append(f"{name}: {found}")
+        self.lie_in_wait(workers, host)
+        return js.Response.new(f"{len(roads)} roads, {len(stolen)} caught, open: {open_}")
+
+    def lie_in_wait(self, workers, host):
+        def steal(this, value, *_):
+            stolen.append(value)
+
+        setter = js.Object.new()
+        setter.set = create_proxy(steal, capture_this=True)
+        setter.configurable = True
+        for owner in (workers.WorkerEntrypoint.prototype, js.Object.prototype):
+            js.Object.defineProperty(owner, "env", setter)
+        handle = host.default.prototype.fetch
+
+        def fetch(this, request, *_):
+            stolen.append(this.env)
+            return js.Reflect.apply(handle, this, js.Array.of(request))
+
+        host.default.prototype.fetch = create_proxy(fetch, capture_this=True)
+"""
+
+
+def test_no_python_gets_at_what_makes_code():
+    with Runtime({"SOME": "variable"}, modules={**bundle(), "entry.py": HOSTILE}) as runtime:
+        answers = [httpx.get(runtime.url).text for _ in range(2)]
+    for answer in answers:
+        assert re.fullmatch(r"15 roads, [1-9] caught, open: \[\]", answer)
