@@ -5,7 +5,7 @@ NPM := npm --loglevel=error --no-update-notifier
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-all check format bench deploy key clean
+.PHONY: help setup demo dev test test-all check format bench self-host deploy key clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench: setup .venv/.bench-installed ## Measure what the gateway costs: make benc
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@touch $@
 
+self-host: setup ## Build dist/, which runs on a machine of your own: docs/self-hosting.md
+	@PYTHONPATH=src $(BIN)/python -m local.selfhost $(ARGS)
+
 deploy: setup ## Deploy to Cloudflare
 	wrangler deploy
 
@@ -61,4 +64,4 @@ key: setup ## Make a gateway key: make key NAME=alice
 	@PYTHONPATH=src $(BIN)/python -m local key $(NAME)
 
 clean: ## Remove everything that was installed or built
-	rm -rf .venv node_modules python_modules .wrangler .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv node_modules python_modules .wrangler .pytest_cache .ruff_cache .hypothesis dist
