@@ -46,7 +46,7 @@ __all__ = [
 def environment() -> dict[str, Any]:
     """The Worker's variables and secrets: `[vars]` of `wrangler.toml`, then `.dev.vars` over it."""
     secrets = {k: v for k, v in dotenv_values(ROOT / ".dev.vars").items() if v}
-    return {**wrangler_config().get("vars", {}), **secrets}
+    return {**wrangler_config(ROOT).get("vars", {}), **secrets}
 
 
 class Runtime:

@@ -71,9 +71,9 @@ def _is_program(file: Path) -> bool:
     return False
 
 
-def wrangler_config() -> dict[str, Any]:
-    """`wrangler.toml` as a dict."""
-    return tomllib.loads((ROOT / "wrangler.toml").read_text())
+def wrangler_config(folder: Path = ROOT) -> dict[str, Any]:
+    """A folder's `wrangler.toml` as a dict."""
+    return tomllib.loads((folder / "wrangler.toml").read_text())
 
 
 def compatibility(without_flags: Iterable[str] = ()) -> tuple[str, list[str]]:

@@ -121,3 +121,20 @@ def test_no_python_gets_at_what_makes_code():
         answers = [httpx.get(runtime.url).text for _ in range(2)]
     for answer in answers:
         assert re.fullmatch(r"15 roads, [1-9] caught, open: \[\]", answer)
+
+
+SHOWING = """
+import js
+from workers import WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return js.Response.new(js.JSON.stringify(self.env._env))
+"""
+
+
+def test_what_is_built_in_holds_for_what_is_not_given():
+    env = {"DEFAULTS": {"ONE": "built in", "OTHER": "built in"}, "OTHER": "given"}
+    with Runtime(env, modules={**bundle(), "entry.py": SHOWING}) as runtime:
+        assert httpx.get(runtime.url).json() == {"ONE": "built in", "OTHER": "given"}
