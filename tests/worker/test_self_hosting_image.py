@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def instruction(name: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What the Dockerfile puts into an image beside Debian's files.
 
     Its steps are run on this machine, with folders in the place of file systems. What it would
@@ -70,7 +71,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             env = {"PATH": os.environ["PATH"], "ARGS": "--allow 127.0.0.0/8"}
             subprocess.run(["bash", "-ec", script], cwd=root / folder, env=env, check=True)
-    return image
+    yield image
+    shutil.rmtree(build)
+    shutil.rmtree(image)
 
 
 def place(folder: str, target: str) -> str:
