@@ -6,6 +6,7 @@ import re
 import httpx
 import pytest
 
+from local import workerd
 from local.runtime import Runtime, bundle
 
 
@@ -27,6 +28,13 @@ def test_an_interrupted_start_leaves_no_workerd_behind(monkeypatch, fault):
 def test_a_worker_that_does_not_import_says_why():
     with pytest.raises(RuntimeError, match="no_such_module"):
         Runtime({}, modules={**bundle(), "entry.py": "import no_such_module"})
+
+
+def test_a_workerd_that_npm_has_not_finished_is_not_installed(monkeypatch, tmp_path):
+    (tmp_path / "workerd").write_text("#!/usr/bin/env node\n")
+    monkeypatch.setattr(workerd, "WORKERD", tmp_path / "workerd")
+    with pytest.raises(workerd.NotInstalled, match="make setup"):
+        Runtime({})
 
 
 # Python that looks for a way to code from text or bytes. Each road gives what it has found; one
