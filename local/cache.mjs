@@ -4,7 +4,14 @@
 // PURGE; what became of each is told by `cf-cache-status` and the status.
 // https://github.com/cloudflare/workerd/blob/main/src/workerd/api/cache.c%2B%2B
 const MOST_ENTRIES = 1000;
+const MOST_BYTES = 64 * 1024 * 1024;
 const entries = new Map();
+let bytes = 0;
+
+function remove(key) {
+  bytes -= entries.get(key)?.body.byteLength ?? 0;
+  return entries.delete(key);
+}
 
 function parse(message) {
   const text = new TextDecoder("latin1").decode(message);
@@ -18,16 +25,17 @@ function put(key, { status, headers, body }) {
   const maxAge = Number(/\bmax-age=(\d+)/.exec(headers.get("cache-control"))?.[1] ?? 0);
   if (headers.has("set-cookie")) return new Response(null, { status: 413 });
   headers.set("cf-cache-status", "HIT");
-  entries.delete(key);
+  remove(key);
   entries.set(key, { status, headers, body, expires: Date.now() + 1000 * maxAge });
-  if (entries.size > MOST_ENTRIES) entries.delete(entries.keys().next().value); // the oldest
+  bytes += body.byteLength;
+  while (entries.size > MOST_ENTRIES || bytes > MOST_BYTES) remove(entries.keys().next().value); // the oldest
   return new Response(null, { status: 204 });
 }
 
 function match(key) {
   const entry = entries.get(key);
   if (entry && Date.now() < entry.expires) return new Response(entry.body.byteLength ? entry.body : null, entry);
-  entries.delete(key);
+  remove(key);
   return new Response(null, { status: 504, headers: { "cf-cache-status": "MISS" } });
 }
 
@@ -35,7 +43,7 @@ export default {
   async fetch(request) {
     const key = `${request.headers.get("cf-cache-namespace")} ${request.url}`;
     if (request.method === "PUT") return put(key, parse(await request.arrayBuffer()));
-    if (request.method === "PURGE") return new Response(null, { status: entries.delete(key) ? 200 : 404 });
+    if (request.method === "PURGE") return new Response(null, { status: remove(key) ? 200 : 404 });
     return match(key);
   },
 };

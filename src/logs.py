@@ -19,10 +19,11 @@ def request_id(headers: Mapping[str, str], query: str) -> str:
     other than visible ASCII, does not count.
     https://developers.cloudflare.com/fundamentals/reference/http-headers/#cf-ray
     """
-    said = headers.get("x-request-id", "")
-    if _REQUEST_ID.fullmatch(said) and not any(s in said for s in credentials(headers, query)):
-        return said
-    return headers.get("cf-ray") or uuid.uuid4().hex
+    for name in ("x-request-id", "cf-ray"):
+        said = headers.get(name, "")
+        if _REQUEST_ID.fullmatch(said) and not any(s in said for s in credentials(headers, query)):
+            return said
+    return uuid.uuid4().hex
 
 
 def conceal(secrets: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from .messages import GAP, ROOT, Message, first_arguments, keywords, messages, m
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-TOOLING = ROOT / "local" / "runtime.py"
+TOOLING = [ROOT / "local" / name for name in ("runtime.py", "workerd.py")]
 EVENTS = ("log", "_report", "report_late")
 # Texts that nobody comes to read, or not as a message, and why. A path stands for all of its texts
 # but for its refusals.
@@ -30,7 +30,8 @@ LEFT_OUT = {
     "not spoken": "a fate, which no line shows",
     "start the runtime with inspect=True": "for who writes a test",
     "not in the log after … s:": "for who writes a test",
-    "(name = …, …)": "workerd's configuration",
+    "(name = …, fromEnvironment = …)": "workerd's configuration",
+    "(name = …, json = …)": "workerd's configuration",
     "(name = …, … = embed …)": "workerd's configuration",
     '(name = "UNSAFE_EVAL", unsafeEval = void)': "workerd's configuration",
 }
@@ -49,7 +50,7 @@ def is_left_out(message: Message) -> bool:
 
 EVERY = [
     message
-    for path in (*SOURCES, TOOLING)
+    for path in (*SOURCES, *TOOLING)
     for message in messages(path)
     if not is_frame(message) and not is_left_out(message)
 ]
@@ -122,7 +123,7 @@ def test_each_answer_has_its_section():
 
 
 def test_what_is_left_out_is_there():
-    there = {m.shown for path in (*SOURCES, TOOLING) for m in messages(path)}
+    there = {m.shown for path in (*SOURCES, *TOOLING) for m in messages(path)}
     assert {text for text in LEFT_OUT if not (ROOT / text).is_file()} <= there
 
 

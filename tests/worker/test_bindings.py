@@ -193,3 +193,15 @@ def test_a_client_that_leaves_a_cached_reply_is_noticed(runtime: Runtime):
     (line,) = lines(runtime, "captured", key=key)
     assert line["ending"] == "client_left"
     assert not any("job_failed" in line for line in runtime.logs)
+
+
+def test_the_local_cache_keeps_the_newest_of_what_fits(bare: Runtime):
+    keys = [key_of(f"large {number}") for number in range(4)]
+    for key in keys:
+        keep(bare, key, bytes(25_000_000))
+    found = [get(bare, f"/relay/{key}").status_code for key in keys]
+    assert found == [404, 404, 200, 200]
+    keep(bare, keys[3], b"small")  # in its own place, so that there is room again
+    keep(bare, keys[0], bytes(25_000_000))
+    found = [get(bare, f"/relay/{key}").status_code for key in keys]
+    assert found == [200, 404, 200, 200]
