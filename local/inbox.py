@@ -10,13 +10,15 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from local import inbox_ingestion, inbox_otlp, inbox_protobuf, inbox_views
+from local.inbox_listing import Listing, Wanted
 from local.inbox_store import Observation, Store, Trace
 
 # What the server's own parser takes (`bodyParser.sizeLimit: "4.5mb"`); an export may be larger.
@@ -42,8 +44,8 @@ class Inbox:
     """The server and what it got.
 
     In: the key pair that is asked for (None takes any, but some pair must be there), the version
-    that the health page names, how many requests are kept as they came. `version` and `fault`
-    may be set while it runs.
+    that the health page names, how many requests are kept as they came. `version`, `fault` and
+    `example`, a command that the empty page shows to be tried, may be set while it runs.
 
     `fault` plays an outage: an async function that gets each API request first, after it was
     kept in `requests`, and answers it, hangs, closes `request.transport`, or returns None to let
@@ -59,20 +61,16 @@ class Inbox:
     ) -> None:
         self.version = version
         self.fault: Fault | None = None
+        self.example: str | None = None
         self._keys = (public_key, secret_key) if public_key and secret_key else None
         self._store = Store()
+        self._listing = Listing(self._store)
         self._requests: deque[Received] = deque(maxlen=keep_requests)
-        # Guards the three around it; told of each request and each thing kept.
+        # Guards what is above; told of each request and each thing kept.
         self._changed = threading.Condition()
-        self._revision = 0
+        self._watchers: list[Callable[[], None]] = []
 
     # What tests and scripts read, from any thread.
-
-    @property
-    def revision(self) -> str:
-        """A word that changes whenever anything arrives, and from one inbox to the next."""
-        with self._changed:
-            return f"{id(self):x}-{self._revision}"
 
     @property
     def requests(self) -> list[Received]:
@@ -94,6 +92,27 @@ class Inbox:
         """The events or spans of one trace as they came."""
         with self._changed:
             return self._store.raw(trace_id)
+
+    def listed(self, since: str | None, wanted: Wanted, limit: int) -> dict[str, Any]:
+        """What the page lists; see `Listing.read`."""
+        with self._changed:
+            return self._listing.read(since, wanted, limit=limit, implied=self._major >= 3)
+
+    def trace(self, trace_id: str) -> tuple[Trace, list[Observation]] | None:
+        """One trace and its observations."""
+        with self._changed:
+            return self._store.trace(trace_id)
+
+    @contextmanager
+    def watched(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Has `wake` called, in any thread, whenever something arrives."""
+        with self._changed:
+            self._watchers.append(wake)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._watchers.remove(wake)
 
     def wait_for(
         self,
@@ -162,8 +181,9 @@ class Inbox:
         return int(self.version.split(".")[0])
 
     def _touch(self) -> None:
-        self._revision += 1
         self._changed.notify_all()
+        for wake in self._watchers:
+            wake()
 
     @web.middleware
     async def _receive(self, request: web.Request, handler: Handler) -> web.StreamResponse:

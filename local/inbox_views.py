@@ -1,52 +1,93 @@
-"""The inbox's reading side: its page, what the page polls, and Langfuse's own read-back paths."""
+"""The inbox's reading side: its page, what that asks for, and Langfuse's own read-back paths."""
 
 import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from local.inbox_listing import Wanted
 from local.inbox_store import Observation, Trace
 
 if TYPE_CHECKING:
     from local.inbox import Inbox
 
-PAGE = Path(__file__).with_name("inbox.html")
-# The page loads nothing from anywhere; this makes sure that no trace makes it.
-CONTENT_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'"
-)
+PAGE = Path(__file__).with_name("page")
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+# The page loads nothing but its own files; this makes sure that no trace makes it, and that no
+# text becomes HTML. https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Content-Security-Policy
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
+LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
+LISTED = 500
+# So long is a question for changes held open, below what a proxy in between may cut.
+HOLD_SECONDS = 25.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def routes(inbox: "Inbox") -> list[web.RouteDef]:
     """The paths, served from what the inbox keeps. Its middlewares see to keys and refusals."""
 
-    async def page(request: web.Request) -> web.Response:
-        text = await asyncio.to_thread(PAGE.read_text, encoding="utf-8")
-        return web.Response(
-            text=text,
-            content_type="text/html",
-            headers={"content-security-policy": CONTENT_POLICY},
-        )
+    async def file(request: web.Request) -> web.Response:
+        path = PAGE / request.match_info.get("name", "index.html")
+        if path not in PAGE.iterdir():
+            raise web.HTTPNotFound
+        text = await asyncio.to_thread(path.read_text, encoding="utf-8")
+        return web.Response(text=text, content_type=TYPES[path.suffix], headers=HEADERS)
 
-    async def polled(request: web.Request) -> web.Response:
-        """What the page shows, the newest trace first; 304 while nothing has changed."""
-        tag = f'"{inbox.revision}"'
-        if request.headers.get("if-none-match") == tag:
-            return web.Response(status=304, headers={"etag": tag})
-        traces, by_trace = inbox.traces(), _by_trace(inbox.observations())
-        newest = traces[: -_limit(request, 500) - 1 : -1]
-        listed = [{**trace, "observations": by_trace.get(trace["id"], [])} for trace in newest]
-        return web.json_response(
-            {"version": inbox.version, "total": len(traces), "traces": listed},
-            headers={"etag": tag, "cache-control": "no-cache"},
+    async def listed(request: web.Request) -> web.Response:
+        """The list; with `since`, a list's `revision`, held open until it has changed."""
+        query = request.query
+        since = query.get("since")
+        wanted = Wanted(
+            query.get("model"), query.get("level"), query.get("session"), query.get("text", "")
         )
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(arrived.set)
+
+        with inbox.watched(wake):
+            found = inbox.listed(since, wanted, _limit(request, LISTED))
+            until = loop.time() + HOLD_SECONDS
+            while found["revision"] == since and (left := until - loop.time()) > 0:
+                try:
+                    await asyncio.wait_for(arrived.wait(), left)
+                except TimeoutError:
+                    break
+                arrived.clear()
+                found = inbox.listed(since, wanted, _limit(request, LISTED))
+        about = {"version": inbox.version, "example": inbox.example}
+        return _json({**about, **found})
+
+    async def opened(request: web.Request) -> web.Response:
+        """One trace with its observations."""
+        found = inbox.trace(request.query.get("id", ""))
+        if found is None:
+            raise web.HTTPNotFound
+        trace, observations = found
+        shown = [{n: v for n, v in o.items() if n != "raw"} for o in observations]
+        return _json({**trace, "observations": shown})
 
     async def raw(request: web.Request) -> web.Response:
-        """The events or spans of one trace as they came."""
-        wanted = request.query.get("trace")
-        return web.json_response(inbox.raw(wanted) if wanted else [])
+        """The events or spans of one trace as they came, as a text to be read: a number stays as
+        it is, which a browser might round."""
+        return _json(inbox.raw(request.query.get("id", "")), indent=2)
 
     # https://api.reference.langfuse.com/#tag/trace and #tag/observations
 
@@ -77,9 +118,11 @@ def routes(inbox: "Inbox") -> list[web.RouteDef]:
         return web.json_response({"data": data, "meta": _meta(len(found))})
 
     return [
-        web.get("/", page),
-        web.get("/api/inbox", polled),
-        web.get("/api/inbox/raw", raw),
+        web.get("/", _local(file)),
+        web.get("/page/{name}", _local(file)),
+        web.get("/api/inbox", _local(listed)),
+        web.get("/api/inbox/trace", _local(opened)),
+        web.get("/api/inbox/raw", _local(raw)),
         web.get("/api/public/traces", traces),
         web.get("/api/public/traces/{id}", trace),
         web.get("/api/public/observations", observations),
@@ -87,12 +130,32 @@ def routes(inbox: "Inbox") -> list[web.RouteDef]:
     ]
 
 
-def _by_trace(observations: list[Observation]) -> dict[str, list[dict[str, Any]]]:
-    result: dict[str, list[dict[str, Any]]] = {}
-    for found in observations:
-        shown = {name: value for name, value in found.items() if name != "raw"}
-        result.setdefault(found["trace_id"], []).append(shown)
-    return result
+def _local(handler: Handler) -> Handler:
+    """The handler, for who calls this machine by its own name only.
+
+    A web page elsewhere could else give a name of its own this machine's address and read what the
+    inbox shows, which asks for no key: https://en.wikipedia.org/wiki/DNS_rebinding
+    """
+
+    @wraps(handler)
+    async def checked(request: web.Request) -> web.StreamResponse:
+        try:
+            host = urlsplit(f"//{request.host}").hostname or ""
+        except ValueError:
+            host = request.host
+        if host not in ("localhost", "::1") and not LOOPBACK.fullmatch(host):
+            text = f"The inbox is for this machine alone: open http://127.0.0.1, not {host}."
+            return web.Response(status=403, text=text)
+        return await handler(request)
+
+    return checked
+
+
+def _json(value: Any, indent: int | None = None) -> web.Response:
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    # Half a surrogate pair, which JSON can carry, goes on as the escape that it came as.
+    body = text.encode("utf-8", "backslashreplace")
+    return web.Response(body=body, content_type="application/json", headers=HEADERS)
 
 
 def _limit(request: web.Request, default: int) -> int:

@@ -432,25 +432,6 @@ class TestReading:
         assert [observation["id"] for observation in found] == ["g2"]
         assert client.get("/api/public/traces/nothing").status_code == 404
 
-    def test_what_the_page_polls(self, client: httpx.Client):
-        page = client.get("/", auth=None)
-        assert page.headers["content-type"].startswith("text/html")
-        assert "default-src 'none'" in page.headers["content-security-policy"]
-        assert "innerHTML" not in page.text
-        assert "http" not in page.text
-        first = client.get("/api/inbox", auth=None)
-        assert first.json()["traces"] == []
-        again = {"if-none-match": first.headers["etag"]}
-        assert client.get("/api/inbox", headers=again).status_code == 304
-        post(client, generation(input="secret"), generation(id="g2", traceId="t2"))
-        newest, oldest = client.get("/api/inbox", headers=again).json()["traces"]
-        assert (newest["id"], oldest["id"]) == ("t2", "t1")
-        assert oldest["observations"][0]["input"] == "secret"
-        assert "raw" not in oldest["observations"][0]
-        assert [raw["id"] for raw in client.get("/api/inbox/raw?trace=t1").json()] == [
-            "generation-create:g1"
-        ]
-
 
 class TestFaults:
     def test_an_outage_answered(self, client: httpx.Client, inbox: Inbox):

@@ -138,6 +138,9 @@ def test_attempts_are_generations_below_their_span(client: httpx.Client, inbox: 
 def test_the_page_lists_the_trace_once_with_its_attempts(client: httpx.Client, inbox: Inbox):
     span, *attempts = tree(HEADERS)
     upload(client, inbox, [span, *attempts])
-    [trace] = client.get("/api/inbox").json()["traces"]
+    [listed] = client.get("/api/inbox").json()["traces"]
+    assert (listed["id"], listed["steps"], listed["provider"]) == (span.trace.id, 3, "groq")
+    assert (listed["level"], listed["latency"]) == ("DEFAULT", 3000)
+    trace = client.get(f"/api/inbox/trace?id={span.trace.id}").json()
     shown = [(found["id"], found["parent_id"]) for found in trace["observations"]]
     assert shown == [(span.id, None), *((attempt.id, span.id) for attempt in attempts)]

@@ -1,0 +1,158 @@
+// Parts of a message as a person reads them: text, thinking, tool calls, results, media, sources.
+// They come in OpenAI's shapes, in Anthropic's, or in those of an app's own tracer.
+
+import { bytes, count, definitions, filled, fold, isObject, json, make, parsed, span, text, textOrJson } from "./dom.js";
+
+// What is left of an object without some of its members, and without what says nothing.
+export function rest(object, ...names) {
+  const isSaid = ([name, value]) => !names.includes(name) && value !== null && value !== undefined
+    && !(Array.isArray(value) && value.length === 0);
+  return Object.fromEntries(Object.entries(object).filter(isSaid));
+}
+
+// What nothing else shows, never left out.
+export const more = (object) =>
+  filled(object) ? make("div", { className: "beside" }, definitions(object)) : null;
+
+const TEXTS = ["text", "input_text", "output_text", "summary_text"];
+const THOUGHTS = ["thinking", "reasoning", "reasoning_text", "redacted_thinking"];
+const CALLS = ["tool_use", "function", "function_call", "custom_tool_call"];
+const MEDIA = {
+  image: "Image", image_url: "Image", input_image: "Image", image_generation_call: "Image",
+  input_audio: "Audio", audio: "Audio", output_audio: "Audio", document: "Document", file: "File", input_file: "File",
+  video: "Video", video_url: "Video",
+};
+
+// One part of a content. `place` makes keys of folds, and knows the tools by their calls' ids.
+export function part(value, place) {
+  if (typeof value === "string") return [textOrJson(value)];
+  if (!isObject(value)) return value === null || value === undefined ? [] : [json(value)];
+  const { type } = value;
+  if (typeof value.text === "string" && (type === undefined || TEXTS.includes(type))) {
+    return [text(value.text), sources(value.citations, "Citations", place),
+      sources(value.annotations, "Annotations", place),
+      more(rest(value, "type", "text", "citations", "annotations", "logprobs"))];
+  }
+  if (THOUGHTS.includes(type)) return [thinking(value, place)];
+  if (type === "refusal" && typeof value.refusal === "string") return [refusal(value.refusal)];
+  if (MEDIA[type]) return [media(MEDIA[type], value) ?? json(value)];
+  if (type === "tool_result" || type?.endsWith?.("_result") || type?.endsWith?.("_output")) {
+    return [result(value, place)];
+  }
+  if (CALLS.includes(type) || type?.endsWith?.("_tool_use") || type?.endsWith?.("_call")) {
+    return [call(value, place)];
+  }
+  return [json(value)];
+}
+
+export function content(value, place) {
+  if (value === null || value === undefined || value === "") return [];
+  const parts = Array.isArray(value) ? value : [value];
+  return parts.flatMap((item) => part(item, place));
+}
+
+// The text of a thought, in any of its forms.
+function thought(value) {
+  const inner = value.thinking ?? value.content ?? value.text ?? value.summary ?? value.reasoning;
+  if (typeof inner === "string") return inner;
+  if (!Array.isArray(inner)) return "";
+  return inner.map((item) => (typeof item === "string" ? item : item?.text ?? "")).join("\n\n");
+}
+
+export function thinking(value, place) {
+  const said = typeof value === "string" ? value : thought(value);
+  const others = typeof value === "string" ? {}
+    : rest(value, "type", "thinking", "content", "text", "summary", "reasoning");
+  const label = said ? make("span", {}, "Thinking ", span("quiet", `${count(said.length)} characters`))
+    : "Thinking, hidden by the provider";
+  return fold(place.key(), label, () => [said ? text(said) : null, more(others)].filter(Boolean), "thinking");
+}
+
+export const refusal = (said) =>
+  make("div", { className: "refusal" }, span("tag", "Refusal"), text(said));
+
+// The name and the arguments of a call, whichever shape it has.
+export function called(value) {
+  const inner = isObject(value.function) ? value.function : value;
+  const name = inner.name ?? value.name ?? String(value.type ?? "tool").replace(/_call$|_use$/, "");
+  const given = inner.arguments ?? inner.input ?? inner.action;
+  return { name, id: value.call_id ?? value.tool_call_id ?? value.id, given };
+}
+
+export function call(value, place) {
+  const { name, id, given } = called(value);
+  const written = parsed(given);
+  const isEmpty = written === undefined || written === null || written === ""
+    || (typeof written === "object" && Object.keys(written).length === 0);
+  const others = isObject(value.function)
+    ? { ...rest(value, "type", "id", "function", "index"), ...rest(value.function, "name", "arguments") }
+    : rest(value, "type", "id", "call_id", "name", "arguments", "input", "action");
+  return make("div", { className: "call" },
+    make("div", { className: "head" }, span("tag", "Calls"), span("mono name", String(name)), span("id", id ? String(id) : "")),
+    isEmpty ? null : typeof written === "string" ? text(written, "text mono") : json(written),
+    more(others));
+}
+
+// What a tool answered, named after its call where that is there too.
+export function result(value, place) {
+  const id = value.tool_call_id ?? value.tool_use_id ?? value.call_id;
+  const name = place.tools.get(id) ?? value.name;
+  const answer = value.content ?? value.output;
+  const others = rest(value, "role", "type", "tool_call_id", "tool_use_id", "call_id", "id", "name", "content", "output", "is_error");
+  const pages = Array.isArray(answer) && answer.length > 0 && answer.every((item) => item?.url);
+  return make("div", { className: value.is_error ? "call result failed" : "call result" },
+    make("div", { className: "head" }, span("tag", value.is_error ? "Failed" : "Returned"),
+      span("mono name", name ? String(name) : ""), span("id", id ? String(id) : "")),
+    pages ? sources(answer, "Results", place, true) : content(answer, place),
+    more(others));
+}
+
+// An inline medium is recorded by its type and size alone; one on the web by its address, which
+// this page never asks for.
+const RECORDED = /^\[([\w.+/-]+), (\d+) bytes\]$/;
+const INLINE = /^data:([\w.+/-]*)[^,]{0,200},/;
+
+export function media(label, value) {
+  const found = [];
+  const search = (inner, depth) => {
+    if (typeof inner === "string") {
+      const recorded = RECORDED.exec(inner);
+      const inline = recorded ? null : INLINE.exec(inner);
+      if (recorded) found.push([recorded[1], bytes(Number(recorded[2]))]);
+      else if (inline) found.push([inline[1], bytes(Math.floor((inner.length - inline[0].length) * 0.75))]);
+      else if (/^https?:\/\//.test(inner)) found.push([inner]);
+    } else if (isObject(inner) && depth < 4) {
+      Object.values(inner).forEach((item) => search(item, depth + 1));
+    }
+  };
+  search(value, 0);
+  const source = isObject(value.source) ? value.source : {};
+  const plain = source.type === "text" && typeof source.data === "string" ? source.data : null;
+  if (found.length === 0 && plain === null) return null;
+  const names = ["type", "source", "image_url", "input_audio", "file", "result", "data", "video_url", "file_data"];
+  const named = isObject(value.file) ? rest(value.file, "file_data") : {};
+  const detail = isObject(value.image_url) ? rest(value.image_url, "url") : {};
+  return make("div", { className: "media" },
+    make("div", { className: "head" }, span("tag", label), ...found.map(([type, size]) =>
+      make("span", {}, span("mono", type), size ? span("quiet", ` ${size}`) : ""))),
+    plain === null ? null : text(plain),
+    more({ ...rest(value, ...names), ...named, ...detail }));
+}
+
+// Pages and places that an answer stands on: their titles and addresses, and all of it below.
+export function sources(list, label, place, isOpen = false) {
+  if (!Array.isArray(list) || list.length === 0) return null;
+  const lines = list.map((item) => {
+    if (typeof item === "string") return make("li", {}, text(item));
+    const inner = isObject(item?.url_citation) ? item.url_citation : item ?? {};
+    const title = inner.title ?? inner.document_title ?? inner.filename;
+    const quoted = inner.cited_text ?? inner.snippet;
+    if (!title && !inner.url && !quoted) return make("li", {}, json(item));
+    return make("li", {}, span("", title ? String(title) : ""), " ", span("quiet mono", inner.url ? String(inner.url) : ""),
+      quoted ? make("blockquote", {}, text(String(quoted))) : null);
+  });
+  const all = fold(place.key(), "As JSON", () => json(list), "small");
+  const shown = () => [make("ol", { className: "sources" }, ...lines), all];
+  if (isOpen) return make("div", {}, ...shown());
+  return fold(place.key(), `${label}, ${list.length}`, shown, "small");
+}

@@ -1,0 +1,80 @@
+// The observations of a trace on one axis of time: what stands below what, and where time went.
+
+import { duration, make, span } from "./dom.js";
+
+const time = (iso) => (iso ? new Date(iso).getTime() : null);
+const percent = (value) => `${Math.round(value * 10000) / 100}%`;
+
+export const latency = (o) =>
+  (o.start_time && o.end_time ? time(o.end_time) - time(o.start_time) : null);
+export const first = (o) =>
+  (o.start_time && o.completion_start_time ? time(o.completion_start_time) - time(o.start_time) : null);
+
+// Each observation and how deep it stands: what is below another one comes after it, by time.
+export function nested(all) {
+  const shown = new Map();
+  const show = (o, depth) => {
+    if (shown.has(o)) return;
+    shown.set(o, depth);
+    const below = all.filter((other) => other.parent_id === o.id);
+    below.sort((a, b) => time(a.start_time) - time(b.start_time));
+    below.forEach((other) => show(other, depth + 1));
+  };
+  const ids = new Set(all.map((o) => o.id));
+  const tops = all.filter((o) => !ids.has(o.parent_id));
+  tops.sort((a, b) => time(a.start_time) - time(b.start_time));
+  tops.forEach((o) => show(o, 0));
+  all.forEach((o) => show(o, 0)); // a ring has no top
+  return [...shown];
+}
+
+function bar(o, from, whole) {
+  const start = time(o.start_time);
+  const track = make("span", { className: "track" });
+  if (start === null) return track;
+  const took = latency(o);
+  const node = make("span", { className: `span ${o.level} ${took === null ? "point" : ""}` });
+  node.style.left = percent((start - from) / whole);
+  node.style.width = percent((took ?? 0) / whole);
+  if (first(o) !== null && took) {
+    node.classList.add("streamed");
+    node.style.setProperty("--first", percent(Math.min(first(o) / took, 1)));
+    node.append(make("i"));
+  }
+  track.append(node);
+  return track;
+}
+
+function told(o) {
+  const words = [o.name ?? o.id, o.type.toLowerCase(), duration(latency(o))];
+  if (first(o) !== null) words.push(`first token after ${duration(first(o))}`);
+  if (o.level !== "DEFAULT") words.push(o.level.toLowerCase());
+  return words.filter(Boolean).join(", ");
+}
+
+// `shown` is the id of the observation that is open; `open` is called with that of another one.
+export function timeline(all, shown, provider, open) {
+  const starts = all.map((o) => time(o.start_time)).filter((value) => value !== null);
+  const ends = all.map((o) => time(o.end_time)).filter((value) => value !== null);
+  const from = Math.min(...starts);
+  const whole = Math.max(1, Math.max(...ends, ...starts) - from);
+  const rows = nested(all).map(([o, depth]) => {
+    const about = [provider(o), o.model].filter(Boolean).join(" · ");
+    const row = make("button", { type: "button", className: "step", ariaLabel: told(o) },
+      make("span", { className: "label" }, span(`kind ${o.type}`, o.type.toLowerCase()),
+        span("name", o.name ?? o.id), span("quiet", all.length > 1 ? about : "")),
+      bar(o, from, whole),
+      make("span", { className: "took" }, span("", duration(latency(o))),
+        first(o) === null ? null : span("quiet", `first token ${duration(first(o))}`)),
+      all.length > 1 && o.status_message ? span(`why ${o.level}`, o.status_message) : null);
+    row.style.setProperty("--depth", Math.min(depth, 8));
+    row.setAttribute("aria-current", String(o.id === shown));
+    row.dataset.key = `step ${o.id}`;
+    row.addEventListener("click", () => open(o.id));
+    return make("li", {}, row);
+  });
+  const axis = make("div", { className: "axis", ariaHidden: "true" },
+    span("", "0"), span("", duration(whole / 2)), span("", duration(whole)));
+  return make("section", { className: "timeline", ariaLabel: "Timeline" },
+    all.length > 1 && starts.length > 0 ? axis : null, make("ol", {}, ...rows));
+}

@@ -1,0 +1,56 @@
+// Tokens by their parts, and what they cost.
+
+import { count, make, span } from "./dom.js";
+
+const NAMES = {
+  input: "Input", input_cached_tokens: "Input from the cache", input_cache_creation: "Input written to the cache",
+  input_cache_creation_5m: "Input written to the cache for 5 minutes",
+  input_cache_creation_1h: "Input written to the cache for an hour",
+  input_audio_tokens: "Audio input", input_image_tokens: "Image input",
+  output: "Output", output_reasoning_tokens: "Reasoning", output_audio_tokens: "Audio output",
+  output_image_tokens: "Image output", total: "Total",
+};
+
+const named = (name) => NAMES[name] ?? name.replaceAll("_", " ");
+const dollars = (value) => (typeof value === "number"
+  ? `$${value.toLocaleString("en", { maximumSignificantDigits: 4, maximumFractionDigits: 8 })}` : JSON.stringify(value));
+
+// The share of each part in the whole, the input's before the output's.
+function shares(parts) {
+  const sum = parts.reduce((all, [, value]) => all + value, 0);
+  const nodes = parts.filter(([, value]) => value > 0).map(([name, value]) => {
+    const node = make("i", { className: name, title: `${named(name)}: ${count(value)}` });
+    node.style.flexGrow = value / sum;
+    return node;
+  });
+  return sum > 0 ? make("div", { className: "shares", ariaHidden: "true" }, ...nodes) : null;
+}
+
+export function usage(counts, costs) {
+  const names = [...new Set([...Object.keys(counts), ...Object.keys(costs)])];
+  if (names.length === 0) return [];
+  const rank = (name) => (name === "total" ? 2 : name.startsWith("output") ? 1 : 0);
+  names.sort((a, b) => rank(a) - rank(b));
+  const isPriced = Object.keys(costs).length > 0;
+  const rows = names.map((name) => make("tr", { className: name === "total" ? "total" : "" },
+    make("th", { scope: "row" }, span(`dot ${name}`), named(name)),
+    make("td", { className: "number", textContent: name in counts ? count(counts[name]) : "" }),
+    isPriced ? make("td", { className: "number", textContent: name in costs ? dollars(costs[name]) : "" }) : null));
+  const head = make("tr", {}, make("th", { scope: "col", textContent: "Part" }),
+    make("th", { scope: "col", className: "number", textContent: "Tokens" }),
+    isPriced ? make("th", { scope: "col", className: "number", textContent: "Cost" }) : null);
+  return [
+    shares(names.filter((name) => name !== "total" && name in counts).map((name) => [name, counts[name]])),
+    make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)),
+  ].filter(Boolean);
+}
+
+// The cost of a trace or an observation as one figure, "" where nobody said it.
+export function cost(observations) {
+  const totals = observations.map(({ cost: told }) => {
+    if (typeof told.total === "number") return told.total;
+    const parts = Object.values(told).filter((value) => typeof value === "number");
+    return parts.length ? parts.reduce((sum, value) => sum + value, 0) : null;
+  }).filter((value) => value !== null);
+  return totals.length ? dollars(totals.reduce((sum, value) => sum + value, 0)) : "";
+}
