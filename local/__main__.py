@@ -19,6 +19,7 @@ from local.server import Server
 from provider_table import PROVIDERS
 
 GATEWAY_PORT, INBOX_PORT = 8787, 8788
+LANGFUSE_SECRETS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "LANGFUSE_PROJECTS")
 BANNER = """
   gateway  {gateway}      point an OpenAI or Anthropic SDK here
   inbox    {inbox}      open this page: it shows each trace as it comes in
@@ -58,33 +59,60 @@ def curl_lines(gateway: str) -> list[str]:
 
 def demo(port: int, inbox_port: int) -> None:
     """Run the gateway, an echo provider and a Langfuse inbox on loopback until interrupted."""
-    keys = {"LANGFUSE_PUBLIC_KEY": "pk-lf-demo-inbox", "LANGFUSE_SECRET_KEY": "sk-lf-demo-inbox"}
     with ExitStack() as stack:
         provider = stack.enter_context(Server(echo.app()))
-        page = stack.enter_context(Server(Inbox().app(), port=free(inbox_port)))
+        inbox = Inbox()
+        page = stack.enter_context(Server(inbox.app(), port=free(inbox_port)))
         env = {
             **wrangler_config()["vars"],
-            **keys,
-            "LANGFUSE_BASE_URL": page.url,
+            **traced_to(page.url),
             "PROVIDERS": everything_at(f"{provider.url}/v1"),
             "CONFIGS": json.dumps(CONFIGS),
         }
         gateway = stack.enter_context(Runtime(env, port=free(port), on_log=print))
-        lines = "\n\n".join(curl_lines(gateway.url))
+        commands = curl_lines(gateway.url)
+        inbox.example = commands[1]
+        lines = "\n\n".join(commands)
         print(BANNER.format(gateway=gateway.url, inbox=page.url, curl_lines=lines), flush=True)
         gateway.wait()
 
 
-def dev(port: int) -> None:
-    """Run the gateway alone with the variables of wrangler.toml and .dev.vars."""
-    env = environment()
-    with Runtime(
-        env, allow=("public", "private", "local"), port=free(port), on_log=print
-    ) as gateway:
+def dev(port: int, inbox_port: int) -> None:
+    """Run the gateway with the variables of wrangler.toml and .dev.vars until interrupted.
+
+    Where they have no keys of any Langfuse project, an inbox takes the traces.
+    """
+    with ExitStack() as stack:
+        env, inbox, lines = environment(), Inbox(), []
+        if not any(env.get(name) for name in LANGFUSE_SECRETS):
+            page = stack.enter_context(Server(inbox.app(), port=free(inbox_port)))
+            env |= traced_to(page.url)
+            lines.append(
+                f"inbox    {page.url}      traces go here, as .dev.vars has no Langfuse keys"
+            )
+        networks = ("public", "private", "local")
+        gateway = stack.enter_context(Runtime(env, allow=networks, port=free(port), on_log=print))
+        inbox.example = with_a_key(curl_lines(gateway.url)[1])
         health = json.load(urllib.request.urlopen(f"{gateway.url}/health"))
         tracing = "on" if health["tracing"] else "off: are the Langfuse keys in .dev.vars?"
-        print(f"\n  gateway  {gateway.url}\n  tracing  {tracing}\n", flush=True)
+        lines = [f"gateway  {gateway.url}", *lines, f"tracing  {tracing}"]
+        print("".join(f"\n  {line}" for line in lines) + "\n", flush=True)
         gateway.wait()
+
+
+def traced_to(inbox: str) -> dict[str, str]:
+    """The variables that send a gateway's traces to an inbox."""
+    return {
+        "LANGFUSE_PUBLIC_KEY": "pk-lf-local-inbox",
+        "LANGFUSE_SECRET_KEY": "sk-lf-local-inbox",
+        "LANGFUSE_BASE_URL": inbox,
+    }
+
+
+def with_a_key(command: str) -> str:
+    """The command for a real provider."""
+    first, rest = command.split(" \\\n", 1)
+    return f'{first} \\\n  -H "authorization: Bearer $OPENAI_API_KEY" \\\n{rest}'
 
 
 def key(name: str) -> None:
@@ -116,10 +144,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local")
     commands = parser.add_subparsers(dest="command", required=True)
     port: dict[str, Any] = {"type": int, "default": os.environ.get("PORT", GATEWAY_PORT)}
-    demo_command = commands.add_parser("demo")
-    demo_command.add_argument("--port", **port)
-    demo_command.add_argument("--inbox-port", type=int, default=INBOX_PORT)
-    commands.add_parser("dev").add_argument("--port", **port)
+    for name in ("demo", "dev"):
+        command = commands.add_parser(name)
+        command.add_argument("--port", **port)
+        command.add_argument("--inbox-port", type=int, default=INBOX_PORT)
     commands.add_parser("key").add_argument("name", nargs="?", default="me")
     arguments = vars(parser.parse_args())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -8,13 +8,17 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import keys
-from local import runtime
+from local import echo, runtime
 from local.__main__ import curl_lines
 from local.runtime import ROOT
+from local.server import Server
 from vocabulary import Call
 
 
@@ -38,14 +42,23 @@ def demo() -> Iterator[tuple[str, str, subprocess.Popen[str]]]:
     process.wait()
 
 
-def traces(inbox: str) -> list[dict]:
-    return json.load(urllib.request.urlopen(f"{inbox}/api/inbox"))["traces"]
+def asked(inbox: str, path: str = "") -> Any:
+    """What the page asks the inbox for."""
+    return json.load(urllib.request.urlopen(f"{inbox}/api/inbox{path}"))
+
+
+def one_more(inbox: str, listed: dict[str, Any]) -> dict[str, Any]:
+    """The next trace, with its observations."""
+    changed = {"traces": [], **listed}
+    while not (changed := asked(inbox, f"?since={changed['revision']}"))["traces"]:
+        continue
+    return asked(inbox, f"/trace?id={changed['traces'][0]['id']}")
 
 
 def test_each_printed_command_shows_an_answer_and_a_trace(demo):
     gateway, inbox, _ = demo
     for command in curl_lines(gateway):
-        before = len(traces(inbox))
+        before = asked(inbox)
         done = subprocess.run(
             ["bash", "-c", f"{command} --silent --show-error --fail-with-body"],
             capture_output=True,
@@ -56,10 +69,7 @@ def test_each_printed_command_shows_an_answer_and_a_trace(demo):
         streamed = '"stream": true' in command
         assert ("data: " in done.stdout) == streamed
         assert "Hello!" in done.stdout
-        while len(traces(inbox)) == before:
-            # The upload follows the answer; asking again is the page's own way of waiting.
-            continue
-        (observation,) = traces(inbox)[0]["observations"]
+        (observation,) = one_more(inbox, before)["observations"]
         assert "You said: Hello!" in json.dumps(observation["output"])
         assert observation["metadata"]["streamed"] is streamed
         assert observation["level"] == "DEFAULT"
@@ -69,6 +79,11 @@ def test_the_readme_shows_the_same_commands():
     readme = (ROOT / "README.md").read_text()
     for command in curl_lines("http://127.0.0.1:8787"):
         assert command in readme
+
+
+def test_the_empty_page_shows_a_command_that_works(demo):
+    gateway, inbox, _ = demo
+    assert asked(inbox)["example"] in curl_lines(gateway)
 
 
 def test_ctrl_c_stops_everything(demo):
@@ -81,8 +96,12 @@ def test_ctrl_c_stops_everything(demo):
 
 
 def local(*arguments: str) -> subprocess.Popen[str]:
+    return started("-m", "local", *arguments)
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "local", *arguments],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": "src"},
         stdout=subprocess.PIPE,
@@ -92,24 +111,69 @@ def local(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_dev_runs_the_gateway_alone():
-    process = local("dev", "--port=0")
+@contextmanager
+def developed(folder: Path, variables: str) -> Iterator[dict[str, str]]:
+    """What `make dev` prints with these `.dev.vars`: each line's first word, and the rest."""
+    for name in ("local", "src", "node_modules", "python_modules", "wrangler.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".dev.vars").write_text(f"LANGFUSE_BASE_URL=http://127.0.0.1:1\n{variables}")
+    code = (
+        "import sys; from pathlib import Path; from local import runtime; "
+        f"runtime.ROOT = Path({str(folder)!r}); "
+        "from local.__main__ import main; sys.argv[1:] = ['dev', '--port=0', '--inbox-port=0']; "
+        "main()"
+    )
+    process = started("-c", code)
     assert process.stdout
-    printed = []
+    printed: list[str] = []
     try:
         for line in process.stdout:
             printed.append(line)
-            if "tracing" in line and not line.startswith("{"):
+            if line.startswith("  tracing"):
                 break
-        (gateway,) = re.findall(r"gateway +(http://\S+)", "".join(printed))
-        health = json.load(urllib.request.urlopen(f"{gateway}/health"))
-        assert health["status"] == "ok"
-        assert f"tracing  {'on' if health['tracing'] else 'off'}" in printed[-1]
+        found = re.findall(r"(?m)^  (\w+) +(.*)$", "".join(printed))
+        assert "gateway" in dict(found), "".join(printed)
+        yield dict(found)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
     finally:
         process.kill()
         process.wait()
+
+
+def test_dev_without_langfuse_keys_has_an_inbox(tmp_path):
+    with Server(echo.app(delay_ms=0)) as provider:
+        base = json.dumps({"openai": {"base_url": f"{provider.url}/v1"}})
+        with developed(tmp_path, f"PROVIDERS='{base}'\nLANGFUSE_PUBLIC_KEY=\n") as printed:
+            assert printed["tracing"] == "on"
+            inbox, _, why = printed["inbox"].partition("      ")
+            assert "no Langfuse keys" in why
+            before = asked(inbox)
+            assert printed["gateway"] in before["example"]
+            done = subprocess.run(
+                ["bash", "-c", f"{before['example']} --silent --show-error --fail-with-body"],
+                env={**os.environ, "OPENAI_API_KEY": "sk-local-0123456789"},
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+            assert "Hello!" in done.stdout, done.stderr
+            (observation,) = one_more(inbox, before)["observations"]
+            assert "You said: Hello!" in json.dumps(observation["output"])
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        "LANGFUSE_PUBLIC_KEY=pk-lf-1\nLANGFUSE_SECRET_KEY=sk-lf-1\n",
+        """LANGFUSE_PROJECTS='{"a": {"public_key": "pk-lf-1", "secret_key": "sk-lf-1"}}'\n""",
+    ],
+)
+def test_dev_with_langfuse_keys_has_none(tmp_path, variables: str):
+    with developed(tmp_path, variables) as printed:
+        assert printed.keys() == {"gateway", "tracing"}
+        health = json.load(urllib.request.urlopen(f"{printed['gateway']}/health"))
+        assert printed["tracing"].startswith("on" if health["tracing"] else "off")
 
 
 def test_a_new_gateway_key_is_let_in():
