@@ -9,7 +9,7 @@ const known = Object.fromEntries(NAMES.map((name) => [name, new Set()]));
 
 // The filters that are set, by name.
 export function wanted() {
-  const pairs = [...NAMES, "text"].map((name) => [name, byId(name).value.trim()]);
+  const pairs = [...NAMES.map((name) => [name, byId(name).value]), ["text", field.value.trim()]];
   return Object.fromEntries(pairs.filter(([, value]) => value));
 }
 

@@ -55,13 +55,14 @@ function fill(entry) {
   link.replaceChildren(...cells(shown));
   link.className = shown.level;
   link.ariaLabel = spoken(shown);
-  link.href = `?trace=${encodeURIComponent(shown.id)}`;
+  link.href = `?${new URLSearchParams({ trace: shown.id })}`;
 }
 
 function enter(shown, isFresh) {
   const link = make("a", { tabIndex: -1 });
   const row = make("li", { className: isFresh ? "fresh" : "" }, link);
   row.dataset.id = shown.id;
+  row.addEventListener("animationend", () => { row.className = ""; });
   const entry = { shown, link, row };
   fill(entry);
   mark(entry);

@@ -28,7 +28,7 @@ export async function load(id) {
   }
   let content;
   try {
-    const reply = await fetch(`/api/inbox/trace?id=${encodeURIComponent(id)}`);
+    const reply = await fetch(`/api/inbox/trace?${new URLSearchParams({ id })}`);
     content = reply.ok ? await reply.text() : null;
     if (!reply.ok && reply.status !== 404) throw new Error(await reply.text());
   } catch (error) {
@@ -171,7 +171,7 @@ function own(trace) {
 // The events or spans as Langfuse gets them, asked for when somebody wants to see them.
 function raw(id) {
   const read = async () => {
-    const reply = await fetch(`/api/inbox/raw?id=${encodeURIComponent(id)}`);
+    const reply = await fetch(`/api/inbox/raw?${new URLSearchParams({ id })}`);
     return reply.text();
   };
   return fold(`raw ${id}`, "Raw payload, as Langfuse gets it", () => {
