@@ -53,9 +53,11 @@ class TestLive:
         row.focus()
         seen = row.bounding_box()
         assert page.evaluate("document.querySelector('#list').scrollTop") > 0
-        desk.many(3)  # these change
+        desk.many(3)  # these come again
+        desk.post(desk.event("generation-update", id="g30", traceId="t30", level="WARNING"))
         desk.trace("new")
         expect(page.get_by_role("status")).to_have_text("Live, 62 traces")
+        expect(row).to_contain_text("Warning")
         expect(row).to_be_focused()
         assert row.bounding_box() == seen
         expect(page.locator("#rows [aria-current]")).to_contain_text("open me")
