@@ -114,10 +114,8 @@ class Listing:
 
 def _shown(number: int, trace: Trace, observations: list[Observation]) -> dict[str, Any]:
     """A trace as the list shows it: times in ms, the first token's since its generation began."""
-    # Of several attempts the one that came to something.
     models = [observed for observed in observations if observed["model"]]
-    well = [observed for observed in models if observed["level"] != "ERROR"]
-    main = next(iter(well or models or observations), None)
+    main = main_observation(observations)
     starts = [start for observed in observations if (start := _time(observed["start_time"]))]
     ends = [end for observed in observations if (end := _time(observed["end_time"]))]
     # And how it all ended, the span above them says.
@@ -143,6 +141,17 @@ def _shown(number: int, trace: Trace, observations: list[Observation]) -> dict[s
         "level": next((level for level in LEVELS if level in levels), "DEFAULT"),
         "steps": len(observations),
     }
+
+
+def main_observation(observations: list[Observation]) -> Observation | None:
+    """The one that a trace is about: the last generation, of several attempts one that came to
+    something; without any generation what comes nearest to it."""
+
+    def rank(observed: Observation) -> tuple[bool, bool, bool, int]:
+        is_well, is_generation = observed["level"] != "ERROR", observed["type"] == "GENERATION"
+        return bool(observed["model"]), is_well, is_generation, _time(observed["start_time"])
+
+    return max(observations, key=rank, default=None)
 
 
 def provider(observation: Observation) -> str | None:

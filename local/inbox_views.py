@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from local.inbox_listing import Wanted
+from local.inbox_listing import Wanted, main_observation
 from local.inbox_store import Observation, Trace
 
 if TYPE_CHECKING:
@@ -76,13 +76,14 @@ def routes(inbox: "Inbox") -> list[web.RouteDef]:
         return _json({**about, **found})
 
     async def opened(request: web.Request) -> web.Response:
-        """One trace with its observations."""
+        """One trace with its observations, and the id of the one that it is about."""
         found = inbox.trace(request.query.get("id", ""))
         if found is None:
             raise web.HTTPNotFound
         trace, observations = found
         shown = [{n: v for n, v in o.items() if n != "raw"} for o in observations]
-        return _json({**trace, "observations": shown})
+        main = main_observation(observations)
+        return _json({**trace, "observations": shown, "main": main and main["id"]})
 
     async def raw(request: web.Request) -> web.Response:
         """The events or spans of one trace as they came, as a text to be read: a number stays as

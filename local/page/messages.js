@@ -1,6 +1,6 @@
 // Inputs and outputs as conversations, whichever endpoint they are of.
 
-import { copyButton, count, fold, isObject, json, make, plural, span, text } from "./dom.js";
+import { copyButton, count, fold, isObject, json, make, plural, span, text, textOrJson } from "./dom.js";
 import { call, called, content, media, more, part, refusal, rest, result, sources, thinking } from "./parts.js";
 
 // So many messages are shown at once; of a longer conversation the first and the last.
@@ -99,7 +99,7 @@ function spoken(item, place) {
     ...thoughts.flatMap((name) => list(item[name])).map((value) => thinking(value, place)),
     ...content(item.content, place),
     item.refusal ? refusal(String(item.refusal)) : null,
-    ...list(item.tool_calls).map((value) => (isObject(value) ? call(value, place) : json(value))),
+    ...list(item.tool_calls).map((value) => (isObject(value) ? call(value, place) : textOrJson(value))),
     ...(item.function_call ? part({ type: "function_call", ...item.function_call }, place) : []),
     item.output_audio ? media("Audio", item.output_audio) ?? json(item.output_audio) : null,
     sources(item.annotations, "Annotations", place),

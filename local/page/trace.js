@@ -57,8 +57,7 @@ function draw(trace) {
   const focused = panel.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   const top = panel.scrollTop;
   const all = trace.observations;
-  // Of several attempts the one that came to something.
-  const main = all.find((o) => o.model && o.level !== "ERROR") ?? all.find((o) => o.model) ?? all[0];
+  const main = all.find((o) => o.id === trace.main);
   const current = all.find((o) => o.id === shown) ?? main;
   panel.hidden = false;
   panel.replaceChildren(...[

@@ -23,7 +23,7 @@ OPENED = "help desk"
 def take(running: Browser, url: str, path: Path, **options: Any) -> None:
     """One picture of the page with the newest trace open."""
     context = running.new_context(
-        viewport={"width": 1440, "height": 900}, reduced_motion="reduce", **options
+        viewport={"width": 1440, "height": 980}, reduced_motion="reduce", **options
     )
     page = context.new_page()
     page.goto(url)

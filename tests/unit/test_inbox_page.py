@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from local import inbox_views
 from local.inbox import Inbox
 from local.inbox_store import Part, Store
 from local.inbox_views import PAGE
@@ -138,6 +139,30 @@ class TestList:
         for name in ("model", "provider", "user", "session", "latency", "first"):
             assert trace[name] is None
 
+    @pytest.mark.parametrize(
+        ("bodies", "main"),
+        [
+            ([{"model": "a"}, {"model": "b"}], "1"),
+            ([{"model": "a"}, {"model": "b", "level": "ERROR"}], "0"),
+            ([{"model": "a", "level": "ERROR"}, {}], "0"),
+            ([{"model": "a", "startTime": LATER}, {"model": "b", "startTime": AT}], "0"),
+            ([{}], "0"),
+        ],
+        ids=["last", "well", "model", "by time", "only"],
+    )
+    def test_what_a_trace_is_about(self, client: httpx.Client, bodies: list[dict], main: str):
+        times = [{"startTime": f"2026-11-23T12:00:0{n}Z"} for n in range(len(bodies))]
+        post(
+            client,
+            *(
+                event("generation-create", {"id": str(n), "traceId": "t1", **times[n], **body})
+                for n, body in enumerate(bodies)
+            ),
+            event("span-create", {"id": "s", "traceId": "t1", "startTime": AT}),
+        )
+        assert client.get("/api/inbox/trace?id=t1", auth=None).json()["main"] == main
+        assert listed(client)["traces"][0]["model"] == bodies[int(main)].get("model")
+
     def test_a_ring_has_a_level_too(self, client: httpx.Client):
         ring = {"traceId": "t1", "level": "ERROR"}
         post(
@@ -186,6 +211,13 @@ class TestList:
         post(client, generation("t1"))
         asking.join(10)
         assert [ids(answer) for answer in answers] == [["t1"]]
+
+    def test_a_question_does_not_wait_for_ever(self, client: httpx.Client, monkeypatch):
+        monkeypatch.setattr(inbox_views, "HOLD_SECONDS", 0.01)
+        post(client, generation("t1"))
+        before = listed(client)["revision"]
+        after = listed(client, since=before)
+        assert (after["revision"], ids(after), after["whole"]) == (before, [], False)
 
     def test_the_newest_are_listed(self, client: httpx.Client):
         post(client, *(generation(f"t{n}") for n in range(7)))
