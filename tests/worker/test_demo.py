@@ -166,7 +166,10 @@ def test_dev_without_langfuse_keys_has_an_inbox(tmp_path):
     "variables",
     [
         "LANGFUSE_PUBLIC_KEY=pk-lf-1\nLANGFUSE_SECRET_KEY=sk-lf-1\n",
-        """LANGFUSE_PROJECTS='{"a": {"public_key": "pk-lf-1", "secret_key": "sk-lf-1"}}'\n""",
+        pytest.param(
+            """LANGFUSE_PROJECTS='{"a": {"public_key": "pk-lf-1", "secret_key": "sk-lf-1"}}'\n""",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_dev_with_langfuse_keys_has_none(tmp_path, variables: str):
