@@ -157,5 +157,5 @@ export function clock(ms) {
   return today ? time : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${time}`;
 }
 
-const WORDS = { ERROR: "Error", WARNING: "Warning", DEFAULT: "Default", DEBUG: "Debug" };
+const WORDS = { __proto__: null, ERROR: "Error", WARNING: "Warning", DEFAULT: "Default", DEBUG: "Debug" };
 export const levelWord = (level) => WORDS[level] ?? String(level);

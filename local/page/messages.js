@@ -41,6 +41,7 @@ export function toolNames(...values) {
 }
 
 const SPEAKERS = {
+  __proto__: null,
   system: "System", developer: "Developer", user: "User", assistant: "Assistant",
   tool: "Tool", function: "Function",
 };

@@ -18,6 +18,7 @@ const TEXTS = ["text", "input_text", "output_text", "summary_text"];
 const THOUGHTS = ["thinking", "reasoning", "reasoning_text", "redacted_thinking"];
 const CALLS = ["tool_use", "function", "function_call", "custom_tool_call"];
 const MEDIA = {
+  __proto__: null,
   image: "Image", image_url: "Image", input_image: "Image", image_generation_call: "Image",
   input_audio: "Audio", audio: "Audio", output_audio: "Audio", document: "Document", file: "File", input_file: "File",
   video: "Video", video_url: "Video",

@@ -49,8 +49,10 @@ function fail(title, words) {
 
 const closing = () => button("×", () => close_(), { className: "round", ariaLabel: "Close the trace" });
 
-export const provider = (o) =>
-  o.metadata.provider ?? o.metadata.attributes?.["gen_ai.provider.name"] ?? "";
+export function provider(o) {
+  const said = o.metadata.provider || o.metadata.attributes?.["gen_ai.provider.name"];
+  return typeof said === "string" ? said : "";
+}
 
 function draw(trace) {
   const open = new Set([...panel.querySelectorAll("details[open]")].map((node) => node.dataset.key));
@@ -78,9 +80,10 @@ function draw(trace) {
 }
 
 function facts(pairs) {
-  const told = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return told.length === 0 ? null : make("dl", { className: "facts" }, ...told.map(([label, value, kind]) =>
-    make("div", {}, make("dt", { textContent: label }), make("dd", { className: kind ?? "", textContent: String(value), title: String(value) }))));
+  const told = pairs.filter(([, value]) => isThere(value) && value !== "")
+    .map(([label, value]) => [label, typeof value === "string" ? value : JSON.stringify(value)]);
+  return told.length === 0 ? null : make("dl", { className: "facts" }, ...told.map(([label, value]) =>
+    make("div", {}, make("dt", { textContent: label }), make("dd", { textContent: value, title: value }))));
 }
 
 function worst(all) {
@@ -109,7 +112,7 @@ function head(trace, main) {
       ["First token", main ? duration(first(main)) : ""],
       ["Tokens", tokens ? count(tokens) : ""], ["Cost", cost(all)],
       ["User", trace.user_id ?? main?.user_id], ["Session", trace.session_id ?? main?.session_id],
-      ["Tags", (trace.tags.length ? trace.tags : main?.tags ?? []).join(", ")],
+      ["Tags", [trace.tags.length ? trace.tags : main?.tags ?? []].flat().join(", ")],
       ["Environment", trace.environment === "default" ? "" : trace.environment],
       ["Release", trace.release], ["Version", trace.version],
     ]));

@@ -3,6 +3,7 @@
 import { count, make, span } from "./dom.js";
 
 const NAMES = {
+  __proto__: null,
   input: "Input", input_cached_tokens: "Input from the cache", input_cache_creation: "Input written to the cache",
   input_cache_creation_5m: "Input written to the cache for 5 minutes",
   input_cache_creation_1h: "Input written to the cache for an hour",
@@ -34,13 +35,13 @@ export function usage(counts, costs) {
   const isPriced = Object.keys(costs).length > 0;
   const rows = names.map((name) => make("tr", { className: name === "total" ? "total" : "" },
     make("th", { scope: "row" }, span(`dot ${name}`), named(name)),
-    make("td", { className: "number", textContent: name in counts ? count(counts[name]) : "" }),
-    isPriced ? make("td", { className: "number", textContent: name in costs ? dollars(costs[name]) : "" }) : null));
+    make("td", { className: "number", textContent: Object.hasOwn(counts, name) ? count(counts[name]) : "" }),
+    isPriced ? make("td", { className: "number", textContent: Object.hasOwn(costs, name) ? dollars(costs[name]) : "" }) : null));
   const head = make("tr", {}, make("th", { scope: "col", textContent: "Part" }),
     make("th", { scope: "col", className: "number", textContent: "Tokens" }),
     isPriced ? make("th", { scope: "col", className: "number", textContent: "Cost" }) : null);
   return [
-    shares(names.filter((name) => name !== "total" && name in counts).map((name) => [name, counts[name]])),
+    shares(names.filter((name) => name !== "total" && Object.hasOwn(counts, name)).map((name) => [name, counts[name]])),
     make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)),
   ].filter(Boolean);
 }

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Locator, expect
 
@@ -132,6 +133,7 @@ HOSTILE = [
     "javascript:alert(3)",
     "\u202egnp.exe\u202c \u200b\u200d\ufeff",
     "__proto__",
+    "constructor",
     "https://evil.example/pixel.png",
     "a\x00b\x1b[31m",
     "\ud83d",
@@ -210,6 +212,26 @@ class TestHostile:
         desk.trace("well")
         page = visit()
         expect(page.locator("#rows > li")).to_have_count(2)
+
+    def test_attributes_that_are_no_text(self, desk: Desk, visit: Visitor):
+        names = ("trace.tags", "trace.name", "observation.model.name", "observation.status_message")
+        odd = {"kvlistValue": {"values": [{"key": "a", "value": {"intValue": "7"}}]}}
+        values = [*((f"langfuse.{name}", odd) for name in names), ("session.id", odd)]
+        values.append(("langfuse.observation.metadata.provider", odd))
+        span = {
+            "traceId": "1" * 32,
+            "spanId": "2" * 16,
+            "name": "odd",
+            "startTimeUnixNano": "1000000",
+            "endTimeUnixNano": "3000000",
+            "attributes": [{"key": key, "value": value} for key, value in values],
+        }
+        export = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+        url = f"{desk.url}/api/public/otel/v1/traces"
+        assert httpx.post(url, json=export, auth=("any", "pair")).status_code == 200
+        page = open_trace(visit, "1" * 32)
+        expect(page.locator(".facts").first).to_contain_text('{"a":7}')
+        expect(page.locator("#rows > li")).to_have_count(1)
 
     def test_a_megabyte_is_cut_and_can_be_had_whole(self, desk: Desk, visit: Visitor):
         desk.trace("t", input=["word " * 200_000], output={"text": "x" * 1_000_000})
