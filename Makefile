@@ -29,7 +29,7 @@ python_modules/.requirements-worker.txt: requirements-worker.txt .venv/.installe
 demo: setup ## Run the gateway with an echo provider and a trace inbox, offline
 	@PYTHONPATH=src $(BIN)/python -m local demo
 
-dev: setup ## Run the gateway alone, against real providers and a real Langfuse
+dev: setup ## Run the gateway against real providers, with an inbox where no Langfuse is set
 	@PYTHONPATH=src $(BIN)/python -m local dev
 
 test: setup ## Run the tests
