@@ -13,6 +13,9 @@ How a reply comes can be set in three places. The first that names a setting cou
 | failure    | `x-echo-status`   | `x-echo-status`   | `gpt-4o?status=429`     |
 
 The pause comes before each piece of a stream and before a whole reply.
+
+It calls a tool of the request's where the user's text says how, as in `Please ask
+get_weather({"city": "Paris"})`, and says back what the tool returned.
 """
 
 import asyncio
@@ -20,7 +23,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -28,6 +31,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from local import echo_shapes as shapes
+from local import echo_tools as tools
 from local.echo_shapes import Ask, Stream, encode
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -64,6 +68,7 @@ class Dialect:
     whole: Callable[[Ask], dict[str, Any]]
     stream: Callable[[Ask], Stream] | None
     date: str
+    call: tools.Shapes | None = None
 
 
 def _text(content: Any) -> str:
@@ -77,7 +82,8 @@ def _text(content: Any) -> str:
 
 
 def _said_in_messages(body: dict[str, Any]) -> list[str]:
-    """All texts of a conversation, the last user's at the end, where the reply looks for it."""
+    """All texts of a conversation; at the end, where the reply looks for it, what the user or a
+    tool said last."""
     texts, last = [_text(body.get("system") or body.get("instructions"))], ""
     messages = body.get("messages", body.get("input"))
     if isinstance(messages, str):
@@ -85,8 +91,9 @@ def _said_in_messages(body: dict[str, Any]) -> list[str]:
     for message in messages if isinstance(messages, list) else []:
         if not isinstance(message, dict):
             continue
-        text = _text(message.get("content"))
-        if message.get("role") == "user" and text:
+        returned = tools.returned(message)
+        text = _text(message.get("content")) if returned is None else _text(returned)
+        if text and (message.get("role") == "user" or returned is not None):
             text, last = last, text
         texts.append(text)
     return [*texts, last]
@@ -106,7 +113,12 @@ def _said_in_list(name: str) -> Callable[[dict[str, Any]], list[str]]:
 OPENAI_DATE, ANTHROPIC_DATE = "-2024-07-18", "-20250929"
 DIALECTS = {
     "/v1/chat/completions": Dialect(
-        ("model", "messages"), _said_in_messages, shapes.chat, shapes.chat_stream, OPENAI_DATE
+        ("model", "messages"),
+        _said_in_messages,
+        shapes.chat,
+        shapes.chat_stream,
+        OPENAI_DATE,
+        (tools.chat, tools.chat_stream),
     ),
     "/v1/completions": Dialect(
         ("model", "prompt"),
@@ -119,7 +131,12 @@ DIALECTS = {
         ("model", "input"), _said_in_list("input"), shapes.embeddings, None, ""
     ),
     "/v1/responses": Dialect(
-        ("model", "input"), _said_in_messages, shapes.response, shapes.response_stream, OPENAI_DATE
+        ("model", "input"),
+        _said_in_messages,
+        shapes.response,
+        shapes.response_stream,
+        OPENAI_DATE,
+        (tools.response, tools.response_stream),
     ),
     "/v1/messages": Dialect(
         ("model", "max_tokens", "messages"),
@@ -127,6 +144,7 @@ DIALECTS = {
         shapes.message,
         shapes.message_stream,
         ANTHROPIC_DATE,
+        (tools.message, tools.message_stream),
     ),
 }
 
@@ -156,11 +174,15 @@ def app(delay_ms: float = 30) -> web.Application:
                 settings.number("chunks", None, 1, 1_000_000),
             ),
         )
-        if body.get("stream") is True and dialect.stream:
-            return await _send(request, dialect.stream(ask), pause, ask.id)
+        whole, stream = dialect.whole, dialect.stream
+        if dialect.call and (ordered := tools.ordered(body, texts[-1])):
+            ask = replace(ask, tool=ordered[0], reply=ordered[1])
+            whole, stream = dialect.call
+        if body.get("stream") is True and stream:
+            return await _send(request, stream(ask), pause, ask.id)
         if pause:
             await asyncio.sleep(pause)
-        return _json(request, dialect.whole(ask), request_id=ask.id)
+        return _json(request, whole(ask), request_id=ask.id)
 
     application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors])
     for path in DIALECTS:

@@ -19,7 +19,7 @@ FINGERPRINT = "fp_echo0000"
 EMBEDDING_DIMENSIONS = 1536
 
 # Stands where a stream's text goes while the rest of its event is encoded once.
-_HOLE = "\x00echo\x00"
+HOLE = "\x00echo\x00"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Ask:
-    """One request as a shape needs it. `model` is the name the reply gives, with its date."""
+    """One request as a shape needs it. `model` is the name the reply gives, with its date; where
+    the reply is a call of the tool `tool`, its text is the arguments."""
 
     id: str
     created: int
@@ -41,6 +42,7 @@ class Ask:
     body: dict[str, Any]
     prompt_words: int
     reply: Reply
+    tool: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ def _event(value: dict[str, Any]) -> bytes:
     return b"event: " + value["type"].encode() + b"\n" + _data(value)
 
 
-def _filled(event: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The event once for each piece, put where `_HOLE` stands."""
-    head, tail = event.split(encode(_HOLE))
+def filled(event: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The event once for each piece, put where `HOLE` stands."""
+    head, tail = event.split(encode(HOLE))
     return (head + piece + tail for piece in pieces)
 
 
@@ -109,7 +111,7 @@ def _openai_usage(ask: Ask) -> dict[str, Any]:
     }
 
 
-def _openai_stream(ask: Ask, frame: dict[str, Any], choices: dict[str, list[Any]]) -> Stream:
+def openai_stream(ask: Ask, frame: dict[str, Any], choices: dict[str, list[Any]]) -> Stream:
     """A stream of OpenAI chunks: `choices` of the opening, of a piece and of the closing one.
 
     With `stream_options.include_usage` each chunk has a `usage`, null but in an additional last
@@ -127,12 +129,12 @@ def _openai_stream(ask: Ask, frame: dict[str, Any], choices: dict[str, list[Any]
         closing.append(_data(frame | {"choices": [], "usage": _openai_usage(ask)}))
     return Stream(
         [chunk(choice) for choice in choices["opening"]],
-        _filled(chunk(choices["piece"][0]), ask.reply.pieces),
+        filled(chunk(choices["piece"][0]), ask.reply.pieces),
         [*closing, DONE],
     )
 
 
-def _chat_frame(ask: Ask, kind: str) -> dict[str, Any]:
+def chat_frame(ask: Ask, kind: str) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{ask.id}",
         "object": kind,
@@ -153,7 +155,7 @@ def chat(ask: Ask) -> dict[str, Any]:
     }
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     usage = _openai_usage(ask)
-    return _chat_frame(ask, "chat.completion") | {"choices": [choice], "usage": usage}
+    return chat_frame(ask, "chat.completion") | {"choices": [choice], "usage": usage}
 
 
 def chat_stream(ask: Ask) -> Stream:
@@ -162,12 +164,12 @@ def chat_stream(ask: Ask) -> Stream:
     def choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
 
-    return _openai_stream(
+    return openai_stream(
         ask,
-        _chat_frame(ask, "chat.completion.chunk"),
+        chat_frame(ask, "chat.completion.chunk"),
         {
             "opening": [choice({"role": "assistant", "content": "", "refusal": None})],
-            "piece": [choice({"content": _HOLE})],
+            "piece": [choice({"content": HOLE})],
             "closing": [choice({}, "stop")],
         },
     )
@@ -197,10 +199,10 @@ def completion_stream(ask: Ask) -> Stream:
     """`text_completion`s: the text, then one with the finish reason, then perhaps usage."""
     choices = {
         "opening": [],
-        "piece": [_completion_choice(_HOLE, None)],
+        "piece": [_completion_choice(HOLE, None)],
         "closing": [_completion_choice("", "stop")],
     }
-    return _openai_stream(ask, _completion_frame(ask), choices)
+    return openai_stream(ask, _completion_frame(ask), choices)
 
 
 def embeddings(ask: Ask) -> dict[str, Any]:
@@ -254,17 +256,25 @@ def message(ask: Ask) -> dict[str, Any]:
 
 
 def message_stream(ask: Ask) -> Stream:
-    """Anthropic's events: the input's count comes first, the cumulative output's count last."""
-    whole = message(ask)
+    """Anthropic's events for one text."""
+    block = {"type": "text", "text": ""}
+    return message_events(ask, message(ask), block, {"type": "text_delta", "text": HOLE})
+
+
+def message_events(
+    ask: Ask, whole: dict[str, Any], block: dict[str, Any], piece: dict[str, Any]
+) -> Stream:
+    """The events of a message with one block, given as it starts, and the delta that fills it.
+
+    The input's count comes first, the cumulative output's count last.
+    """
     usage = whole["usage"]
     start = whole | {
         "content": [],
         "stop_reason": None,
         "usage": usage | {"output_tokens": 1},
     }
-    block = {"type": "text", "text": ""}
-    piece = {"type": "text_delta", "text": _HOLE}
-    stop = {"stop_reason": "end_turn", "stop_sequence": None}
+    stop = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
     final = {name: count for name, count in usage.items() if name != "service_tier"}
     return Stream(
         [
@@ -272,7 +282,7 @@ def message_stream(ask: Ask) -> Stream:
             _event({"type": "content_block_start", "index": 0, "content_block": block}),
             _event({"type": "ping"}),
         ],
-        _filled(
+        filled(
             _event({"type": "content_block_delta", "index": 0, "delta": piece}), ask.reply.pieces
         ),
         [
@@ -285,7 +295,7 @@ def message_stream(ask: Ask) -> Stream:
 
 def response(ask: Ask) -> dict[str, Any]:
     """A Responses API `response`, completed."""
-    return _response(ask, "completed", [_response_item(ask, "completed", ask.reply.text)])
+    return response_frame(ask, "completed", [_response_item(ask, "completed", ask.reply.text)])
 
 
 def response_stream(ask: Ask) -> Stream:
@@ -293,7 +303,7 @@ def response_stream(ask: Ask) -> Stream:
     place = {"item_id": f"msg_{ask.id}", "output_index": 0, "content_index": 0}
     part = _output_text(ask.reply.text)
     item = _response_item(ask, "completed", ask.reply.text)
-    started = _response(ask, "in_progress", [])
+    started = response_frame(ask, "in_progress", [])
     opening: list[dict[str, Any]] = [
         {"type": "response.created", "response": started},
         {"type": "response.in_progress", "response": started},
@@ -310,21 +320,21 @@ def response_stream(ask: Ask) -> Stream:
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": response(ask)},
     ]
-    delta = {"type": "response.output_text.delta", **place, "delta": _HOLE, "logprobs": []}
+    delta = {"type": "response.output_text.delta", **place, "delta": HOLE, "logprobs": []}
     after = len(opening) + len(ask.reply.pieces)
     return Stream(
-        [_numbered(event, number) for number, event in enumerate(opening)],
-        _numbered_pieces(delta, ask.reply.pieces, len(opening)),
-        [_numbered(event, number) for number, event in enumerate(closing, after)],
+        [numbered(event, number) for number, event in enumerate(opening)],
+        numbered_pieces(delta, ask.reply.pieces, len(opening)),
+        [numbered(event, number) for number, event in enumerate(closing, after)],
     )
 
 
-def _numbered(event: dict[str, Any], number: int) -> bytes:
+def numbered(event: dict[str, Any], number: int) -> bytes:
     return _event(event | {"sequence_number": number})
 
 
-def _numbered_pieces(delta: dict[str, Any], pieces: Iterable[bytes], start: int) -> Iterator[bytes]:
-    head, tail = _event(delta).split(encode(_HOLE))
+def numbered_pieces(delta: dict[str, Any], pieces: Iterable[bytes], start: int) -> Iterator[bytes]:
+    head, tail = _event(delta).split(encode(HOLE))
     tail = tail.removesuffix(b"}\n\n")
     for number, piece in enumerate(pieces, start):
         yield b'%b%b%b,"sequence_number":%d}\n\n' % (head, piece, tail, number)
@@ -344,7 +354,7 @@ def _response_item(ask: Ask, status: str, text: str | None) -> dict[str, Any]:
     }
 
 
-def _response(ask: Ask, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
+def response_frame(ask: Ask, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
     body = ask.body
     usage = {
         "input_tokens": ask.prompt_words,
