@@ -6,9 +6,11 @@ out and named in `notes`.
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import strict_json
 from dialects.tools import without_credentials
 from dialects.values import mapping, text, to_json
 
@@ -53,6 +55,7 @@ _METADATA = (
     "conversation",
     "safety_identifier",
     "prompt_cache_key",
+    "client_metadata",
 )
 # or in a field of their own, or not at all (some clients put their key into the body).
 _NO_PARAMETERS = {"model", "stream", "stream_options", "user", "metadata", "api_key", *_METADATA}
@@ -78,6 +81,7 @@ def read_prompt(
     body = without_credentials(mapping(body))
     fields = _Fields(body)
     about = mapping(body.get("metadata"))
+    user, session = _who(body, about)
     shown = fields.read(main, translate, default={main: body})
     content = {name: shown[name] for name in (main, *beside) if shown.get(name) is not None}
     if not content:
@@ -95,14 +99,30 @@ def read_prompt(
         model=fields.text("model"),
         input=content if content.keys() - {main} else content.get(main),
         parameters=chosen,
-        user=fields.text("user") or text(about.get("user_id")),
-        session=text(about.get("session_id")),
+        user=fields.text("user") or user,
+        session=session,
         metadata={
             **{name: about[name] for name in about if name not in ("user_id", "session_id")},
             **{name: shown[name] for name in _METADATA if shown.get(name) is not None},
         },
         notes=tuple(fields.notes),
     )
+
+
+def _who(body: dict[str, Any], about: dict[str, Any]) -> tuple[str | None, str | None]:
+    """User and session as the body's metadata name them.
+
+    Claude Code writes both, and its device, as JSON into the one member that Anthropic takes, the
+    user's id; Codex has a member of its own for its session.
+    """
+    user, packed = text(about.get("user_id")), dict[str, Any]()
+    if user and user.startswith("{"):
+        with suppress(ValueError):  # then it is an id like any other
+            packed = mapping(strict_json.parse(user))
+    if "session_id" in packed:
+        user = text(packed.get("account_uuid")) or text(packed.get("device_id"))
+    sessions = (about, packed, mapping(body.get("client_metadata")))
+    return user, next(filter(None, (text(m.get("session_id")) for m in sessions)), None)
 
 
 def read_completion(

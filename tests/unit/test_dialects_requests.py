@@ -210,6 +210,41 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
             "metadata": {"response_format": {"type": "json_schema"}},
         },
     ),
+    "messages, of Claude Code": (
+        MESSAGES,
+        {
+            "messages": HELLO,
+            "metadata": {"user_id": '{"device_id":"d1","account_uuid":"","session_id":"s1"}'},
+        },
+        {"input": HELLO, "user": "d1", "session": "s1"},
+    ),
+    "messages, of Claude Code with an account": (
+        MESSAGES,
+        {
+            "messages": HELLO,
+            "metadata": {"user_id": '{"device_id":"d1","account_uuid":"a1","session_id":"s1"}'},
+        },
+        {"input": HELLO, "user": "a1", "session": "s1"},
+    ),
+    "messages, a user like JSON": (
+        MESSAGES,
+        {"messages": HELLO, "metadata": {"user_id": '{"id":"u1"}'}},
+        {"input": HELLO, "user": '{"id":"u1"}'},
+    ),
+    "messages, a user like broken JSON": (
+        MESSAGES,
+        {"messages": HELLO, "metadata": {"user_id": "{u1", "session_id": "s1"}},
+        {"input": HELLO, "user": "{u1", "session": "s1"},
+    ),
+    "response, of Codex": (
+        RESPONSES,
+        {"input": "Hello", "client_metadata": {"session_id": "s1", "turn_id": "t1"}},
+        {
+            "input": HELLO,
+            "session": "s1",
+            "metadata": {"client_metadata": {"session_id": "s1", "turn_id": "t1"}},
+        },
+    ),
     "messages, blocks of all kinds": (
         MESSAGES,
         {
