@@ -5,7 +5,7 @@ NPM := npm --loglevel=error --no-update-notifier
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-all check format bench self-host deploy key clean
+.PHONY: help setup demo dev test test-all clients check format bench self-host deploy key clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,7 +36,11 @@ test: setup ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist=loadfile
 
 test-all: setup ## Run the tests, the long ones too
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 2 --dist=loadfile -m '' --timeout=1800
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 2 --dist=loadfile -m 'not clients' --timeout=1800
+
+clients: setup ## Install the clients of docs/clients.md and test each against the gateway
+	$(BIN)/python clients/install.py
+	REQUIRE_CLIENTS=1 $(BIN)/python -m pytest tests/clients -m clients
 
 check: setup ## Lint and check the types
 	$(BIN)/ruff check
@@ -64,4 +68,4 @@ key: setup ## Make a gateway key: make key NAME=alice
 	@PYTHONPATH=src $(BIN)/python -m local key $(NAME)
 
 clean: ## Remove everything that was installed or built
-	rm -rf .venv node_modules python_modules .wrangler .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv node_modules python_modules .clients clients/*/node_modules .wrangler .pytest_cache .ruff_cache .hypothesis dist

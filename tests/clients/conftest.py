@@ -1,0 +1,99 @@
+"""The gateway in the real workerd, between the echo provider and an inbox, and clients to run.
+
+A client is a program in `clients/`, run in its own environment as a user would run it.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.install import CLIENTS, ENVIRONMENTS, is_built
+from local import echo
+from local.inbox import Inbox
+from local.runtime import NODE_MODULES, ROOT, NotInstalled, Runtime, require_installed
+from local.server import Server
+
+GATEWAY_KEY = "gw_of-a-client-0123456789abcdef"
+TIMEOUT = 100
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway that asks for a key, with the keys of its providers, and its inbox."""
+
+    url: str
+    inbox: Inbox
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a program printed, and what was traced of its requests, in their order."""
+
+    printed: str
+    observations: list[Any]
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[Gateway]:
+    try:
+        require_installed()
+    except NotInstalled as error:
+        pytest.skip(str(error))
+    inbox = Inbox("pk-lf-clients", "sk-lf-clients-secret")
+    with Server(echo.app(delay_ms=0)) as provider, Server(inbox.app()) as langfuse:
+        providers = {slug: {"base_url": f"{provider.url}/v1"} for slug in ("openai", "anthropic")}
+        env = {
+            "LANGFUSE_PUBLIC_KEY": "pk-lf-clients",
+            "LANGFUSE_SECRET_KEY": "sk-lf-clients-secret",
+            "LANGFUSE_BASE_URL": langfuse.url,
+            "PROVIDERS": json.dumps(providers),
+            "GATEWAY_API_KEYS": json.dumps(
+                {"laptop": hashlib.sha256(GATEWAY_KEY.encode()).hexdigest()}
+            ),
+            "OPENAI_API_KEY": "sk-stored-0123456789abcdefghij",
+            "ANTHROPIC_API_KEY": "sk-ant-stored-0123456789abcdef",
+        }
+        with Runtime(env) as runtime:
+            yield Gateway(runtime.url, inbox)
+
+
+def run(gateway: Gateway, program: str, requests: int, home: Path) -> Ran:
+    """Run a program of `clients/`, which makes so many traced requests.
+
+    It knows the gateway by `GATEWAY_URL` and `GATEWAY_KEY` and has nothing else of this process's
+    environment but its path; `home` is an empty folder for what it may write.
+    """
+    client = program.partition("/")[0]
+    if not is_built(client):
+        assert not os.environ.get("REQUIRE_CLIENTS"), f"{client} is not installed"
+        pytest.skip("run `make clients`")
+    path = (CLIENTS / client / "node_modules" / ".bin", NODE_MODULES / ".bin", os.environ["PATH"])
+    python = ENVIRONMENTS / client / "bin" / "python"
+    runs = {".py": [python], ".mjs": ["node"], ".sh": ["bash", "-e"]}[Path(program).suffix]
+    gateway.inbox.clear()
+    done = subprocess.run(
+        [*runs, ROOT / "clients" / program],
+        capture_output=True,
+        text=True,
+        cwd=home,
+        timeout=TIMEOUT,
+        stdin=subprocess.DEVNULL,
+        env={
+            "PATH": os.pathsep.join(map(str, path)),
+            "HOME": str(home),
+            "GATEWAY_URL": gateway.url,
+            "GATEWAY_KEY": GATEWAY_KEY,
+            # LiteLLM asks a host of its own for prices otherwise, which tests can't reach.
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        },
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    observations = gateway.inbox.wait_for(requests)
+    return Ran(done.stdout, sorted(observations, key=lambda o: str(o["start_time"])))
