@@ -8,11 +8,13 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from clients.install import CLIENTS, ENVIRONMENTS, is_built
 from local import echo
@@ -40,15 +42,16 @@ class Ran:
     observations: list[Any]
 
 
-@pytest.fixture(scope="session")
-def gateway() -> Iterator[Gateway]:
+@contextmanager
+def gateway_before(provider: web.Application) -> Iterator[Gateway]:
+    """A gateway with a provider behind it that stands for OpenAI and for Anthropic."""
     try:
         require_installed()
     except NotInstalled as error:
         pytest.skip(str(error))
     inbox = Inbox("pk-lf-clients", "sk-lf-clients-secret")
-    with Server(echo.app(delay_ms=0)) as provider, Server(inbox.app()) as langfuse:
-        providers = {slug: {"base_url": f"{provider.url}/v1"} for slug in ("openai", "anthropic")}
+    with Server(provider) as server, Server(inbox.app()) as langfuse:
+        providers = {slug: {"base_url": f"{server.url}/v1"} for slug in ("openai", "anthropic")}
         env = {
             "LANGFUSE_PUBLIC_KEY": "pk-lf-clients",
             "LANGFUSE_SECRET_KEY": "sk-lf-clients-secret",
@@ -64,8 +67,23 @@ def gateway() -> Iterator[Gateway]:
             yield Gateway(runtime.url, inbox)
 
 
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[Gateway]:
+    with gateway_before(echo.app(delay_ms=0)) as gateway:
+        yield gateway
+
+
 def run(gateway: Gateway, program: str, requests: int, home: Path) -> Ran:
-    """Run a program of `clients/`, which makes so many traced requests.
+    """Run a program of `clients/`, which makes so many traced requests."""
+    gateway.inbox.clear()
+    done = execute(gateway, program, home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    observations = gateway.inbox.wait_for(requests)
+    return Ran(done.stdout, sorted(observations, key=lambda o: str(o["start_time"])))
+
+
+def execute(gateway: Gateway, program: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of `clients/` to its end.
 
     It knows the gateway by `GATEWAY_URL` and `GATEWAY_KEY` and has nothing else of this process's
     environment but its path; `home` is an empty folder for what it may write.
@@ -77,8 +95,7 @@ def run(gateway: Gateway, program: str, requests: int, home: Path) -> Ran:
     path = (CLIENTS / client / "node_modules" / ".bin", NODE_MODULES / ".bin", os.environ["PATH"])
     python = ENVIRONMENTS / client / "bin" / "python"
     runs = {".py": [python], ".mjs": ["node"], ".sh": ["bash", "-e"]}[Path(program).suffix]
-    gateway.inbox.clear()
-    done = subprocess.run(
+    return subprocess.run(
         [*runs, ROOT / "clients" / program],
         capture_output=True,
         text=True,
@@ -94,6 +111,3 @@ def run(gateway: Gateway, program: str, requests: int, home: Path) -> Ran:
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         },
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    observations = gateway.inbox.wait_for(requests)
-    return Ran(done.stdout, sorted(observations, key=lambda o: str(o["start_time"])))

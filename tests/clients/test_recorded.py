@@ -92,10 +92,9 @@ def texts(value: Any) -> set[str]:
     """All strings in a value."""
     if isinstance(value, str):
         return {value}
-    members = (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    )
-    return set[str]().union(*(texts(member) for member in members))
+    if isinstance(value, dict):
+        value = [*value.values()]
+    return set[str]().union(*map(texts, value)) if isinstance(value, list) else set()
 
 
 def recorded_texts(body: dict[str, Any]) -> set[str]:
