@@ -40,7 +40,7 @@ test-all: setup ## Run the tests, the long ones too
 
 clients: setup ## Install the clients of docs/clients.md and test each against the gateway
 	$(BIN)/python clients/install.py
-	REQUIRE_CLIENTS=1 $(BIN)/python -m pytest tests/clients -m clients
+	REQUIRE_CLIENTS=1 $(BIN)/python -m pytest -n 2 --dist=loadfile tests/clients -m clients
 
 check: setup ## Lint and check the types
 	$(BIN)/ruff check

@@ -19,7 +19,7 @@ from aiohttp import web
 from clients.install import CLIENTS, ENVIRONMENTS, is_built
 from local import echo
 from local.inbox import Inbox
-from local.runtime import NODE_MODULES, ROOT, NotInstalled, Runtime, require_installed
+from local.runtime import NODE_MODULES, NotInstalled, Runtime, require_installed
 from local.server import Server
 
 GATEWAY_KEY = "gw_of-a-client-0123456789abcdef"
@@ -82,28 +82,41 @@ def run(gateway: Gateway, program: str, requests: int, home: Path) -> Ran:
     return Ran(done.stdout, sorted(observations, key=lambda o: str(o["start_time"])))
 
 
-def execute(gateway: Gateway, program: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program of `clients/` to its end.
-
-    It knows the gateway by `GATEWAY_URL` and `GATEWAY_KEY` and has nothing else of this process's
-    environment but its path; `home` is an empty folder for what it may write.
-    """
-    client = program.partition("/")[0]
+def require_built(client: str) -> None:
+    """Skip the test where a client is not installed; `make clients` lets it fail."""
     if not is_built(client):
         assert not os.environ.get("REQUIRE_CLIENTS"), f"{client} is not installed"
         pytest.skip("run `make clients`")
-    path = (CLIENTS / client / "node_modules" / ".bin", NODE_MODULES / ".bin", os.environ["PATH"])
-    python = ENVIRONMENTS / client / "bin" / "python"
+
+
+def execute(gateway: Gateway, program: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of `clients/` to its end, in an empty folder where it may write."""
+    client = program.partition("/")[0]
+    require_built(client)
+    python = str(ENVIRONMENTS / client / "bin" / "python")
     runs = {".py": [python], ".mjs": ["node"], ".sh": ["bash", "-e"]}[Path(program).suffix]
+    commands = CLIENTS / client / "node_modules" / ".bin"
+    return execute_command(gateway, [*runs, str(CLIENTS / program)], home, home, commands)
+
+
+def execute_command(
+    gateway: Gateway, command: list[str], home: Path, folder: Path, *commands: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that knows the gateway by `GATEWAY_URL` and `GATEWAY_KEY`.
+
+    It has nothing else of this process's environment but its path, with the folders `commands`
+    before it.
+    """
+    path = [*map(str, commands), str(NODE_MODULES / ".bin"), os.environ["PATH"]]
     return subprocess.run(
-        [*runs, ROOT / "clients" / program],
+        command,
         capture_output=True,
         text=True,
-        cwd=home,
+        cwd=folder,
         timeout=TIMEOUT,
         stdin=subprocess.DEVNULL,
         env={
-            "PATH": os.pathsep.join(map(str, path)),
+            "PATH": os.pathsep.join(path),
             "HOME": str(home),
             "GATEWAY_URL": gateway.url,
             "GATEWAY_KEY": GATEWAY_KEY,

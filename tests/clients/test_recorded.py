@@ -15,6 +15,8 @@ pytestmark = pytest.mark.long
 RECORDED = Path(__file__).parent / "recorded"
 AGENTS = ("claude_code", "codex")
 KEYS = {"authorization": f"Bearer {GATEWAY_KEY}"}
+# Of a caller who has a provider key, too.
+BOTH_KEYS = {"x-portkey-api-key": GATEWAY_KEY, "authorization": "Bearer sk-own-0123456789abcdef"}
 SENTENCE = "Some words stand here in place of a long text. "
 
 
@@ -110,9 +112,10 @@ def test_the_user_and_session_of_the_body(gateway: Gateway, agent: str):
     gateway.inbox.clear()
     headers = {n: v for n, v in recorded["headers"].items() if not n.startswith("x-portkey-")}
     (body, *_) = bodies(recorded)
-    with httpx.Client(base_url=gateway.url, headers=headers | KEYS) as client:
+    with httpx.Client(base_url=gateway.url, headers=headers | BOTH_KEYS) as client:
         events(client.post(recorded["path"], json=body))
     (observation,) = gateway.inbox.wait_for(1)
+    assert observation["metadata"]["gateway_key"] == "laptop"
     assert observation["session_id"] == recorded["session"]
     assert observation["user_id"] == ("d" * 64 if agent == "claude_code" else None)
 

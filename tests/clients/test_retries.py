@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -44,7 +45,7 @@ def failing() -> Iterator[Gateway]:
 def test_retries(failing: Gateway, tmp_path: Path, program: str):
     failing.inbox.clear()
     assert execute(failing, program, tmp_path).returncode != 0
-    observations = failing.inbox.wait_for(REQUESTS[program])
+    observations: list[Any] = [*failing.inbox.wait_for(REQUESTS[program])]
     assert len(observations) == REQUESTS[program]
     for observation in observations:
         assert observation["level"] == "ERROR"
