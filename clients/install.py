@@ -3,9 +3,9 @@
 Python clients get a venv each, `.clients/NAME`; JavaScript ones `clients/NAME/node_modules`, which
 the `npm` on the path fills. `make clients` runs it; names as arguments build those alone.
 
-For newer versions: `pip install --upgrade` in a venv and its `pip freeze` into `constraints.txt`, or
-`npm install --save-exact --omit-lockfile-registry-resolved PACKAGE@latest` in the client's folder. A
-test says which line of docs/clients.md then has to follow.
+For newer versions: `pip install --upgrade` in a venv and what `pip freeze` says into its
+`constraints.txt`; or, in a JavaScript client's folder, `npm install --save-exact
+--omit-lockfile-registry-resolved PACKAGE@latest`. A test says what docs/clients.md is to say then.
 """
 
 import hashlib
