@@ -42,13 +42,19 @@ class Ran:
     observations: list[Any]
 
 
+def skip(reason: str) -> None:
+    """Skip the test, or fail it in `make clients`, where everything is installed."""
+    assert not os.environ.get("REQUIRE_CLIENTS"), reason
+    pytest.skip(reason)
+
+
 @contextmanager
 def gateway_before(provider: web.Application) -> Iterator[Gateway]:
     """A gateway with a provider behind it that stands for OpenAI and for Anthropic."""
     try:
         require_installed()
     except NotInstalled as error:
-        pytest.skip(str(error))
+        skip(str(error))
     inbox = Inbox("pk-lf-clients", "sk-lf-clients-secret")
     with Server(provider) as server, Server(inbox.app()) as langfuse:
         providers = {slug: {"base_url": f"{server.url}/v1"} for slug in ("openai", "anthropic")}
@@ -83,10 +89,9 @@ def run(gateway: Gateway, program: str, requests: int, home: Path) -> Ran:
 
 
 def require_built(client: str) -> None:
-    """Skip the test where a client is not installed; `make clients` lets it fail."""
+    """Skip the test where a client is not installed."""
     if not is_built(client):
-        assert not os.environ.get("REQUIRE_CLIENTS"), f"{client} is not installed"
-        pytest.skip("run `make clients`")
+        skip(f"{client} is not installed: run `make clients`")
 
 
 def execute(gateway: Gateway, program: str, home: Path) -> subprocess.CompletedProcess[str]:
