@@ -101,7 +101,9 @@ def test_the_commands_of_the_page(gateway: Gateway, tmp_path: Path):
     (commands,) = BY_HAND
     for client in ("openai-python", "openai-javascript"):
         require_built(client)
+    gateway.inbox.clear()
     done = execute_command(gateway, ["bash", "-ec", commands], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("answer: You said: 18 degrees in Paris") == 2
     assert '"content":"You said: 18 degrees in Paris"' in done.stdout
+    assert len(gateway.inbox.wait_for(12)) == 12  # so none of them comes late into another test
