@@ -75,10 +75,9 @@ def test_each_printed_command_shows_an_answer_and_a_trace(demo):
         assert observation["level"] == "DEFAULT"
 
 
-def test_the_readme_shows_the_same_commands():
-    readme = (ROOT / "README.md").read_text()
-    for command in curl_lines("http://127.0.0.1:8787"):
-        assert command in readme
+def test_the_readme_shows_the_first_of_these_commands():
+    command, *_ = curl_lines("http://127.0.0.1:8787")
+    assert command in (ROOT / "README.md").read_text()
 
 
 def test_the_empty_page_shows_a_command_that_works(demo):
