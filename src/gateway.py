@@ -33,9 +33,6 @@ from runtime import Body, Platform
 from tracing import Observation
 from vocabulary import Answer, BodyTooLarge, Call, NetworkError, Refusal
 
-# Characters of headers and query.
-MOST_SEARCHED = 16_384
-
 
 async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
     """Answer a call: with an `Answer` of the gateway's own, or with the platform's response."""
@@ -53,11 +50,10 @@ def _report(call: Call, refusal: Refusal) -> None:
     """Log what the client was refused."""
     said = {"method": call.method[:32], "path": call.path[:128], "reason": refusal.message}
     secrets: tuple[str, ...] = ()
-    # A stranger must not make the gateway look for thousands of credentials in a line.
-    if sum(map(len, call.headers.values())) + len(call.query) > MOST_SEARCHED:
-        said = {"reason": "not shown, since the headers are too large to search it for"}
-    else:
+    if redaction.is_brief(call.headers, call.query):
         secrets = redaction.credentials(call.headers, call.query)
+    else:
+        said = {"reason": "not shown, since the headers are too large to search it for"}
     log("refused", secrets, request_id=call.request_id, status=refusal.status, **said)
 
 

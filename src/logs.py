@@ -5,25 +5,29 @@ import re
 import uuid
 from collections.abc import Mapping
 
-from redaction import Redactor, credentials
+from redaction import Redactor, credentials, is_brief
 
 _secrets: tuple[str, ...] = ()
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_RAY = re.compile(r"[0-9a-f]{16}(-[A-Z]{3})?")
 
 
 def request_id(headers: Mapping[str, str], query: str) -> str:
     """What a request is called in the log, in its trace and in the gateway's own answers.
 
     The client's `x-request-id`, else Cloudflare's `cf-ray`, by which its own logs know the request,
-    else a new one. One that holds a credential of the request, or more than 128 characters, or
+    else a new one. One of the client's that holds a credential, or more than 128 characters, or
     other than visible ASCII, does not count.
     https://developers.cloudflare.com/fundamentals/reference/http-headers/#cf-ray
     """
-    for name in ("x-request-id", "cf-ray"):
-        said = headers.get(name, "")
-        if _REQUEST_ID.fullmatch(said) and not any(s in said for s in credentials(headers, query)):
-            return said
-    return uuid.uuid4().hex
+    said, ray = headers.get("x-request-id", ""), headers.get("cf-ray", "")
+    if (
+        _REQUEST_ID.fullmatch(said)
+        and is_brief(headers, query)
+        and not any(secret in said for secret in credentials(headers, query))
+    ):
+        return said
+    return ray if _RAY.fullmatch(ray) else uuid.uuid4().hex
 
 
 def conceal(secrets: tuple[str, ...]) -> None:

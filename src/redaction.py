@@ -23,6 +23,8 @@ REDACTED = "[redacted]"
 SHORTEST = 8
 # To search a long text for more values than this would hold up every other request.
 MOST_SECRETS = 100
+# Characters of a request's headers and query.
+BRIEF = 16_384
 # A query value of an unsuspicious name is taken for a credential from this length on.
 LONG = 16
 # How many times over a text may be escaped: an error message with JSON in it, inside a JSON reply
@@ -56,6 +58,14 @@ def recorded_headers(headers: Mapping[str, str]) -> dict[str, str]:
         for name, value in headers.items()
         if name.startswith("x-portkey-")
     }
+
+
+def is_brief(headers: Mapping[str, str], query: str) -> bool:
+    """Whether they are so short that their credentials may be looked for while a client waits.
+
+    A stranger must not make the gateway look for thousands.
+    """
+    return sum(map(len, headers.values())) + len(query) <= BRIEF
 
 
 def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 from .conftest import CHAT, PROVIDER_KEY, SCRIPTED, Provider, Stage, keep
 
 KEY = "gw_a-valid-gateway-key-0123456789"
+RAY = "9e3b6c1f2a4d5e6f-FRA"
 KEYS = json.dumps({"alice": hashlib.sha256(KEY.encode()).hexdigest()})
 
 
@@ -219,14 +220,21 @@ def test_a_line_for_large_headers_says_less(stage: Stage):
     stage.wait_for_logs("refused", path="/v2/value-0000000007")
 
 
+def test_a_ray_that_cloudflare_did_not_write_does_not_count(stage: Stage):
+    headers = {"cf-ray": f"for-{PROVIDER_KEY}"}
+    with stage.http() as client:
+        answer = client.get("/v2", headers=headers)
+    assert len(answer.headers["x-request-id"]) == 32
+
+
 @pytest.mark.parametrize("said", [f"for-{PROVIDER_KEY}", "x" * 129, "two words", ""])
 def test_a_request_id_that_a_log_should_not_hold_does_not_count(stage: Stage, said: str):
-    headers = {**SCRIPTED, "x-portkey-provider": "nobody", "x-request-id": said, "cf-ray": "8f-FRA"}
+    headers = {**SCRIPTED, "x-portkey-provider": "nobody", "x-request-id": said, "cf-ray": RAY}
     with stage.http() as client:
         answer = client.post("/v1/chat/completions", json=CHAT, headers=headers)
-    assert answer.headers["x-request-id"] == "8f-FRA"
-    stage.wait_for_logs("provider_unreachable", request_id="8f-FRA")
-    assert stage.observation()["metadata"]["request_id"] == "8f-FRA"
+    assert answer.headers["x-request-id"] == RAY
+    stage.wait_for_logs("provider_unreachable", request_id=RAY)
+    assert stage.observation()["metadata"]["request_id"] == RAY
 
 
 def test_options_says_what_is_allowed(stage: Stage, provider: Provider):
