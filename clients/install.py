@@ -55,6 +55,8 @@ def build(name: str) -> str:
 def main(names: list[str]) -> None:
     ENVIRONMENTS.mkdir(exist_ok=True)
     every = sorted(path.name for path in CLIENTS.iterdir() if path.is_dir())
+    if unknown := ", ".join(sorted(set(names) - set(every))):
+        sys.exit(f"no such client: {unknown}")
     missing = [name for name in names or every if not is_built(name)]
     with ThreadPoolExecutor(2) as pool:
         problems = dict(zip(missing, pool.map(build, missing), strict=True))

@@ -19,6 +19,7 @@ from local.server import Server
 from provider_table import PROVIDERS
 
 GATEWAY_PORT, INBOX_PORT = 8787, 8788
+KEPT = 2_000  # traces and observations each: those of coding agents are large
 LANGFUSE_SECRETS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "LANGFUSE_PROJECTS")
 BANNER = """
   gateway  {gateway}      point an OpenAI or Anthropic SDK here
@@ -33,6 +34,13 @@ Ctrl-C stops everything.
 HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
 OPENAI = {"model": "gpt-4o-mini", **HELLO}
 ANTHROPIC = {"model": "claude-opus-4-6", "max_tokens": 99, **HELLO}
+STREAMED = {"stream": True}
+# Without it a chat's stream does not say how many tokens it took.
+WITH_USAGE = {**STREAMED, "stream_options": {"include_usage": True}}
+CALLS = {
+    "/v1/chat/completions": (OPENAI, {**OPENAI, **WITH_USAGE}),
+    "/v1/messages": (ANTHROPIC, {**ANTHROPIC, **STREAMED}),
+}
 # A config that an example of docs/gateway.md names.
 CONFIGS = {
     "reliable": {
@@ -50,10 +58,10 @@ CONFIGS = {
 def curl_lines(gateway: str) -> list[str]:
     """The commands that show the gateway at work: OpenAI and Anthropic, whole and streamed."""
     return [
-        f"curl{' -N' * stream} {gateway}{path} \\\n  -H 'content-type: application/json' \\\n"
-        f"  -d '{json.dumps({**body, 'stream': True} if stream else body)}'"
-        for path, body in (("/v1/chat/completions", OPENAI), ("/v1/messages", ANTHROPIC))
-        for stream in (False, True)
+        f"curl{' -N' * ('stream' in body)} {gateway}{path} \\\n"
+        f"  -H 'content-type: application/json' \\\n  -d '{json.dumps(body)}'"
+        for path, bodies in CALLS.items()
+        for body in bodies
     ]
 
 
@@ -61,7 +69,7 @@ def demo(port: int, inbox_port: int) -> None:
     """Run the gateway, an echo provider and a Langfuse inbox on loopback until interrupted."""
     with ExitStack() as stack:
         provider = stack.enter_context(Server(echo.app()))
-        inbox = Inbox()
+        inbox = Inbox(keep=KEPT, keep_requests=0)
         page = stack.enter_context(Server(inbox.app(), port=free(inbox_port)))
         env = {
             **wrangler_config()["vars"],
@@ -80,23 +88,29 @@ def demo(port: int, inbox_port: int) -> None:
 def dev(port: int, inbox_port: int) -> None:
     """Run the gateway with the variables of wrangler.toml and .dev.vars until interrupted.
 
-    Where they have no keys of any Langfuse project, an inbox takes the traces.
+    Where they have no keys of any Langfuse project, an inbox takes the traces. Where they have
+    provider keys and nobody who may use them, a gateway key for this run does.
     """
     with ExitStack() as stack:
-        env, inbox, lines = environment(), Inbox(), []
+        env, inbox, lines = environment(), Inbox(keep=KEPT, keep_requests=0), []
         if not any(env.get(name) for name in LANGFUSE_SECRETS):
             page = stack.enter_context(Server(inbox.app(), port=free(inbox_port)))
             env |= traced_to(page.url)
             lines.append(
                 f"inbox    {page.url}      traces go here, as .dev.vars has no Langfuse keys"
             )
+        app_key = "$GATEWAY_KEY" if env.get("GATEWAY_API_KEYS") else "$OPENAI_API_KEY"
+        if not env.get("GATEWAY_API_KEYS") and any(name.endswith("_API_KEY") for name in env):
+            app_key, digest = new_key()
+            env |= {"GATEWAY_API_KEYS": json.dumps({"dev": digest}), "ALLOW_ANONYMOUS": "true"}
+            lines.append(f"key      {app_key}      for your app: opens the keys in .dev.vars")
         networks = ("public", "private", "local")
         gateway = stack.enter_context(Runtime(env, allow=networks, port=free(port), on_log=print))
-        inbox.example = with_a_key(curl_lines(gateway.url)[1])
+        inbox.example = with_a_key(curl_lines(gateway.url)[1], app_key)
         health = json.load(urllib.request.urlopen(f"{gateway.url}/health"))
         tracing = "on" if health["tracing"] else "off: are the Langfuse keys in .dev.vars?"
         lines = [f"gateway  {gateway.url}", *lines, f"tracing  {tracing}"]
-        print("".join(f"\n  {line}" for line in lines) + "\n", flush=True)
+        print("".join(f"\n  {line}" for line in lines) + f"\n\n{inbox.example}\n", flush=True)
         gateway.wait()
 
 
@@ -109,19 +123,26 @@ def traced_to(inbox: str) -> dict[str, str]:
     }
 
 
-def with_a_key(command: str) -> str:
+def with_a_key(command: str, key: str) -> str:
     """The command for a real provider."""
     first, rest = command.split(" \\\n", 1)
-    return f'{first} \\\n  -H "authorization: Bearer $OPENAI_API_KEY" \\\n{rest}'
+    return f'{first} \\\n  -H "authorization: Bearer {key}" \\\n{rest}'
 
 
 def key(name: str) -> None:
     """Print a new gateway key and the line for `GATEWAY_API_KEYS` that lets it in."""
-    value = f"gw_{secrets.token_urlsafe(32)}"
-    digest = hashlib.sha256(value.encode()).hexdigest()
+    value, digest = new_key()
     print(f"The key, for {name} alone:\n\n  {value}\n")
-    print("Its entry in the secret GATEWAY_API_KEYS (`wrangler secret put GATEWAY_API_KEYS`):\n")
+    print(
+        "Its entry for GATEWAY_API_KEYS (`wrangler secret put GATEWAY_API_KEYS`, or .dev.vars):\n"
+    )
     print(f"  {json.dumps({name: digest})}")
+
+
+def new_key() -> tuple[str, str]:
+    """A gateway key, and its hash."""
+    value = f"gw_{secrets.token_urlsafe(32)}"
+    return value, hashlib.sha256(value.encode()).hexdigest()
 
 
 def everything_at(base_url: str) -> str:
@@ -130,12 +151,13 @@ def everything_at(base_url: str) -> str:
 
 
 def free(port: int) -> int:
-    """The port if nobody listens on it, else 0, which stands for any free one."""
+    """The port if nobody listens on it; else it says so, and 0 stands for any free one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
+            print(f"Port {port} is taken, so another one is.", flush=True)
             return 0
     return port
 
@@ -150,7 +172,8 @@ def main() -> None:
         command.add_argument("--inbox-port", type=int, default=INBOX_PORT)
     commands.add_parser("key").add_argument("name", nargs="?", default="me")
     arguments = vars(parser.parse_args())
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # the latter when the terminal is closed
+        signal.signal(ending, lambda *_: sys.exit(0))
     try:
         {"demo": demo, "dev": dev, "key": key}[arguments.pop("command")](**arguments)
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ function parse(message) {
 
 function put(key, { status, headers, body }) {
   const maxAge = Number(/\bmax-age=(\d+)/.exec(headers.get("cache-control"))?.[1] ?? 0);
-  if (headers.has("set-cookie")) return new Response(null, { status: 413 });
+  if (headers.has("set-cookie") || body.byteLength > MOST_BYTES) return new Response(null, { status: 413 });
   headers.set("cf-cache-status", "HIT");
   remove(key);
   entries.set(key, { status, headers, body, expires: Date.now() + 1000 * maxAge });

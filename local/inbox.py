@@ -44,7 +44,8 @@ class Inbox:
     """The server and what it got.
 
     In: the key pair that is asked for (None takes any, but some pair must be there), the version
-    that the health page names, how many requests are kept as they came. `version`, `fault` and
+    that the health page names, how many requests are kept as they came, and how many traces and
+    observations. `version`, `fault` and
     `example`, a command that the empty page shows to be tried, may be set while it runs.
 
     `fault` plays an outage: an async function that gets each API request first, after it was
@@ -58,12 +59,13 @@ class Inbox:
         secret_key: str | None = None,
         version: str = "3.120.0",
         keep_requests: int = 5_000,
+        keep: int = 20_000,
     ) -> None:
         self.version = version
         self.fault: Fault | None = None
         self.example: str | None = None
         self._keys = (public_key, secret_key) if public_key and secret_key else None
-        self._store = Store()
+        self._store = Store(keep)
         self._listing = Listing(self._store)
         self._requests: deque[Received] = deque(maxlen=keep_requests)
         # Guards what is above; told of each request and each thing kept.
@@ -297,7 +299,10 @@ def _parsed(body: bytes) -> Any:
     def refuse(word: str) -> None:
         raise ValueError(f"{word} is not JSON")
 
-    return json.loads(body, parse_constant=refuse)
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("too deep") from None
 
 
 # How an export is read, by its content type.

@@ -4,6 +4,7 @@ The list of a page that asks again and again is cheap: a trace is summed up once
 of it, and what the page has already seen is not sent again.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,7 +76,8 @@ class Listing:
         has changed; and whether this is the whole list.
         """
         epoch, _, number = (since or "").partition("-")
-        known = int(number) if epoch == self._store.epoch and number.isdecimal() else None
+        is_ours = epoch == self._store.epoch and re.fullmatch("[0-9]{1,15}", number)
+        known = int(number) if is_ours else None
         words = wanted.text.casefold().split()
         total, changed, fitting = 0, [], []
         stale, self._summaries = self._summaries, {}

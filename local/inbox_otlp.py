@@ -285,7 +285,7 @@ def _observation_fields(attributes: Attributes, status: dict[str, Any]) -> dict[
         "status_message": own("status_message") or status.get("message"),
         "metadata": _metadata(_METADATA, attributes),
         "prompt_name": own("prompt.name"),
-        "prompt_version": int(version) if str(version).isdigit() else None,
+        "prompt_version": int(version) if re.fullmatch("[0-9]{1,9}", str(version)) else None,
     }
 
 
@@ -333,9 +333,13 @@ def _json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except ValueError:
+        return json.loads(value, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         return value
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
 
 
 def _json_object(value: Any) -> dict[str, Any]:

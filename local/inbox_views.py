@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -124,10 +125,10 @@ def routes(inbox: "Inbox") -> list[web.RouteDef]:
         web.get("/api/inbox", _local(listed)),
         web.get("/api/inbox/trace", _local(opened)),
         web.get("/api/inbox/raw", _local(raw)),
-        web.get("/api/public/traces", traces),
-        web.get("/api/public/traces/{id}", trace),
-        web.get("/api/public/observations", observations),
-        web.get("/api/public/v2/observations", observations),
+        web.get("/api/public/traces", _local(traces)),
+        web.get("/api/public/traces/{id}", _local(trace)),
+        web.get("/api/public/observations", _local(observations)),
+        web.get("/api/public/v2/observations", _local(observations)),
     ]
 
 
@@ -153,15 +154,26 @@ def _local(handler: Handler) -> Handler:
 
 
 def _json(value: Any, indent: int | None = None) -> web.Response:
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:  # 1e999 is JSON, but what it is read as is not
+        text = json.dumps(_finite(value), ensure_ascii=False, indent=indent)
     # Half a surrogate pair, which JSON can carry, goes on as the escape that it came as.
     body = text.encode("utf-8", "backslashreplace")
     return web.Response(body=body, content_type="application/json", headers=HEADERS)
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
+
+
 def _limit(request: web.Request, default: int) -> int:
     value = request.query.get("limit", "")
-    return int(value) if value.isascii() and value.isdigit() else default
+    return int(value) if re.fullmatch("[0-9]{1,9}", value) else default
 
 
 def _meta(count: int) -> dict[str, int]:

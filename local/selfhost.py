@@ -25,6 +25,8 @@ PRIVATE = [
     *map(ip_network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
     *map(ip_network, ("100.64.0.0/10", "169.254.0.0/16", "::1", "fc00::/7", "fe80::/10")),
 ]
+# What every build has written, so that nobody else's folder is taken for one.
+BUILT = ("config.capnp", "bundle.json", "host.mjs", "workerd")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DONE = """\
 Built {out}. To run it on http://127.0.0.1:{port}:
@@ -43,7 +45,7 @@ def private_range(text: str) -> str:
 
 def variable_name(text: str) -> str:
     """The name of a variable of the environment. Raises ValueError."""
-    if not _NAME.fullmatch(text):
+    if not _NAME.fullmatch(text) or text in workerd.LOADERS:
         raise ValueError(f"{text} is no name of a variable")
     return text
 
@@ -72,7 +74,7 @@ def build(out: Path, *, allow: Iterable[str] = (), variables: Iterable[str] = ()
     workerd.require_installed()
     networks = ["public", *map(private_range, allow)]
     names = [*known_variables(), *map(variable_name, variables)]
-    if out.exists() and not (out / "config.capnp").exists():
+    if out.is_symlink() or (out.exists() and not all((out / name).exists() for name in BUILT)):
         raise ValueError(f"{out} is there already, and no earlier build")
     out.parent.mkdir(parents=True, exist_ok=True)
     date, flags = workerd.compatibility()

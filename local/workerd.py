@@ -26,6 +26,9 @@ MODULES = {"host.mjs": "esModule", **PYODIDE_FILES, "bundle.json": "json", "glue
 HOST_FLAGS = ["no_nodejs_compat"]
 # The binding of what a variable is where the environment does not set it.
 DEFAULTS = "DEFAULTS"
+UNSAFE_EVAL = "UNSAFE_EVAL"
+# Bindings of the loader's own.
+LOADERS = (DEFAULTS, UNSAFE_EVAL)
 
 CONFIG = """\
 using Workerd = import "/workerd/workerd.capnp";
@@ -120,7 +123,7 @@ def config(
     listens on loopback, unless workerd is told otherwise when it starts.
     """
     bindings = [
-        '(name = "UNSAFE_EVAL", unsafeEval = void)',
+        f"(name = {_quote(UNSAFE_EVAL)}, unsafeEval = void)",
         *(f"(name = {_quote(k)}, fromEnvironment = {_quote(v)})" for k, v in variables.items()),
         *(f"(name = {_quote(k)}, json = {_quote(json.dumps(v))})" for k, v in values.items()),
     ]

@@ -32,7 +32,9 @@ code { font-family: ui-monospace, monospace; font-size: .95em }
 <p>Give an OpenAI SDK this address and <code>/v1</code> as its base URL, an Anthropic SDK this
 address as it is.</p>
 """
+VARY = ("vary", "accept")
 PAGE_HEADERS = (
+    VARY,
     (
         "content-security-policy",
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -52,9 +54,9 @@ def answer(call: Call, settings: Settings) -> Answer | Refusal:
         return Refusal(405, f"{call.path} answers GET.", (("allow", "GET, HEAD"),))
     if call.path == "/health":
         return Answer(200, json.dumps(_health(call, settings)))
-    if "text/html" in call.headers.get("accept", ""):
+    if "text/html" in call.headers.get("accept", "").lower():
         return Answer(200, PAGE, "text/html; charset=utf-8", PAGE_HEADERS)
-    return Answer(200, TEXT, "text/plain; charset=utf-8")
+    return Answer(200, TEXT, "text/plain; charset=utf-8", (VARY,))
 
 
 def _health(call: Call, settings: Settings) -> dict[str, Any]:

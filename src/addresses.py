@@ -84,6 +84,7 @@ def custom_base_url(text: str, allowed: Collection[str]) -> str | Refusal:
             403,
             f"The host {name[:128]} is not one that this gateway calls. Whoever runs it names the "
             "public hosts that it may call in ALLOWED_CUSTOM_HOSTS.",
+            quote=name[:128],
         )
     if scheme == "http" and host not in LOOPBACK:
         return Refusal(400, "The custom host must be an https URL.")

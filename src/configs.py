@@ -122,13 +122,16 @@ def chosen(call: Call, named: Mapping[str, Target]) -> Target | Refusal | None:
     if not said:
         return None
     if not said.startswith("{"):
+        name = repr(said[:64])
         return named.get(said) or Refusal(
-            400, f"This gateway has no config {said[:64]!r}. Name one that it has, or send JSON."
+            400,
+            f"This gateway has no config {name}. Name one that it has, or send JSON.",
+            quote=name,
         )
     try:
         return read(strict_json.parse(said), trusted=False)
     except ValueError as error:
-        return Refusal(400, f"{HEADER}: {error}.")
+        return Refusal(400, f"{HEADER}: {error}.", quote=str(error))
 
 
 def timeout(call: Call) -> float | Refusal | None:

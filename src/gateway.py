@@ -6,6 +6,7 @@ meanwhile, and after the reply has ended it becomes a Langfuse observation. Noth
 waits for waits for tracing.
 """
 
+import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,6 @@ import errors
 import keys
 import memory
 import providers
-import redaction
 import tracing
 from attempts import Attempt, Planner, Request
 from caching import Cache, Status
@@ -32,6 +32,9 @@ from resilience import Run
 from runtime import Body, Platform
 from tracing import Observation
 from vocabulary import Answer, BodyTooLarge, Call, NetworkError, Refusal
+
+# The beginning of a path that is of plain words, as an API's are; what comes then may be anything.
+_WORDS = re.compile("(/(v[0-9]|[a-z_]{1,16})(?![^/]))*/?")
 
 
 async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
@@ -47,14 +50,17 @@ async def handle(call: Call, settings: Settings, platform: Platform) -> Any:
 
 
 def _report(call: Call, refusal: Refusal) -> None:
-    """Log what the client was refused."""
-    said = {"method": call.method[:32], "path": call.path[:128], "reason": refusal.message}
-    secrets: tuple[str, ...] = ()
-    if redaction.is_brief(call.headers, call.query):
-        secrets = redaction.credentials(call.headers, call.query)
-    else:
-        said = {"reason": "not shown, since the headers are too large to search it for"}
-    log("refused", secrets, request_id=call.request_id, status=refusal.status, **said)
+    """Log what the client was refused, in none of its own words."""
+    known = _WORDS.match(call.path)
+    path = known[0] if known else ""
+    log(
+        "refused",
+        request_id=call.request_id,
+        method=call.method if call.method in cors.METHODS else "…",
+        path=path if path == call.path else f"{path}…",
+        status=refusal.status,
+        reason=refusal.message.replace(refusal.quote, "…") if refusal.quote else refusal.message,
+    )
 
 
 async def _answer(
@@ -64,7 +70,8 @@ async def _answer(
     if call.method == "OPTIONS":
         return Answer(204, "", headers=allow)
     if call.method not in cors.METHODS:
-        return Refusal(405, f"The gateway does not know the method {call.method[:32]}.", allow)
+        method = call.method[:32]
+        return Refusal(405, f"The gateway does not know the method {method}.", allow, quote=method)
     if call.path in about.PATHS:
         return about.answer(call, settings)
     request = await _let_in(call, settings, platform)
@@ -111,7 +118,8 @@ async def _let_in(call: Call, settings: Settings, platform: Platform) -> Request
 
 def _refuse(call: Call) -> Refusal | None:
     if not call.path.startswith(providers.PREFIX):
-        return Refusal(404, f"There is no {call.path[:128]} here. Paths start with /v1/.")
+        path = call.path[:128]
+        return Refusal(404, f"There is no {path} here. Paths start with /v1/.", quote=path)
     if not addresses.is_safe_path(call.path):
         return Refusal(
             400, 'The path must have no empty part, no "..", no backslash and no control character.'

@@ -51,8 +51,11 @@ class GatewayKey:
         for model in models if self.models is not None else ():
             if not any(fnmatchcase(model, pattern) for pattern in patterns):
                 opened = ", ".join(self.models or ())
+                name = model[:128]
                 return Refusal(
-                    403, f"This gateway key does not open the model {model[:128]}, only {opened}."
+                    403,
+                    f"This gateway key does not open the model {name}, only {opened}.",
+                    quote=name,
                 )
         return None
 

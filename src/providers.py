@@ -64,7 +64,10 @@ def plan(call: Call, rules: Routing, model: str = "") -> UpstreamCall | Refusal:
     provider = rules.table.get(chosen)
     if provider is None:
         known = ", ".join(sorted(rules.table))
-        return Refusal(400, f"The provider {chosen[:64]!r} is not known. Known providers: {known}.")
+        name = repr(chosen[:64])
+        return Refusal(
+            400, f"The provider {name} is not known. Known providers: {known}.", quote=name
+        )
     path = call.path.removeprefix(PREFIX)
     if provider.paths and not _is_among(path, provider.paths):
         served = ", ".join(PREFIX + served for served in provider.paths)

@@ -23,8 +23,6 @@ REDACTED = "[redacted]"
 SHORTEST = 8
 # To search a long text for more values than this would hold up every other request.
 MOST_SECRETS = 100
-# Characters of a request's headers and query.
-BRIEF = 16_384
 # A query value of an unsuspicious name is taken for a credential from this length on.
 LONG = 16
 # How many times over a text may be escaped: an error message with JSON in it, inside a JSON reply
@@ -60,20 +58,12 @@ def recorded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def is_brief(headers: Mapping[str, str], query: str) -> bool:
-    """Whether they are so short that their credentials may be looked for while a client waits.
-
-    A stranger must not make the gateway look for thousands.
-    """
-    return sum(map(len, headers.values())) + len(query) <= BRIEF
-
-
 def credentials(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
     """Every value in a request's headers and query that is or may hold a credential."""
     found: set[str] = set()
     for name, value in headers.items():
         if name.startswith("x-portkey-"):
-            # The name of a config of the deployment's, or the request would have been refused.
+            # A config's name, which is the deployment's, or the request is refused.
             named = name == configs.HEADER and configs.NAME.fullmatch(value.strip())
             if name not in _NOT_SECRET and not named:
                 found.update(_secrets_in(value, is_secret(name.removeprefix("x-portkey-"))))

@@ -39,11 +39,16 @@ class UpstreamCall:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer of the gateway's own in place of the provider's; it says what to change."""
+    """An answer of the gateway's own in place of the provider's; it says what to change.
+
+    `quote` is what of the client's own words the message repeats, as it stands there: they may be
+    anything, a key too, and so are for the client alone.
+    """
 
     status: int
     message: str
     headers: tuple[tuple[str, str], ...] = ()
+    quote: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,12 @@ export function button(label, onClick, properties = {}) {
 // Copies what `read` gives and says so for a moment.
 export function copyButton(label, read) {
   return button("Copy", async ({ currentTarget: node }) => {
-    await navigator.clipboard.writeText(await read());
-    node.textContent = "Copied";
+    try {
+      await navigator.clipboard.writeText(await read());
+      node.textContent = "Copied";
+    } catch {
+      node.textContent = "Not allowed";
+    }
     setTimeout(() => { node.textContent = "Copy"; }, 1200);
   }, { className: "copy", ariaLabel: label });
 }

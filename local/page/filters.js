@@ -20,7 +20,7 @@ function add(name, values) {
     known[name].add(value);
     const label = name === "level" ? levelWord(value) : value;
     const option = make("option", { value, textContent: label });
-    const after = [...select.options].slice(1).find((other) => other.text > label);
+    const after = [...select.options].slice(1).find((other) => other.text.localeCompare(label, undefined, { numeric: true }) > 0);
     select.add(option, after ?? null);
   }
 }

@@ -143,7 +143,8 @@ addEventListener("keydown", (event) => {
   // An arrow scrolls what it is pressed in, and moves in the list anywhere else.
   const isArrow = event.key.length > 1;
   const isElsewhere = isArrow && event.target.closest?.("#trace");
-  if (isWriting(event.target) || isElsewhere || !Object.hasOwn(KEYS, event.key)) return;
+  const isDown = event.target.id === "text" && event.key === "ArrowDown"; // from the search to what it found
+  if ((isWriting(event.target) && !isDown) || isElsewhere || !Object.hasOwn(KEYS, event.key)) return;
   event.preventDefault();
   KEYS[event.key]();
 });
@@ -160,6 +161,7 @@ addEventListener("popstate", () => { readAddress(); restart(); });
 list.onOpen((id) => open(id));
 trace.onClose(() => open(null));
 filters.onChange(() => {
+  byId("list").scrollTop = 0;
   history.replaceState(null, "", address());
   restart();
 });

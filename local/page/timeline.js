@@ -12,19 +12,22 @@ export const first = (o) =>
 
 // Each observation and how deep it stands: what is below another one comes after it, by time.
 export function nested(all) {
-  const shown = new Map();
-  const show = (o, depth) => {
-    if (shown.has(o)) return;
-    shown.set(o, depth);
-    const below = all.filter((other) => other.parent_id === o.id);
-    below.sort((a, b) => time(a.start_time) - time(b.start_time));
-    below.forEach((other) => show(other, depth + 1));
-  };
+  const byStart = (a, b) => time(a.start_time) - time(b.start_time);
   const ids = new Set(all.map((o) => o.id));
-  const tops = all.filter((o) => !ids.has(o.parent_id));
-  tops.sort((a, b) => time(a.start_time) - time(b.start_time));
-  tops.forEach((o) => show(o, 0));
-  all.forEach((o) => show(o, 0)); // a ring has no top
+  const below = Map.groupBy(all.toSorted(byStart), (o) => (ids.has(o.parent_id) ? o.parent_id : null));
+  const shown = new Map();
+  // Without recursion, since a trace may be deeper than the engine's stack.
+  const show = (top) => {
+    const waiting = [[top, 0]];
+    while (waiting.length > 0) {
+      const [o, depth] = waiting.pop();
+      if (shown.has(o)) continue;
+      shown.set(o, depth);
+      waiting.push(...(below.get(o.id) ?? []).map((other) => [other, depth + 1]).reverse());
+    }
+  };
+  (below.get(null) ?? []).forEach(show);
+  all.forEach(show); // a ring has no top
   return [...shown];
 }
 

@@ -10,6 +10,7 @@ let close_ = () => {};
 let wanted = null; // the id of the trace that is open
 let written = null; // what the inbox said of it, to see whether it says something else
 let shown = null; // the id of the observation that was chosen
+let questions = 0;
 
 export const onClose = (listener) => { close_ = listener; };
 
@@ -23,22 +24,35 @@ export function close() {
 export async function load(id) {
   if (id !== wanted) {
     wanted = id;
-    written = shown = null;
+    written = undefined;
+    shown = null;
     panel.scrollTop = 0;
   }
+  const question = ++questions;
   let content;
   try {
     const reply = await fetch(`/api/inbox/trace?${new URLSearchParams({ id })}`);
     content = reply.ok ? await reply.text() : null;
     if (!reply.ok && reply.status !== 404) throw new Error(await reply.text());
   } catch (error) {
-    if (id === wanted && written === null) fail("This trace can't be read", error.message);
+    if (question === questions && written === undefined) fail("This trace can't be read", error.message);
     return;
   }
-  if (id !== wanted || content === written) return;
+  // An answer to an earlier question may come after one to a later.
+  if (question !== questions || id !== wanted || content === written) return;
   written = content;
   if (content === null) fail("This trace is not here", "It has not come yet, or it is no longer kept.");
-  else draw(JSON.parse(content));
+  else show(id, content);
+}
+
+// A trace may hold what nobody thought of: what came is shown then, as it came.
+function show(id, content) {
+  try {
+    draw(JSON.parse(content));
+  } catch (error) {
+    fail("This trace can't be shown", error.message);
+    panel.append(raw(id));
+  }
 }
 
 function fail(title, words) {
@@ -174,6 +188,7 @@ function own(trace) {
 function raw(id) {
   const read = async () => {
     const reply = await fetch(`/api/inbox/raw?${new URLSearchParams({ id })}`);
+    if (!reply.ok) throw new Error(await reply.text());
     return reply.text();
   };
   return fold(`raw ${id}`, "Raw payload, as Langfuse gets it", () => {
@@ -184,7 +199,7 @@ function raw(id) {
         make("p", { className: "quiet" }, `${plural(number, "event")}, ${count(payload.length)} characters `,
           copyButton("Copy the raw payload", () => payload)),
         make("pre", { tabIndex: 0, ariaLabel: "Raw payload" }, text(payload, "json")));
-    }, (error) => { shell.textContent = `The inbox does not answer (${error.message}).`; });
+    }).catch((error) => { shell.textContent = `The inbox does not answer (${error.message}).`; });
     return shell;
   }, "raw");
 }

@@ -120,7 +120,7 @@ def _who(body: dict[str, Any], about: dict[str, Any]) -> tuple[str | None, str |
         with suppress(ValueError):  # then it is an id like any other
             packed = mapping(strict_json.parse(user))
     if "session_id" in packed:
-        user = text(packed.get("account_uuid")) or text(packed.get("device_id"))
+        user = text(packed.get("account_uuid")) or text(packed.get("device_id")) or user
     sessions = (about, packed, mapping(body.get("client_metadata")))
     return user, next(filter(None, (text(m.get("session_id")) for m in sessions)), None)
 

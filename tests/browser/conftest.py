@@ -129,4 +129,5 @@ def visit(browser: Browser, desk: Desk) -> Iterator[Visitor]:
         context.close()
     elsewhere = [url for url in asked if not url.startswith((f"{desk.url}/", "data:"))]
     assert elsewhere == []
-    assert complaints == []
+    # A trace that is not there is asked for, and the browser says so.
+    assert [said for said in complaints if "404 (Not Found)" not in said] == []

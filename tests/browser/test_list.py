@@ -73,6 +73,12 @@ class TestLive:
         expect(page.get_by_role("heading", name="Output")).to_be_visible()
         expect(page.locator("details.raw[open]")).to_contain_text("later")
 
+    def test_it_says_when_a_trace_is_not_there(self, visit: Visitor):
+        page = visit("/?trace=gone")
+        expect(page.get_by_role("heading", name="This trace is not here")).to_be_visible()
+        page.get_by_role("button", name="Close the trace").click()
+        expect(page.get_by_role("heading", name="No traces yet")).to_be_visible()
+
     def test_it_says_when_the_inbox_is_away(self, desk: Desk, visit: Visitor):
         page = visit()
         expect(page.get_by_role("status")).to_have_text("Live, 0 traces")
@@ -117,6 +123,18 @@ class TestFilters:
         page.locator("body").press("x")
         expect_names(page, "c", "b", "a")
         assert page.url.endswith("/")
+
+    def test_a_filter_shows_the_newest_that_fit(self, desk: Desk, visit: Visitor):
+        desk.many(80)
+        page = visit()
+        expect(page.get_by_role("status")).to_have_text("Live, 83 traces")
+        page.get_by_role("link", name="trace 5,").scroll_into_view_if_needed()
+        assert page.evaluate("document.querySelector('#list').scrollTop") > 0
+        page.get_by_label("Search in the traces").fill("trace")
+        expect(page.get_by_role("status")).to_have_text("Live, 80 of 83 traces")
+        assert page.evaluate("document.querySelector('#list').scrollTop") == 0
+        page.get_by_label("Search in the traces").press("ArrowDown")
+        expect(page.get_by_role("link", name="trace 79,")).to_be_focused()
 
     def test_what_arrives_is_filtered_too(self, desk: Desk, visit: Visitor):
         page = visit("/?session=s1")

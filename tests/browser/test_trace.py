@@ -252,6 +252,25 @@ class TestHostile:
         desk.trace("after")
         expect(page.locator("#rows > li")).to_have_count(2)
 
+    def test_what_cannot_be_shown_is_there_as_it_came(self, desk: Desk, visit: Visitor):
+        desk.trace("t", output={"role": "assistant", "content": "said", "thinking": [None]})
+        desk.trace("u", input=[{"role": {"toString": 1}, "content": "x"}])
+        for name in ("t", "u"):
+            page = visit(f"/?trace={name}")
+            page.get_by_text("Raw payload").click()
+            expect(page.get_by_label("Raw payload", exact=True)).to_contain_text(f"g-{name}")
+
+    def test_a_deep_trace(self, desk: Desk, visit: Visitor):
+        spans = [
+            desk.event("span-create", id=f"s{n}", traceId="t", parentObservationId=f"s{n - 1}")
+            for n in range(3000)
+        ]
+        desk.post(*spans)
+        page = visit("/?trace=t")
+        expect(page.get_by_role("heading", name="Raw payload")).to_have_count(0)
+        expect(page.get_by_role("heading", name="can't be shown")).to_have_count(0)
+        expect(page.get_by_text("Raw payload")).to_be_visible()
+
     def test_another_page_cannot_read_it(self, desk: Desk, browser):
         """A name elsewhere that was given this machine's address is not the inbox's."""
         desk.trace("secret")

@@ -76,7 +76,7 @@ def test_the_bundle_is_what_the_local_runtime_runs(uploaded: Path):
 
 def test_our_own_code_is_small(uploaded: Path):
     own = [p for p in uploaded.rglob("*.py") if "python_modules" not in p.parts]
-    assert sum(path.stat().st_size for path in own) < 320 * 1024  # as wrangler counts
+    assert sum(path.stat().st_size for path in own) < 336 * 1024  # as wrangler counts
 
 
 def test_no_tooling_ships(uploaded: Path):

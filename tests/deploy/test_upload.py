@@ -102,7 +102,11 @@ def wrangler(
         [bin_folder / "wrangler", *arguments],
         cwd=ROOT,
         env={
-            **{name: value for name, value in os.environ.items() if name not in secrets},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name not in secrets and not name.startswith(("CLOUDFLARE_", "CF_"))
+            },
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(folder),
             "WRANGLER_SEND_METRICS": "false",

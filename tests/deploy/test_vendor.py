@@ -55,7 +55,9 @@ def test_it_takes_another_pip_where_python_has_none(project: Path):
     assert (project / "python_modules" / "workers").is_dir()
     arguments = said.read_text().splitlines()
     assert arguments[0] == "install"
-    assert {"--no-deps", "--only-binary=:all:", "--platform=any"} <= set(arguments)
+    assert {"--no-deps", "--only-binary=:all:", "--platform=any", "--python-version=3.14"} <= set(
+        arguments
+    )
     assert f"-r{project / 'requirements-worker.txt'}" in arguments
 
 

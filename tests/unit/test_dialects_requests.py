@@ -226,6 +226,19 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
         },
         {"input": HELLO, "user": "a1", "session": "s1"},
     ),
+    "messages, of Claude Code with a session beside": (
+        MESSAGES,
+        {
+            "messages": HELLO,
+            "metadata": {"user_id": '{"device_id":"d1","session_id":"s1"}', "session_id": "s2"},
+        },
+        {"input": HELLO, "user": "d1", "session": "s2"},
+    ),
+    "messages, a user like Claude Code's": (
+        MESSAGES,
+        {"messages": HELLO, "metadata": {"user_id": '{"session_id":"s1","user":"bob"}'}},
+        {"input": HELLO, "user": '{"session_id":"s1","user":"bob"}', "session": "s1"},
+    ),
     "messages, a user like JSON": (
         MESSAGES,
         {"messages": HELLO, "metadata": {"user_id": '{"id":"u1"}'}},

@@ -89,12 +89,26 @@ HOSTS = {
 }
 
 
-@pytest.mark.parametrize("path", ["/", "/page/main.js", "/api/inbox", "/api/inbox/raw?id=t1"])
+READ = [
+    *("/", "/page/main.js", "/api/inbox", "/api/inbox/raw?id=t1", "/api/inbox/trace?id=t1"),
+    *("/api/public/traces", "/api/public/traces/t1"),
+    *("/api/public/observations", "/api/public/v2/observations"),
+]
+
+
+@pytest.mark.parametrize("path", READ)
 @pytest.mark.parametrize(("host", "status"), HOSTS.items())
 def test_a_name_that_is_not_this_machines_is_refused(
     client: httpx.Client, path: str, host: str, status: int
 ):
-    assert client.get(path, headers={"host": host}, auth=None).status_code == status
+    post(client, event("trace-create", {"id": "t1"}))
+    assert client.get(path, headers={"host": host}).status_code == status
+
+
+def test_all_that_can_be_read_is_asked_for_by_that_test(inbox: Inbox):
+    routes = {route.path.partition("{")[0] for route in inbox_views.routes(inbox)}
+    assert all(any(path.startswith(route) for path in READ) for route in routes)
+    assert len(routes) == len(READ)
 
 
 class TestList:
@@ -289,6 +303,13 @@ class TestFilters:
 
 
 class TestTrace:
+    def test_a_number_that_json_has_not(self, client: httpx.Client):
+        body = json.dumps({"batch": [generation("t1", output="much")]}).replace('"much"', "1e999")
+        kind = {"content-type": "application/json"}
+        client.post("/api/public/ingestion", content=body, headers=kind)
+        reply = client.get("/api/inbox/trace?id=t1", auth=None)
+        assert reply.json()["observations"][0]["output"] == "inf"
+
     def test_a_trace_and_its_observations(self, client: httpx.Client):
         post(client, generation("t1", input={"deep": [1]}), generation("t2"))
         trace = client.get("/api/inbox/trace?id=t1", auth=None).json()

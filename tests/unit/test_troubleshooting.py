@@ -33,7 +33,7 @@ LEFT_OUT = {
     "(name = …, fromEnvironment = …)": "workerd's configuration",
     "(name = …, json = …)": "workerd's configuration",
     "(name = …, … = embed …)": "workerd's configuration",
-    '(name = "UNSAFE_EVAL", unsafeEval = void)': "workerd's configuration",
+    "(name = …, unsafeEval = void)": "workerd's configuration",
 }
 
 

@@ -1,5 +1,6 @@
 """The first thing a newcomer does: `make demo`, and the commands that it prints."""
 
+import hashlib
 import json
 import os
 import re
@@ -85,13 +86,17 @@ def test_the_empty_page_shows_a_command_that_works(demo):
     assert asked(inbox)["example"] in curl_lines(gateway)
 
 
+def gone(*urls: str) -> None:
+    for url in urls:
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(url)
+
+
 def test_ctrl_c_stops_everything(demo):
     gateway, inbox, process = demo
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
-    for url in (gateway, inbox):
-        with pytest.raises(OSError, match="refused"):
-            urllib.request.urlopen(url)
+    gone(gateway, inbox)
 
 
 def local(*arguments: str) -> subprocess.Popen[str]:
@@ -111,7 +116,9 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def developed(folder: Path, variables: str) -> Iterator[dict[str, str]]:
+def developed(
+    folder: Path, variables: str, ending: signal.Signals = signal.SIGINT
+) -> Iterator[dict[str, str]]:
     """What `make dev` prints with these `.dev.vars`: each line's first word, and the rest."""
     for name in ("local", "src", "node_modules", "python_modules", "wrangler.toml"):
         (folder / name).symlink_to(ROOT / name)
@@ -133,7 +140,7 @@ def developed(folder: Path, variables: str) -> Iterator[dict[str, str]]:
         found = re.findall(r"(?m)^  (\w+) +(.*)$", "".join(printed))
         assert "gateway" in dict(found), "".join(printed)
         yield dict(found)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         assert process.wait(10) == 0
     finally:
         process.kill()
@@ -159,6 +166,38 @@ def test_dev_without_langfuse_keys_has_an_inbox(tmp_path):
             assert "Hello!" in done.stdout, done.stderr
             (observation,) = one_more(inbox, before)["observations"]
             assert "You said: Hello!" in json.dumps(observation["output"])
+
+
+def test_dev_ends_with_its_terminal(tmp_path):
+    with developed(tmp_path, "", ending=signal.SIGHUP) as printed:
+        urls = [printed["gateway"], printed["inbox"].partition(" ")[0]]
+    gone(*urls)
+
+
+@pytest.mark.parametrize("variables", ["", "GATEWAY_API_KEYS='{}'"])
+def test_dev_has_a_key_for_the_provider_keys_that_it_was_given(tmp_path, variables: str):
+    gateway_key = "gw_of-a-test-0123456789"
+    digest = hashlib.sha256(gateway_key.encode()).hexdigest()
+    variables = variables.format(json.dumps({"ada": digest}))
+    with Server(echo.app(delay_ms=0)) as provider:
+        base = json.dumps({"openai": {"base_url": f"{provider.url}/v1"}})
+        given = f"PROVIDERS='{base}'\nOPENAI_API_KEY=sk-stored-0123456789\n{variables}\n"
+        with developed(tmp_path, given) as printed:
+            inbox = printed["inbox"].partition(" ")[0]
+            before = asked(inbox)
+            assert ("key" in printed) == (not variables)
+            if not variables:
+                assert printed["key"].partition(" ")[0] in before["example"]
+            done = subprocess.run(
+                ["bash", "-c", f"{before['example']} --silent --show-error --fail-with-body"],
+                env={**os.environ, "GATEWAY_KEY": gateway_key},
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+            assert "Hello!" in done.stdout, done.stderr
+            (observation,) = one_more(inbox, before)["observations"]
+            assert observation["metadata"]["gateway_key"] == ("ada" if variables else "dev")
 
 
 @pytest.mark.parametrize(

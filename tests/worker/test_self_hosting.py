@@ -128,10 +128,14 @@ def test_no_secret_and_no_open_network_is_in_the_folder(strict: Path, with_range
         ("--allow=10.1.2.3/24", "has host bits set"),
         ("--allow=private", "does not appear to be"),
         ("--variable=A B", "no name of a variable"),
+        ("--variable=UNSAFE_EVAL", "no name of a variable"),
         ("--out=.", "no earlier build"),
+        ("--out=somebodys", "no earlier build"),
     ],
 )
 def test_a_build_refuses_what_it_cannot_mean(project: Path, option: str, message: str):
+    (project / "somebodys").mkdir(exist_ok=True)
+    (project / "somebodys" / "config.capnp").touch()
     build = [".venv/bin/python", "-m", "local.selfhost", "--out=none", option]
     env = {**os.environ, "PYTHONPATH": "src"}
     done = subprocess.run(build, cwd=project, env=env, capture_output=True, text=True)
@@ -230,7 +234,8 @@ def test_what_is_not_public_is_out_of_reach(
     env = network_environment(listener)
     custom = {"x-portkey-custom-host": f"http://localhost:{listener.port}/v1"}
     with started(command(strict), strict.parent, env, hosts) as gateway:
-        replies = {slug: gateway.chat(slug) for slug in json.loads(env["PROVIDERS"])}
+        slugs = set(json.loads(env["PROVIDERS"])) - ({"disguised"} if not hosts else set())
+        replies = {slug: gateway.chat(slug) for slug in slugs}
         replies["custom host"] = gateway.chat("vllm", **custom)
         for asked_, reply in replies.items():
             assert reply.status_code == 502, (asked_, reply.text)
@@ -251,10 +256,10 @@ def test_a_named_range_is_in_reach_and_no_other(
     with started(command(with_ranges), with_ranges.parent, env, hosts) as gateway:
         for slug in ("localhost", "ipv4"):
             assert gateway.chat(slug).status_code == 200
-        called = listener.arrived
-        assert gateway.chat("disguised").status_code == 502
-        # What speaks no TLS was called all the same.
-        assert (listener.arrived > called) == bool(hosts)
+        if hosts:
+            called = listener.arrived
+            assert gateway.chat("disguised").status_code == 502
+            assert listener.arrived > called  # what speaks no TLS was called all the same
         assert gateway.chat("vllm", **custom).status_code == 200
         called = listener.arrived
         for slug in ("ipv6", "metadata", "private", "shared", "local", "any"):
