@@ -218,6 +218,10 @@ def test_every_example_in_python(demo: Stage, environment, example: Example):
     )
     assert done.returncode == 0, done.stderr
     assert "You said: Hello!" in done.stdout
+    # What stands for a key must not be a word that a trace needs.
+    observations = demo.observations(2 if "get_client" in example.code else 1)
+    assert any(o["metadata"].get("provider") for o in observations)
+    assert not any("[redacted]" in o["metadata"] for o in observations)
 
 
 def test_a_wrong_base_url_gives_what_troubleshooting_says(demo: Stage):
