@@ -80,7 +80,10 @@ def run(stage: Stage, example: Example, **env: str) -> str:
         timeout=100,
         cwd=ROOT,
         # A test that an example runs is none of this run's.
-        env={**{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}, **env},
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "HYPOTHESIS_"))},
+            **env,
+        },
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -2,6 +2,7 @@
 called that results, and their own tests are run."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -132,7 +133,14 @@ def test_the_examples_own_tests(heading: str, tests: str, tmp_path: Path):
 
 
 def run(folder: Path, *command: str) -> None:
+    # A test that runs in here is none of this run's, nor as long.
+    ours = ("PYTEST_", "HYPOTHESIS_")
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, timeout=100
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if not name.startswith(ours)},
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
