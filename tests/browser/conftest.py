@@ -71,7 +71,9 @@ class Desk:
             )
 
 
-@pytest.fixture(scope="session")
+# Not for longer than a file: Playwright keeps an event loop running in this thread, which must be
+# over when the next file's tests run theirs.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     try:
         with chromium.browser() as running:
