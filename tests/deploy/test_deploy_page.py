@@ -118,6 +118,7 @@ def test_the_size_of_the_worker(tmp_path: Path):
     assert all(float(size) < limit for size, limit in zip(upload.groups(), limits, strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_installed")
 def test_the_environment_of_the_page_deploys(tmp_path: Path):
     project = project_in(tmp_path, block("Environments", "toml"))

@@ -160,12 +160,14 @@ def test_the_secrets_go_up_with_the_code(api: Api, tmp_path: Path, secrets: Path
     assert "secret_text" in metadata["keep_bindings"]  # those of before stay
 
 
+@pytest.mark.long
 def test_the_shell_wins_over_the_file(api: Api, tmp_path: Path, secrets: Path):
     key = {"ANTHROPIC_API_KEY": "sk-of-the-shell"}
     wrangler(api, tmp_path, "deploy", "--env=", f"--secrets-file={secrets}", **key)
     assert secrets_of(uploaded(api)[0]) == {**dotenv_values(secrets), **key}
 
 
+@pytest.mark.long
 def test_many_secrets_at_once(api: Api, tmp_path: Path, secrets: Path):
     wrangler(api, tmp_path, "secret", "bulk", str(secrets), "--env=production")
     ((method, path, _, body),) = api.sent
@@ -174,6 +176,7 @@ def test_many_secrets_at_once(api: Api, tmp_path: Path, secrets: Path):
     assert {name: secret["text"] for name, secret in sent.items()} == dotenv_values(secrets)
 
 
+@pytest.mark.long
 def test_null_deletes_a_secret(api: Api, tmp_path: Path):
     wrangler(api, tmp_path, "secret", "bulk", "--env=", stdin='{"OPENAI_API_KEY": null}')
     ((_, _, _, body),) = api.sent

@@ -168,12 +168,14 @@ def test_dev_without_langfuse_keys_has_an_inbox(tmp_path):
             assert "You said: Hello!" in json.dumps(observation["output"])
 
 
+@pytest.mark.long
 def test_dev_ends_with_its_terminal(tmp_path):
     with developed(tmp_path, "", ending=signal.SIGHUP) as printed:
         urls = [printed["gateway"], printed["inbox"].partition(" ")[0]]
     gone(*urls)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variables", ["", "GATEWAY_API_KEYS='{}'"])
 def test_dev_has_a_key_for_the_provider_keys_that_it_was_given(tmp_path, variables: str):
     gateway_key = "gw_of-a-test-0123456789"

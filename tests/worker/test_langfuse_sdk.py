@@ -195,6 +195,7 @@ def test_calls_at_once_stand_below_their_own_spans(stage: Stage):
     assert len({o["parent_id"] for o in generations}) == 8
 
 
+@pytest.mark.long
 def test_a_client_that_traces_itself_makes_a_second_generation(stage: Stage):
     told = run(stage, "drop_in")
     spans, (generation,) = split(stage.observations(3))
@@ -203,6 +204,7 @@ def test_a_client_that_traces_itself_makes_a_second_generation(stage: Stage):
     assert {own["usage"]["total"], generation["usage"]["total"]} == {told["total"]}
 
 
+@pytest.mark.long
 def test_of_which_the_gateways_can_be_left_out(stage: Stage):
     told = run(stage, "drop_in_alone")
     found = [o for o in stage.traced_so_far() if o["trace_id"] == told["trace"]]
@@ -212,6 +214,7 @@ def test_of_which_the_gateways_can_be_left_out(stage: Stage):
     assert generations == []
 
 
+@pytest.mark.long
 def test_anthropics_client_names_its_own_generation_as_the_parent(stage: Stage):
     told = run(stage, "anthropic_alone")
     spans, (generation,) = split(stage.observations(3))
