@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from bench.measure import amount
 from bench.scenarios import EVERYDAY, LARGE_STREAM
 from bench.subjects import Load, Servers, Subject, Traces, gateway
-from local.inspector import Memory
 from local.runtime import Runtime, bundle
+from local.runtime.inspector import Memory
 
 KIB, MIB = 1024, 1024 * 1024
 # Where memory is looked at, in calls: from the first its growth counts.

@@ -10,13 +10,16 @@ import socket
 import sys
 import urllib.request
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
+
+from dotenv import dotenv_values
 
 from local import echo
 from local.inbox import Inbox
-from local.runtime import NotInstalled, Runtime, environment, wrangler_config
+from local.runtime import ROOT, NotInstalled, Runtime, wrangler_config
 from local.server import Server
-from provider_table import PROVIDERS
+from settings.provider_table import PROVIDERS
 
 GATEWAY_PORT, INBOX_PORT = 8787, 8788
 KEPT = 2_000  # traces and observations each: those of coding agents are large
@@ -53,6 +56,16 @@ CONFIGS = {
         ],
     }
 }
+
+
+def environment(folder: Path) -> dict[str, Any]:
+    """The Worker's variables and secrets as `wrangler dev` reads them: `[vars]` of a folder's
+    `wrangler.toml`, then its `.dev.vars` over it.
+
+    https://developers.cloudflare.com/workers/local-development/environment-variables/
+    """
+    secrets = {name: value for name, value in dotenv_values(folder / ".dev.vars").items() if value}
+    return {**wrangler_config(folder).get("vars", {}), **secrets}
 
 
 def curl_lines(gateway: str) -> list[str]:
@@ -92,7 +105,7 @@ def dev(port: int, inbox_port: int) -> None:
     provider keys and nobody who may use them, a gateway key for this run does.
     """
     with ExitStack() as stack:
-        env, inbox, lines = environment(), Inbox(keep=KEPT, keep_requests=0), []
+        env, inbox, lines = environment(ROOT), Inbox(keep=KEPT, keep_requests=0), []
         if not any(env.get(name) for name in LANGFUSE_SECRETS):
             page = stack.enter_context(Server(inbox.app(), port=free(inbox_port)))
             env |= traced_to(page.url)

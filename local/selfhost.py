@@ -14,10 +14,9 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-import config
-import keys
-from local import workerd
-from provider_table import PROVIDERS
+from local.runtime import workerd
+from settings.load import CONTINUATION_NAMES, SECRET_NAMES, VARIABLE_NAMES
+from settings.provider_table import PROVIDERS, provider_secret_name
 
 PORT = 8787
 # What workerd holds back where only public addresses are allowed, and a deployer may name.
@@ -53,8 +52,13 @@ def variable_name(text: str) -> str:
 def known_variables() -> list[str]:
     """Every variable and secret that the Worker may read: those of every deployment, a key for each
     provider of the table, and what wrangler.toml sets."""
-    provider_keys = (keys.secret_name(slug) for slug in PROVIDERS)
-    known = (*config.SECRETS, *config.VARIABLES, *config.CONTINUATIONS, *provider_keys)
+    provider_keys = (provider_secret_name(slug) for slug in PROVIDERS)
+    known = (
+        *SECRET_NAMES,
+        *VARIABLE_NAMES,
+        *CONTINUATION_NAMES,
+        *provider_keys,
+    )
     return list(dict.fromkeys((*known, *defaults())))
 
 

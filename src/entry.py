@@ -1,69 +1,72 @@
-"""The Worker: Cloudflare's request in, the gateway's response out."""
+"""The Worker: Cloudflare calls `fetch` for each request and `queue` for each batch of messages."""
 
 from typing import Any
 
 from workers import WorkerEntrypoint
 
-import config
-import delivery
-import errors
-import gateway
-import logs
-from bindings import messages, trace_queue
-from edge import Edge, Isolate, to_response
-from vocabulary import Answer, Refusal
+from cloudflare.bindings import queue_messages, trace_queue_binding
+from cloudflare.platform import CloudflareIsolate, CloudflareRequest, to_js_response
+from core.types import GatewayResponse, Refusal
+from export.outbox import deliver_queue_messages
+from gateway.errors import error_response
+from gateway.handler import handle
+from redaction.logs import describe_error, log, set_secrets
+from settings.load import Settings, load_settings
 
-# The environment is the same for an isolate's whole life, so it is checked once.
-_settings: config.Settings | None = None
+# Variables and secrets do not change while an isolate lives, so they are read once.
+_settings: Settings | None = None
 
 
 class Default(WorkerEntrypoint):
-    """The Worker's handlers."""
+    """The handlers of the Worker."""
 
     async def fetch(self, request: Any) -> Any:
-        """Answer one request. The platform's request in, a JavaScript Response out."""
-        edge = Edge(request.js_object, self.ctx, self.env)
+        """Handle one request: the SDK's `Request` in, a JavaScript `Response` out. Never raises: a
+        failure of the gateway is a 500 in the shape of the API that was called."""
+        platform = CloudflareRequest(request.js_object, self.ctx, self.env)
         try:
-            answer = await gateway.handle(edge.call, settings(self.env), edge)
-        except Exception as error:  # the client's last resort: a clear error, in its dialect
-            logs.log("request_failed", request_id=edge.call.request_id, error=logs.describe(error))
-            answer = errors.answer(
-                Refusal(500, "The gateway failed. Its log says where."), edge.call
-            )
-        return to_response(answer) if isinstance(answer, Answer) else answer
+            response = await handle(platform.call, isolate_settings(self.env), platform)
+        except Exception as error:
+            log("request_failed", request_id=platform.call.request_id, error=describe_error(error))
+            refusal = Refusal(500, "The gateway failed. Its log says where.")
+            response = error_response(refusal, platform.call)
+        return to_js_response(response) if isinstance(response, GatewayResponse) else response
 
     async def queue(self, batch: Any, *_: Any) -> None:
-        """Deliver a batch of the queue's: the traces that did not go to Langfuse directly.
+        """Deliver one batch of queue messages: traces that were not delivered directly.
 
         https://developers.cloudflare.com/queues/configuration/javascript-apis/#consumer
         """
-        platform = Isolate(trace_queue(self.env))
-        await delivery.deliver_messages(messages(batch), settings(self.env), platform)
+        platform = CloudflareIsolate(trace_queue_binding(self.env))
+        await deliver_queue_messages(queue_messages(batch), isolate_settings(self.env), platform)
 
 
-def settings(env: Any) -> config.Settings:
-    """The checked settings of this isolate; reports what is wrong with them once."""
+def isolate_settings(env: Any) -> Settings:
+    """The settings of this isolate. The first call reads them from the environment and logs what is
+    wrong with them."""
     global _settings
     if _settings is None:
-        _settings = config.load(_Environment(env), has_queue=trace_queue(env) is not None)
-        logs.conceal(_settings.secrets)
+        _settings = load_settings(
+            CloudflareEnvironment(env), has_queue=trace_queue_binding(env) is not None
+        )
+        set_secrets(_settings.secrets)
         if _settings.problem:
-            logs.log("misconfigured", problem=_settings.problem)
+            log("misconfigured", problem=_settings.problem)
         for warning in _settings.warnings:
-            logs.log("setting_ignored", warning=warning)
+            log("setting_ignored", warning=warning)
         if not _settings.destinations:
-            logs.log("tracing_off", reason="no Langfuse destination is configured")
+            log("tracing_off", reason="no Langfuse destination is configured")
     return _settings
 
 
-class _Environment:
-    """The platform's environment by name."""
+class CloudflareEnvironment:
+    """The `Environment` of `core.platform`, read from the Worker's `env`."""
 
     def __init__(self, env: Any) -> None:
         self._env = env
 
     def get(self, name: str, /) -> Any:
         value = getattr(self._env, name, None)
-        # One that wrangler gives as JSON arrives as a JavaScript object.
+        # A variable that wrangler.toml gives as JSON arrives as a JavaScript object.
         to_py = getattr(value, "to_py", None)
         return to_py() if to_py else value

@@ -8,34 +8,43 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import dialects
-import strict_json
-from config import Destination, Settings
-from context import CONTENT_MODES, VALUE_LENGTH, Context
-from dialects import media
-from fitting import cut_text, fit, fits
-from redaction import Redactor, credentials, recorded_headers, to_json
-from vocabulary import Call, Capture, Ending
+from core.limits import (
+    MAX_METADATA_NAME_CHARS,
+    MAX_PARAMETERS,
+    MAX_STATUS_MESSAGE_CHARS,
+    MAX_VALUE_CHARS,
+)
+from core.strict_json import to_json
+from core.trace_context import CONTENT_MODES, TraceContext
+from core.types import Call, Capture, Ending
+from dialects.fields import Completion, Prompt
+from dialects.registry import dialect_for_path, read_reply, read_request
+from redaction.redactor import Redactor
+from redaction.request_secrets import recorded_headers, secrets_of_request
+from redaction.truncation import (
+    bound_metadata,
+    bound_parameter,
+    fits_bytes,
+    truncate_json,
+    truncate_text,
+    truncate_value,
+)
+from settings.load import Destination, Settings
 
 # Levels are Langfuse's: https://langfuse.com/docs/observability/features/log-levels
 DEFAULT, WARNING, ERROR = "DEFAULT", "WARNING", "ERROR"
-STATUS_MESSAGE_LENGTH = 2000
-METADATA_VALUE_BYTES = 10_000
-METADATA_BYTES = 100_000
-METADATA_NAME_LENGTH = 200
-# Of more there would be no end, and no room.
-METADATA_NAMES = 5000
-PARAMETERS = 100
-SETTING_LENGTH = 1000
+
 # Parameters whose text is a choice among a few, and says nothing of the content.
-_CHOICES = frozenset(
+_CHOICE_PARAMETERS = frozenset(
     (
         *("service_tier", "reasoning_effort", "effort", "verbosity", "speed", "encoding_format"),
         *("thinking_type", "reasoning_summary", "truncation", "modalities", "tool_choice"),
     )
 )
+
 # Whose key let a request in.
-_PAYS = "gateway_key"
+_GATEWAY_KEY = "gateway_key"
+
 # What a reply's metadata may quote of its content.
 _CONTENT_METADATA = {"stop_sequence", "stop_details"}
 
@@ -51,15 +60,15 @@ class Exchange:
     """
 
     call: Call
-    context: Context
+    trace_context: TraceContext
     destination: Destination
     provider: str
-    request: bytes
-    request_size: int
-    started: float
+    request_body: bytes
+    request_bytes: int
+    started_at: float
     capture: Capture
-    routed_model: str = ""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    prefixed_model: str = ""
+    gateway_metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Trace:
     """
 
     id: str
-    joined: bool
+    is_existing: bool
     name: str | None
     user: str | None
     session: str | None
@@ -81,7 +90,7 @@ class Trace:
     release: str | None
     version: str | None
     metadata: Mapping[str, Any]
-    started: float | None = None
+    started_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,9 +109,9 @@ class Observation:
     parent_id: str | None
     type: str
     name: str
-    started: float
-    ended: float
-    completion_started: float | None
+    started_at: float
+    ended_at: float
+    completion_started_at: float | None
     model: str | None
     parameters: Mapping[str, Any]
     input: str | None
@@ -118,96 +127,110 @@ class Observation:
     prompt_version: int | None
 
 
-def content_mode(said: Context, settings: Settings) -> str:
+def effective_content_mode(trace_context: TraceContext, settings: Settings) -> str:
     """What of a call's content is recorded: the lesser of what deployment and request allow.
 
     "off" also where the deployment's sample leaves the trace out. That is decided by the trace's
     id, so that a trace of several calls is kept or dropped whole: by its end, since ids may begin
     with a time (https://www.w3.org/TR/trace-context-2/#random-trace-id-flag).
     """
-    if int(said.trace_id[16:], 16) >= settings.sample_rate * 2**64:
+    if int(trace_context.trace_id[16:], 16) >= settings.sample_rate * 2**64:
         return "off"
-    return min(said.content, settings.content, key=CONTENT_MODES.index)
+    return min(trace_context.content_mode, settings.content_mode, key=CONTENT_MODES.index)
 
 
 def observe(exchange: Exchange, settings: Settings) -> Observation:
     """The observation of an exchange whose content mode is not "off"."""
-    call, capture, said = exchange.call, exchange.capture, exchange.context
-    dialect = dialects.for_path(call.path)
-    prompt = dialects.read_request(call.path, exchange.request)
-    completion = dialects.read_reply(
+    call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
+    dialect = dialect_for_path(call.path)
+    prompt = read_request(call.path, exchange.request_body)
+    completion = read_reply(
         call.path,
         capture.body,
         capture.content_type,
-        complete=capture.ending is Ending.COMPLETE and not capture.cut,
+        complete=capture.ending is Ending.COMPLETE and not capture.truncated,
     )
     output = completion.output
     if output is None and (capture.status or 0) >= 400:
-        output = dialects.read_reply("", capture.body, "", complete=True).output
+        output = read_reply("", capture.body, "", complete=True).output
     # Each once: there is a limit to how many are searched for.
-    secrets = {*credentials(call.headers, call.query), *settings.secrets}
-    redactor = Redactor(secrets, settings.redact)
+    secrets = {*secrets_of_request(call.headers, call.query), *settings.secrets}
+    redactor = Redactor(secrets, settings.redact_patterns)
     # The events of a stream that no dialect could put together, of which a secret may be parts.
-    if isinstance(output, list) and redactor.searchable and redactor.finds_in_pieces(output):
+    if isinstance(output, list) and redactor.searchable and redactor.found_across_texts(output):
         output = "[redacted]: its pieces, put together, hold a credential"
-    clean = redactor.clean
+    redact = redactor.redact
     if not redactor.searchable:
         # So many would have to be looked for in each of these texts, of which there may be as many.
-        said = replace(said, metadata={}, tags=())
+        trace_context = replace(trace_context, metadata={}, tags=())
         prompt = replace(prompt, metadata={}, parameters={})
-        exchange = replace(exchange, context=said)
-    full = redactor.searchable and content_mode(said, settings) == "full"
-    level, status = _verdict(capture, completion, full)
-    name = said.name or call.path.removeprefix("/v1/")
+        exchange = replace(exchange, trace_context=trace_context)
+    full = redactor.searchable and effective_content_mode(trace_context, settings) == "full"
+    level, status = _level_and_status(capture, completion, full)
+    name = trace_context.name or call.path.removeprefix("/v1/")
     limit = settings.max_field_bytes
 
     def content(value: Any) -> str | None:
         if value is None or not full:
             return None
         text = to_json(value)
-        if not fits(text, limit):
-            text = to_json(value := fit(value, limit, clean))
+        if not fits_bytes(text, limit):
+            text = to_json(value := truncate_value(value, limit, redact))
         text = redactor.to_json(value, text)
         # What was put in a secret's place may have been longer than that.
-        return text if fits(text, limit) else _cut(text, limit)
+        return text if fits_bytes(text, limit) else truncate_json(text, limit)
 
-    metadata = _metadata(exchange, prompt, completion, full, redactor.searchable, clean)
+    metadata = _metadata(exchange, prompt, completion, full, redactor.searchable, redact)
     # Together, since each search takes its time.
     texts = [
-        *(said.trace_name or (None if said.joined else name), name, said.version, said.release),
-        said.user or (None if said.joined else _value(prompt.user)),
-        said.session or (None if said.joined else _value(prompt.session)),
-        *(_value(completion.model or prompt.model), said.prompt_name, status, *said.tags),
+        *(
+            trace_context.trace_name or (None if trace_context.is_existing else name),
+            name,
+            trace_context.version,
+            trace_context.release,
+        ),
+        trace_context.user or (None if trace_context.is_existing else _bounded_value(prompt.user)),
+        trace_context.session
+        or (None if trace_context.is_existing else _bounded_value(prompt.session)),
+        *(
+            _bounded_value(completion.model or prompt.model),
+            trace_context.prompt_name,
+            status,
+            *trace_context.tags,
+        ),
     ]
-    trace_name, name, version, release, user, session, model, prompt_name, status, *tags = clean(
+    trace_name, name, version, release, user, session, model, prompt_name, status, *tags = redact(
         texts
     )
     trace = Trace(
-        id=said.trace_id,
-        joined=said.joined,
+        id=trace_context.trace_id,
+        is_existing=trace_context.is_existing,
         name=trace_name,
         user=user,
         session=session,
         tags=tuple(tags),
-        environment=said.environment or (None if said.joined else settings.environment),
-        release=release or (None if said.joined else settings.release),
+        environment=trace_context.environment
+        or (None if trace_context.is_existing else settings.environment),
+        release=release or (None if trace_context.is_existing else settings.release),
         version=version,
-        metadata=_said_of_trace(exchange, clean) if said.joined else metadata,
-        started=None if said.joined else exchange.started,
+        metadata=_existing_trace_metadata(exchange, redact)
+        if trace_context.is_existing
+        else metadata,
+        started_at=None if trace_context.is_existing else exchange.started_at,
     )
     return Observation(
-        id=said.observation_id,
+        id=trace_context.observation_id,
         destination=exchange.destination,
         trace=trace,
-        parent_id=said.parent_id,
+        parent_id=trace_context.parent_id,
         type=dialect.OBSERVATION_TYPE,
         name=name,
-        started=exchange.started,
-        ended=capture.ended,
+        started_at=exchange.started_at,
+        ended_at=capture.ended_at,
         # The first bytes of a whole reply come when all of it is there: they tell nothing.
-        completion_started=capture.first_byte if completion.streamed else None,
+        completion_started_at=capture.first_byte_at if completion.streamed else None,
         model=model,
-        parameters=_parameters(prompt, completion, full, clean),
+        parameters=_model_parameters(prompt, completion, full, redact),
         input=content(prompt.input),
         output=content(output),
         usage=completion.usage,
@@ -215,14 +238,16 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         level=level,
         status_message=status,
         metadata=metadata,
-        environment=said.environment or settings.environment,
+        environment=trace_context.environment or settings.environment,
         version=version,
         prompt_name=prompt_name,
-        prompt_version=said.prompt_version,
+        prompt_version=trace_context.prompt_version,
     )
 
 
-def with_attempts(whole: Observation, attempts: Sequence[Observation]) -> list[Observation]:
+def request_span_with_attempts(
+    client_observation: Observation, attempts: Sequence[Observation]
+) -> list[Observation]:
     """The observations of a request for which several providers were asked one after another.
 
     In: the request as the client saw it, and each call to a provider. Out: the first of them as a
@@ -230,9 +255,9 @@ def with_attempts(whole: Observation, attempts: Sequence[Observation]) -> list[O
     twice.
     """
     span = replace(
-        whole,
+        client_observation,
         type="span",
-        completion_started=None,
+        completion_started_at=None,
         model=None,
         parameters={},
         usage={},
@@ -242,15 +267,15 @@ def with_attempts(whole: Observation, attempts: Sequence[Observation]) -> list[O
     )
     # Every observation tells of its trace, and which one Langfuse believes depends on the field and
     # on what came when. So all of them tell the same, and of its content only the span does.
-    trace = replace(span.trace, joined=True, metadata={})
+    trace = replace(span.trace, is_existing=True, metadata={})
     return [span, *(replace(a, parent_id=span.id, trace=trace) for a in attempts)]
 
 
-def shortened(observation: Observation, limit: int) -> Observation:
+def truncate_content(observation: Observation, limit: int) -> Observation:
     """The observation with an input and an output of at most `limit` bytes each, and a note of it;
     as it is where they are no longer than that."""
     texts = {"input": observation.input, "output": observation.output}
-    long = {name: text for name, text in texts.items() if text and not fits(text, limit)}
+    long = {name: text for name, text in texts.items() if text and not fits_bytes(text, limit)}
     if not long:
         return observation
     notes = observation.metadata.get("notes", [])
@@ -260,36 +285,28 @@ def shortened(observation: Observation, limit: int) -> Observation:
     trace = observation.trace
     return replace(
         observation,
-        **{name: _cut(text, limit) for name, text in long.items()},
+        **{name: truncate_json(text, limit) for name, text in long.items()},
         metadata=metadata,
-        trace=trace if trace.joined else replace(trace, metadata=metadata),
+        trace=trace if trace.is_existing else replace(trace, metadata=metadata),
     )
-
-
-def _cut(text: str, limit: int) -> str:
-    try:
-        value = strict_json.parse(text)
-    except ValueError:  # a dialect may have put what was nested deep a little deeper
-        value = text
-    return to_json(fit(value, limit))
 
 
 def _metadata(
     exchange: Exchange,
-    prompt: dialects.Prompt,
-    completion: dialects.Completion,
+    prompt: Prompt,
+    completion: Completion,
     full: bool,
     searchable: bool,
-    clean: Callable[[Any], Any],
+    redact: Callable[[Any], Any],
 ) -> dict[str, Any]:
-    call, capture, said = exchange.call, exchange.capture, exchange.context
+    call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
     model = completion.model or prompt.model
-    notes = [*said.notes, *prompt.notes, *completion.notes]
+    notes = [*trace_context.notes, *prompt.notes, *completion.notes]
     if not searchable:
         notes.append("content: not recorded, for too many credentials to search it for")
-    if exchange.request_size > len(exchange.request):
-        notes.append(f"request: the first {len(exchange.request)} bytes are recorded")
-    if capture.cut:
+    if exchange.request_bytes > len(exchange.request_body):
+        notes.append(f"request: the first {len(exchange.request_body)} bytes are recorded")
+    if capture.truncated:
         notes.append(f"reply: the first {len(capture.body)} bytes are recorded")
     reply = completion.metadata
     if not full:
@@ -297,14 +314,14 @@ def _metadata(
     known = {
         "provider": exchange.provider,
         "endpoint": call.path,
-        "request_type": dialects.for_path(call.path).NAME,
+        "request_type": dialect_for_path(call.path).NAME,
         "streamed": completion.streamed,
         "http_status": capture.status,
-        "latency_ms": _milliseconds(exchange.started, capture.ended),
-        "time_to_first_token_ms": _milliseconds(exchange.started, capture.first_byte)
+        "latency_ms": _duration_ms(exchange.started_at, capture.ended_at),
+        "time_to_first_token_ms": _duration_ms(exchange.started_at, capture.first_byte_at)
         if completion.streamed
         else None,
-        "requested_model": exchange.routed_model
+        "requested_model": exchange.prefixed_model
         or (prompt.model if prompt.model != model else None),
         "request_id": call.request_id or None,
         "ending": capture.ending.value,
@@ -313,65 +330,48 @@ def _metadata(
     }
     # What the gateway knows itself is not for others to overwrite.
     known = {name: value for name, value in known.items() if value is not None}
-    read = {**(prompt.metadata if full else {}), **reply, **said.metadata, **known}
+    read = {**(prompt.metadata if full else {}), **reply, **trace_context.metadata, **known}
     # Nor, where this decides who pays, to crowd out, or to say for who shows no key.
-    read.pop(_PAYS, None)
-    return {**_fitted(read, clean), **clean(dict(exchange.about))}
+    read.pop(_GATEWAY_KEY, None)
+    return {**bound_metadata(read, redact), **redact(dict(exchange.gateway_metadata))}
 
 
-def _said_of_trace(exchange: Exchange, clean: Callable[[Any], Any]) -> dict[str, Any]:
+def _existing_trace_metadata(exchange: Exchange, clean: Callable[[Any], Any]) -> dict[str, Any]:
     """What the caller says of a trace that is its own, but for what only the gateway may say."""
-    said = exchange.context.metadata
-    ours = {*exchange.about, _PAYS}
-    return _fitted({name: said[name] for name in said if name not in ours}, clean)
+    said = exchange.trace_context.metadata
+    ours = {*exchange.gateway_metadata, _GATEWAY_KEY}
+    return bound_metadata({name: said[name] for name in said if name not in ours}, clean)
 
 
-def _fitted(metadata: Mapping[str, Any], clean: Callable[[Any], Any]) -> dict[str, Any]:
-    """Metadata without secrets, of which no value, and not all together, is too large."""
-    if len(metadata) > METADATA_NAMES:
-        return {"cut": cut_text(to_json(dict(metadata)), METADATA_BYTES // 2, clean)}
-    shown: dict[str, Any] = clean(media.presentable(dict(metadata)))
-    longest_name = max(map(len, shown), default=0)
-    # Nearly always all together is no larger than one may be.
-    if longest_name <= METADATA_NAME_LENGTH and fits(to_json(shown), METADATA_VALUE_BYTES):
-        return shown
-    fitted = {
-        cut_text(name, METADATA_NAME_LENGTH): fit(value, METADATA_VALUE_BYTES, clean)
-        for name, value in shown.items()
-    }
-    whole = fit(fitted, METADATA_BYTES, clean)
-    return whole if isinstance(whole, dict) else {"cut": whole}
-
-
-def _parameters(
-    prompt: dialects.Prompt,
-    completion: dialects.Completion,
+def _model_parameters(
+    prompt: Prompt,
+    completion: Completion,
     full: bool,
     clean: Callable[[Any], Any],
 ) -> dict[str, Any]:
     """The model's parameters; without content only those that are numbers, switches or choices."""
     chosen = {**prompt.parameters, **completion.parameters}
     if not full:
-        chosen = {k: v for k, v in chosen.items() if isinstance(v, int | float) or k in _CHOICES}
-    chosen = clean(dict([*chosen.items()][:PARAMETERS]))
-    return {cut_text(n, METADATA_NAME_LENGTH): _setting(value) for n, value in chosen.items()}
+        chosen = {
+            k: v for k, v in chosen.items() if isinstance(v, int | float) or k in _CHOICE_PARAMETERS
+        }
+    chosen = clean(dict([*chosen.items()][:MAX_PARAMETERS]))
+    return {
+        truncate_text(n, MAX_METADATA_NAME_CHARS): bound_parameter(value)
+        for n, value in chosen.items()
+    }
 
 
-def _setting(value: Any) -> Any:
-    text = value if isinstance(value, str) else to_json(value)
-    return value if len(text) <= SETTING_LENGTH else cut_text(text, SETTING_LENGTH)
+def _bounded_value(text: str | None) -> str | None:
+    return text[:MAX_VALUE_CHARS] if text else None
 
 
-def _value(text: str | None) -> str | None:
-    return text[:VALUE_LENGTH] if text else None
-
-
-def _milliseconds(start: float, end: float | None) -> int | None:
+def _duration_ms(start: float, end: float | None) -> int | None:
     return None if end is None else round(1000 * (end - start))
 
 
-def _verdict(
-    capture: Capture, completion: dialects.Completion, full: bool
+def _level_and_status(
+    capture: Capture, completion: Completion, full: bool
 ) -> tuple[str, str | None]:
     """Level and status message: what went wrong, the earliest cause first."""
     if capture.ending is Ending.UNREACHABLE:
@@ -382,12 +382,16 @@ def _verdict(
     # What a provider says about an error may quote the request, so it counts as content.
     if capture.status is not None and capture.status >= 400:
         status = f"HTTP {capture.status}"
-        text = completion.error or capture.body[:STATUS_MESSAGE_LENGTH].decode("utf-8", "replace")
-        return ERROR, f"{status}: {text}"[:STATUS_MESSAGE_LENGTH] if full else status
+        text = completion.error or capture.body[:MAX_STATUS_MESSAGE_CHARS].decode(
+            "utf-8", "replace"
+        )
+        return ERROR, f"{status}: {text}"[:MAX_STATUS_MESSAGE_CHARS] if full else status
     if completion.error:
-        return ERROR, completion.error[:STATUS_MESSAGE_LENGTH] if full else "An error in the reply."
-    if capture.ending is Ending.CUT:
+        return ERROR, completion.error[
+            :MAX_STATUS_MESSAGE_CHARS
+        ] if full else "An error in the reply."
+    if capture.ending is Ending.INTERRUPTED:
         return ERROR, f"The provider broke off the reply: {capture.reason}"
-    if completion.streamed and not completion.finished and not capture.cut:
+    if completion.streamed and not completion.finished and not capture.truncated:
         return WARNING, "The stream ended without its end marker."
     return DEFAULT, None

@@ -6,13 +6,22 @@ https://platform.openai.com/docs/api-reference/chat and .../chat-streaming
 from collections.abc import Set
 from typing import Any
 
-from dialects import usage
-from dialects.deltas import grow, settle
-from dialects.media import placeholder
-from dialects.shapes import Completion, Prompt, Reader, read_completion, read_prompt, settings
-from dialects.values import mapping, objects, present, text, to_json
+from core.strict_json import to_json
+from dialects.deltas import accumulate, finalize
+from dialects.fields import (
+    Completion,
+    FieldReader,
+    Prompt,
+    read_completion,
+    read_prompt,
+    select_parameters,
+)
+from dialects.json_values import as_object, as_text, drop_empty, object_items
+from dialects.media import media_placeholder
+from dialects.usage import openai_usage, stated_cost
 
 NAME = "chat"
+
 OBSERVATION_TYPE = "generation"
 
 
@@ -20,8 +29,15 @@ def read_request(body: Any) -> Prompt:
     """A chat request: its messages, with the tools where there are any."""
     return read_prompt(
         body,
-        main="messages",
-        beside=("tools", "tool_choice", "functions", "function_call", "prediction", "documents"),
+        input_field="messages",
+        extra_input_fields=(
+            "tools",
+            "tool_choice",
+            "functions",
+            "function_call",
+            "prediction",
+            "documents",
+        ),
     )
 
 
@@ -32,26 +48,26 @@ def fold(events: list[Any]) -> dict[str, Any]:
     for event in events:
         if not isinstance(event, dict):
             continue
-        keep_members(reply, event, but={"choices"})
-        for piece in objects(event.get("choices")):
-            index = index_of(piece)
+        update_members(reply, event, but={"choices"})
+        for piece in object_items(event.get("choices")):
+            index = choice_index(piece)
             choice = choices.get(index)
             if choice is None:
                 choice = choices[index] = {"index": index, "message": {}}
             delta = piece.get("delta")
             if isinstance(delta, dict):
-                grow(choice["message"], delta)
+                accumulate(choice["message"], delta)
             elif isinstance(piece.get("message"), dict):  # some send the whole as one event
                 choice["message"] = piece["message"]
-            keep_members(choice, piece, but=NOT_KEPT)
-    return {**reply, "choices": [settle(choice) for choice in choices.values()]}
+            update_members(choice, piece, but=SEPARATELY_FOLDED)
+    return {**reply, "choices": [finalize(choice) for choice in choices.values()]}
 
 
 # Members of a choice that grow, or that are not shown.
-NOT_KEPT = frozenset({"index", "delta", "message", "text", "logprobs"})
+SEPARATELY_FOLDED = frozenset({"index", "delta", "message", "text", "logprobs"})
 
 
-def keep_members(whole: dict[str, Any], piece: dict[str, Any], but: Set[str]) -> None:
+def update_members(whole: dict[str, Any], piece: dict[str, Any], but: Set[str]) -> None:
     """Let a piece of a stream replace all members of the whole but those named. The last chunk
     may repeat a member as null, and Azure's first one has an empty model: those don't count."""
     for name, value in piece.items():
@@ -59,31 +75,31 @@ def keep_members(whole: dict[str, Any], piece: dict[str, Any], but: Set[str]) ->
             whole[name] = value
 
 
-def ended(reply: dict[str, Any]) -> bool:
+def is_finished(reply: dict[str, Any]) -> bool:
     """Whether every choice of a folded reply came to its end."""
-    choices = choices_of(reply)
+    choices = sorted_choices(reply)
     return bool(choices) and all(choice.get("finish_reason") for choice in choices)
 
 
 def read_reply(reply: Any) -> Completion:
     """A `chat.completion` as one assistant message, or a list of them where n > 1."""
-    return read_completion(reply, output=_output, **ABOUT)
+    return read_completion(reply, output=_output, **COMMON_READERS)
 
 
-def choices_of(reply: dict[str, Any]) -> list[dict[str, Any]]:
+def sorted_choices(reply: dict[str, Any]) -> list[dict[str, Any]]:
     """The choices of a reply in the order of their index."""
-    return sorted(objects(reply.get("choices")), key=index_of)
+    return sorted(object_items(reply.get("choices")), key=choice_index)
 
 
-def index_of(choice: dict[str, Any]) -> int:
+def choice_index(choice: dict[str, Any]) -> int:
     """The index of a choice; a provider with but one choice may leave it out."""
     index = choice.get("index")
     return index if isinstance(index, int) else 0
 
 
 def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
-    reasons = [choice.get("finish_reason") for choice in choices_of(reply)]
-    return present(
+    reasons = [choice.get("finish_reason") for choice in sorted_choices(reply)]
+    return drop_empty(
         {
             "finish_reason": reasons[0] if len(reasons) == 1 else reasons if any(reasons) else None,
             "response_id": reply.get("id"),
@@ -94,33 +110,33 @@ def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
 
 
 def _usage(reply: dict[str, Any]) -> Any:
-    return reply.get("usage") or mapping(reply.get("x_groq")).get("usage")  # Groq's streams
+    return reply.get("usage") or as_object(reply.get("x_groq")).get("usage")  # Groq's streams
 
 
 # What legacy completions say about a reply in the same words.
-ABOUT: dict[str, Reader] = {
+COMMON_READERS: dict[str, FieldReader] = {
     "metadata": _metadata,
-    "usage": lambda reply: usage.openai(_usage(reply)),
-    "cost": lambda reply: usage.cost(_usage(reply)),
-    "parameters": lambda reply: settings(reply, "service_tier"),
+    "usage": lambda reply: openai_usage(_usage(reply)),
+    "cost": lambda reply: stated_cost(_usage(reply)),
+    "parameters": lambda reply: select_parameters(reply, "service_tier"),
 }
 
 
 def _output(reply: dict[str, Any]) -> Any:
     if not isinstance(reply["choices"], list):
         raise TypeError("choices is not a list")
-    messages = [_message(mapping(choice.get("message"))) for choice in choices_of(reply)]
+    messages = [_message(as_object(choice.get("message"))) for choice in sorted_choices(reply)]
     if len(messages) != 1:
         return messages or None
     # Perplexity's sources stand beside its only choice.
     sources = {name: reply.get(name) for name in ("citations", "search_results")}
-    return messages[0] | present(sources)
+    return messages[0] | drop_empty(sources)
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     """A message in one form, however a provider spelled it; Langfuse renders `thinking` of its
     own, and content in place of an audio's transcript."""
-    rest = present(message)
+    rest = drop_empty(message)
     content, thoughts = rest.pop("content", None), []
     if isinstance(content, list):
         content, thoughts = _content(content)
@@ -132,14 +148,16 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
         rest.pop("reasoning_details", None)
         rest["thinking"] = [{"type": "thinking", "content": thoughts[0]}]
     if isinstance(rest.get("tool_calls"), list):
-        rest["tool_calls"] = [_tool_call(call) for call in sorted(rest["tool_calls"], key=_order)]
+        rest["tool_calls"] = [
+            _tool_call(call) for call in sorted(rest["tool_calls"], key=_call_index)
+        ]
     if isinstance(rest.get("audio"), dict):
         # The name "audio" is for Langfuse's own media references.
         audio = rest.pop("audio")
         content = content or audio.get("transcript")
         rest["output_audio"] = {name: audio[name] for name in audio if name != "transcript"}
         if isinstance(audio.get("data"), str):
-            rest["output_audio"]["data"] = placeholder("audio", audio["data"])
+            rest["output_audio"]["data"] = media_placeholder("audio", audio["data"])
     return {"role": rest.pop("role", "assistant"), "content": content or None, **rest}
 
 
@@ -149,24 +167,24 @@ def _content(parts: list[Any]) -> tuple[Any, list[str]]:
     content: Any = []
     thoughts: list[str] = []
     for part in parts:
-        kind, thought = mapping(part).get("type"), mapping(part).get("thinking")
+        kind, thought = as_object(part).get("type"), as_object(part).get("thinking")
         if kind == "thinking":
-            thoughts += [thought] if isinstance(thought, str) else _texts(thought)
-        elif kind == "text" and content and mapping(content[-1]).get("type") == "text":
-            content[-1] = {**content[-1], "text": "".join(_texts([content[-1], part]))}
+            thoughts += [thought] if isinstance(thought, str) else _text_parts(thought)
+        elif kind == "text" and content and as_object(content[-1]).get("type") == "text":
+            content[-1] = {**content[-1], "text": "".join(_text_parts([content[-1], part]))}
         else:
             content.append(part)
-    if len(content) == 1 and mapping(content[0]).keys() == {"type", "text"}:
+    if len(content) == 1 and as_object(content[0]).keys() == {"type", "text"}:
         content = content[0]["text"]
     return content, ["".join(thoughts)] if thoughts else []
 
 
-def _texts(parts: Any) -> list[str]:
-    return [part["text"] for part in objects(parts) if text(part.get("text"))]
+def _text_parts(parts: Any) -> list[str]:
+    return [part["text"] for part in object_items(parts) if as_text(part.get("text"))]
 
 
-def _order(call: Any) -> int:
-    return index_of(mapping(call))
+def _call_index(call: Any) -> int:
+    return choice_index(as_object(call))
 
 
 def _tool_call(call: Any) -> Any:

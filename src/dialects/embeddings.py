@@ -2,31 +2,36 @@
 
 from typing import Any
 
-from dialects import chat, other
-from dialects.shapes import Completion, Prompt, read_completion, read_prompt
-from dialects.values import objects, present
+from dialects import chat, generic
+from dialects.fields import Completion, Prompt, read_completion, read_prompt
+from dialects.json_values import drop_empty, object_items
 
 NAME = "embedding"
+
 OBSERVATION_TYPE = "embedding"
 
 # There are no streams of embeddings.
-fold = other.fold
-ended = other.ended
+fold = generic.fold
+
+is_finished = generic.is_finished
 
 
 def read_request(body: Any) -> Prompt:
     """An embedding request: its input, which may be a string, a list of them, or tokens."""
-    return read_prompt(body, main="input")
+    return read_prompt(body, input_field="input")
 
 
 def read_reply(reply: Any) -> Completion:
     """How many vectors came and of which size, never the vectors."""
-    about = {**chat.ABOUT, "metadata": lambda reply: present({"response_id": reply.get("id")})}
+    about = {
+        **chat.COMMON_READERS,
+        "metadata": lambda reply: drop_empty({"response_id": reply.get("id")}),
+    }
     return read_completion(reply, output=_output, **about)
 
 
 def _output(reply: dict[str, Any]) -> dict[str, int]:
-    vectors = [item["embedding"] for item in objects(reply["data"]) if "embedding" in item]
+    vectors = [item["embedding"] for item in object_items(reply["data"]) if "embedding" in item]
     return {"dimensions": _dimensions(vectors[0]) if vectors else 0, "count": len(vectors)}
 
 

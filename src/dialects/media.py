@@ -5,22 +5,26 @@ import math
 import re
 from typing import Any
 
+from core.limits import MAX_JSON_INTEGER
+
 # https://developer.mozilla.org/en-US/docs/Web/URI/Reference/Schemes/data; lengths are bounded so
 # that a text full of "data:" costs no more than its length.
 _DATA_URL = re.compile(
     r"data:([\w.+-]{1,80}/[\w.+-]{1,80})?+(?:;[\w.+-]{1,80}=[^;,\s]{0,200})*+"
     r";base64,([A-Za-z0-9+/_=%-]*+)"
 )
+
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]++")
 
 # Members that hold base64 wherever they stand: OpenAI's files and images.
 _ALWAYS_MEDIA = {"file_data": "file", "b64_json": "image", "partial_image_b64": "image"}
+
 _MEDIA_TYPES = ("media_type", "mime_type", "mimeType", "format")
 
 _NO_TEXT = {int, bool, type(None)}
 
 
-def presentable(value: Any) -> Any:
+def make_presentable(value: Any) -> Any:
     """A JSON value with each inline medium replaced by `[media type, n bytes]`.
 
     Media are data URLs anywhere in a string, Anthropic's base64 sources, OpenAI's `input_audio`,
@@ -28,25 +32,25 @@ def presentable(value: Any) -> Any:
     a stream had split are joined, and numbers too large for a float become text.
     """
     if isinstance(value, str):
-        return value if value.isascii() and ";base64," not in value else _text(value)
+        return value if value.isascii() and ";base64," not in value else _presentable_text(value)
     if isinstance(value, dict):
         members = {
-            name if name.isascii() else _text(name): presentable(member)
+            name if name.isascii() else _presentable_text(name): make_presentable(member)
             for name, member in value.items()
         }
         for name in value.keys() & _MEDIA_MEMBERS:
             kind = _media_type(value, name)
             if kind and isinstance(value[name], str) and _BASE64.fullmatch(value[name]):
-                members[name] = placeholder(kind, value[name])
+                members[name] = media_placeholder(kind, value[name])
         return members
     if isinstance(value, list):
         if set(map(type, value)) <= _NO_TEXT:  # a hundred thousand tokens, in no time
             return value
-        return [presentable(item) for item in value]
+        return [make_presentable(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     # What a JSON reader in JavaScript would take for another number, or for Infinity.
-    return str(value) if isinstance(value, int) and abs(value) > LARGEST_INTEGER else value
+    return str(value) if isinstance(value, int) and abs(value) > MAX_JSON_INTEGER else value
 
 
 def without_base64(text: str) -> str:
@@ -54,8 +58,8 @@ def without_base64(text: str) -> str:
     return _LONG_BASE64.sub(lambda found: f"[base64, {len(found[0])} characters]", text)
 
 
-LARGEST_INTEGER = 2**53
 _LONG_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{400,}+=*+")
+
 _MEDIA_MEMBERS = {"data", "result", *_ALWAYS_MEDIA}
 
 
@@ -71,9 +75,9 @@ def _media_type(members: dict[str, Any], name: str) -> str | None:
     return kind or _ALWAYS_MEDIA[name]
 
 
-def _text(text: str) -> str:
+def _presentable_text(text: str) -> str:
     if ";base64," in text:
-        text = _DATA_URL.sub(lambda url: placeholder(url[1] or "text/plain", url[2]), text)
+        text = _DATA_URL.sub(lambda url: media_placeholder(url[1] or "text/plain", url[2]), text)
     try:
         text.encode()
     except UnicodeEncodeError:  # surrogates, from \u escapes: pairs are joined, single ones marked
@@ -81,7 +85,7 @@ def _text(text: str) -> str:
     return text
 
 
-def placeholder(kind: str, data: str) -> str:
+def media_placeholder(kind: str, data: str) -> str:
     """What is shown in place of base64 data."""
     size = len(data) * 3 // 4 - data.endswith("=") - data.endswith("==")
     return f"[{kind}, {max(size, 0)} bytes]"

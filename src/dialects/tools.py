@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from dialects.values import objects, to_json
+from core.strict_json import to_json
+from dialects.json_values import object_items
 
 
 def tool_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def function_tool(tool: Any, schema: str) -> Any:
     return {**rest, "type": "function", "function": function}
 
 
-_CREDENTIALS = ("authorization", "authorization_token", "headers")
+_CREDENTIAL_MEMBERS = ("authorization", "authorization_token", "headers")
 
 
 def without_credentials(body: dict[str, Any]) -> dict[str, Any]:
@@ -31,10 +32,10 @@ def without_credentials(body: dict[str, Any]) -> dict[str, Any]:
     https://platform.openai.com/docs/guides/tools-connectors-mcp#authentication
     https://docs.anthropic.com/en/docs/agents-and-tools/mcp-connector
     """
-    lists = {name: body[name] for name in ("tools", "mcp_servers") if objects(body.get(name))}
+    lists = {name: body[name] for name in ("tools", "mcp_servers") if object_items(body.get(name))}
     return body | {
         name: [
-            {n: "[redacted]" if n in _CREDENTIALS and v else v for n, v in item.items()}
+            {n: "[redacted]" if n in _CREDENTIAL_MEMBERS and v else v for n, v in item.items()}
             if isinstance(item, dict)
             else item
             for item in items

@@ -6,13 +6,11 @@ details beside them. https://langfuse.com/docs/observability/features/token-and-
 
 from typing import Any
 
-from dialects.values import mapping
-
-# What every JSON reader takes for the integer that it is.
-LARGEST = 2**53
+from core.limits import MAX_JSON_INTEGER
+from dialects.json_values import as_object
 
 
-def openai(usage: Any) -> dict[str, int]:
+def openai_usage(usage: Any) -> dict[str, int]:
     """Usage in OpenAI's forms: chat and completions (`prompt_tokens`), Responses
     (`input_tokens`), embeddings, and what other providers add to them. Details are included in
     the counts that they detail.
@@ -20,90 +18,104 @@ def openai(usage: Any) -> dict[str, int]:
     https://platform.openai.com/docs/api-reference/chat/object#chat-object-usage
     https://platform.openai.com/docs/api-reference/responses/object#responses-object-usage
     """
-    usage = mapping(usage)
-    given = _first(usage, "prompt_tokens", "input_tokens")
-    made = _first(usage, "completion_tokens", "output_tokens")
-    total = _first(usage, "total_tokens")
-    if given is None and made is None and total is None:
+    usage = as_object(usage)
+    input_tokens = _first_count(usage, "prompt_tokens", "input_tokens")
+    output_tokens = _first_count(usage, "completion_tokens", "output_tokens")
+    total = _first_count(usage, "total_tokens")
+    if input_tokens is None and output_tokens is None and total is None:
         return {}
 
-    into = mapping(_any(usage, "prompt_tokens_details", "input_tokens_details"))
-    into = into or mapping(usage.get("prompt_token_details"))  # Mistral, beside the plural
-    out = mapping(_any(usage, "completion_tokens_details", "output_tokens_details"))
-    reasoning = _first(out, "reasoning_tokens") or _first(usage, "reasoning_tokens") or 0
-    cached = _first(into, "cached_tokens")
+    input_details = as_object(
+        _first_present(usage, "prompt_tokens_details", "input_tokens_details")
+    )
+    input_details = input_details or as_object(
+        usage.get("prompt_token_details")
+    )  # Mistral, beside the plural
+    output_details = as_object(
+        _first_present(usage, "completion_tokens_details", "output_tokens_details")
+    )
+    reasoning = (
+        _first_count(output_details, "reasoning_tokens")
+        or _first_count(usage, "reasoning_tokens")
+        or 0
+    )
+    cached = _first_count(input_details, "cached_tokens")
     if cached is None:  # DeepSeek, Moonshot, Mistral
-        cached = _first(usage, "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
-
-    unexplained = (total or 0) - (given or 0) - (made or 0)
-    if given is None:
-        given, unexplained = max(unexplained, 0), 0
-    if unexplained > 0 and made is not None and reasoning in (0, unexplained):
-        # Gemini and xAI leave the reasoning out of the completion count, but not out of the total.
-        made, reasoning = made + unexplained, unexplained
-
-    return _sum_up(
-        _parts(
-            "input",
-            given,
-            input_cached_tokens=cached,
-            input_cache_creation=_first(into, "cache_write_tokens", "cache_creation_tokens"),
-            input_audio_tokens=_first(into, "audio_tokens"),
-            input_image_tokens=_first(into, "image_tokens"),
+        cached = _first_count(
+            usage, "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"
         )
-        | _parts(
+
+    unexplained = (total or 0) - (input_tokens or 0) - (output_tokens or 0)
+    if input_tokens is None:
+        input_tokens, unexplained = max(unexplained, 0), 0
+    if unexplained > 0 and output_tokens is not None and reasoning in (0, unexplained):
+        # Gemini and xAI leave the reasoning out of the completion count, but not out of the total.
+        output_tokens, reasoning = output_tokens + unexplained, unexplained
+
+    return _with_total(
+        _split_count(
+            "input",
+            input_tokens,
+            input_cached_tokens=cached,
+            input_cache_creation=_first_count(
+                input_details, "cache_write_tokens", "cache_creation_tokens"
+            ),
+            input_audio_tokens=_first_count(input_details, "audio_tokens"),
+            input_image_tokens=_first_count(input_details, "image_tokens"),
+        )
+        | _split_count(
             "output",
-            made,
+            output_tokens,
             output_reasoning_tokens=reasoning,
-            output_audio_tokens=_first(out, "audio_tokens"),
-            output_image_tokens=_first(out, "image_tokens"),
+            output_audio_tokens=_first_count(output_details, "audio_tokens"),
+            output_image_tokens=_first_count(output_details, "image_tokens"),
         )
     )
 
 
-def anthropic(usage: Any) -> dict[str, int]:
+def anthropic_usage(usage: Any) -> dict[str, int]:
     """Usage in Anthropic's form, where `input_tokens` leaves out what the cache read or wrote.
 
     https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance
     """
-    usage = mapping(usage)
-    given = _first(usage, "input_tokens")
-    made = _first(usage, "output_tokens")
-    read = _first(usage, "cache_read_input_tokens")
-    if given is None and made is None and read is None:
+    usage = as_object(usage)
+    input_tokens = _first_count(usage, "input_tokens")
+    output_tokens = _first_count(usage, "output_tokens")
+    read = _first_count(usage, "cache_read_input_tokens")
+    if input_tokens is None and output_tokens is None and read is None:
         return {}
-    by_time = mapping(usage.get("cache_creation"))
-    short = _first(by_time, "ephemeral_5m_input_tokens") or 0
-    long = _first(by_time, "ephemeral_1h_input_tokens") or 0
-    written = _first(usage, "cache_creation_input_tokens") or 0
+    by_time = as_object(usage.get("cache_creation"))
+    short = _first_count(by_time, "ephemeral_5m_input_tokens") or 0
+    long = _first_count(by_time, "ephemeral_1h_input_tokens") or 0
+    written = _first_count(usage, "cache_creation_input_tokens") or 0
     details = {
         "input_cached_tokens": read,
         "input_cache_creation": max(written - short - long, 0),
         "input_cache_creation_5m": short,
         "input_cache_creation_1h": long,
     }
-    thinking = _first(mapping(usage.get("output_tokens_details")), "thinking_tokens")
-    return _sum_up(
-        {"input": given or 0}
+    thinking = _first_count(as_object(usage.get("output_tokens_details")), "thinking_tokens")
+    return _with_total(
+        {"input": input_tokens or 0}
         | {name: count for name, count in details.items() if count}
-        | _parts("output", made, output_reasoning_tokens=thinking)
+        | _split_count("output", output_tokens, output_reasoning_tokens=thinking)
     )
 
 
-def cost(usage: Any) -> dict[str, float]:
+def stated_cost(usage: Any) -> dict[str, float]:
     """The cost in US dollars where the provider states it.
 
     https://openrouter.ai/docs/use-cases/usage-accounting (a number),
     https://docs.perplexity.ai/api-reference/chat-completions-post (an object with a total).
     """
-    stated = mapping(usage).get("cost")
-    total = mapping(stated).get("total_cost") if isinstance(stated, dict) else stated
+    stated = as_object(usage).get("cost")
+    total = as_object(stated).get("total_cost") if isinstance(stated, dict) else stated
     if isinstance(total, int | float) and not isinstance(total, bool) and 0 <= total < 1e9:
         return {"total": float(total)}
     return {}
 
 
-def _parts(name: str, count: int | None, **details: int | None) -> dict[str, int]:
+def _split_count(name: str, count: int | None, **details: int | None) -> dict[str, int]:
     """A count split in its details and the rest. Details that say more than the count, such as
     cached audio counted as both, are cut so that the parts add up to it."""
     if count is None:
@@ -117,18 +129,18 @@ def _parts(name: str, count: int | None, **details: int | None) -> dict[str, int
     return {name: count} | parts
 
 
-def _sum_up(parts: dict[str, int]) -> dict[str, int]:
+def _with_total(parts: dict[str, int]) -> dict[str, int]:
     return parts | {"total": sum(parts.values())}
 
 
-def _first(counts: dict[str, Any], *names: str) -> int | None:
+def _first_count(counts: dict[str, Any], *names: str) -> int | None:
     """The first of the members that is a count."""
     for name in names:
         count = counts.get(name)
-        if type(count) is int and 0 <= count < LARGEST:
+        if type(count) is int and 0 <= count < MAX_JSON_INTEGER:
             return count
     return None
 
 
-def _any(members: dict[str, Any], *names: str) -> Any:
+def _first_present(members: dict[str, Any], *names: str) -> Any:
     return next((members[name] for name in names if members.get(name)), None)

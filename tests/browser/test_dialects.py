@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-import dialects
+from dialects.registry import read_request
 from tests.browser.conftest import Desk, Visitor
 from tests.browser.reading import open_trace, said, section
 
@@ -19,7 +19,7 @@ RECORDED = Path(__file__).parents[1] / "unit" / "recorded"
 
 def read(path: str, body: dict[str, Any]) -> Any:
     """An input as the gateway records it."""
-    return dialects.read_request(path, json.dumps(body).encode()).input
+    return read_request(path, json.dumps(body).encode()).input
 
 
 WEATHER = {"name": "weather", "description": "Of a place", "parameters": {"type": "object"}}

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-import config
-import keys
-from provider_table import PROVIDERS
-from vocabulary import Call
+from core.types import Call
+from settings.gateway_keys import GatewayKey, authenticate
+from settings.load import SECRET_NAMES, load_settings
+from settings.provider_table import PROVIDERS, provider_secret_name
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / ".dev.vars.example"
@@ -39,7 +39,7 @@ ANSWERS = {
 
 
 def secret_names() -> set[str]:
-    return {*config.SECRETS, *(keys.secret_name(slug) for slug in PROVIDERS)}
+    return {*SECRET_NAMES, *(provider_secret_name(slug) for slug in PROVIDERS)}
 
 
 def test_what_is_asked_for_and_in_which_order():
@@ -60,19 +60,19 @@ def test_each_name_is_described_and_nothing_else_is():
 
 def test_the_example_has_every_secret_be_it_as_a_comment():
     named = re.findall(r"(?m)^#?([A-Z_]+)=", EXAMPLE.read_text())
-    assert set(config.SECRETS) <= set(named) <= secret_names()
+    assert set(SECRET_NAMES) <= set(named) <= secret_names()
 
 
 def test_what_is_left_empty_counts_as_not_there():
-    assert config.load(ASKED) == config.load({})
+    assert load_settings(ASKED) == load_settings({})
     for name in ASKED:
         without = {other: value for other, value in ANSWERS.items() if other != name}
-        assert config.load({**ANSWERS, name: ""}) == config.load(without)
-        assert config.load({**ANSWERS, name: ""}).problem is None
+        assert load_settings({**ANSWERS, name: ""}) == load_settings(without)
+        assert load_settings({**ANSWERS, name: ""}).problem is None
 
 
 def test_what_is_filled_in_is_used():
-    settings = config.load(ANSWERS)
+    settings = load_settings(ANSWERS)
     assert settings.problem is None
     assert settings.warnings == ()
     assert settings.destination(None)
@@ -82,8 +82,8 @@ def test_what_is_filled_in_is_used():
 def test_the_word_for_a_form_that_insists_on_a_value():
     assert "enter `unset`" in (ROOT / "docs" / "deploy.md").read_text()
     for name in ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "OPENAI_API_KEY"):
-        assert config.load({**ANSWERS, name: "unset"}).problem is None
-    assert config.load({**ANSWERS, "GATEWAY_API_KEYS": "unset"}).problem  # and so it is closed
+        assert load_settings({**ANSWERS, name: "unset"}).problem is None
+    assert load_settings({**ANSWERS, "GATEWAY_API_KEYS": "unset"}).problem  # and so it is closed
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
@@ -95,9 +95,9 @@ def test_a_key_made_as_described_is_let_in():
     )
     key, digest = done.stdout.splitlines()
     (hexadecimal,) = re.findall(r"\b[0-9a-f]{64}\b", digest)
-    settings = config.load({"GATEWAY_API_KEYS": entry.replace("SHA-256", hexadecimal)})
+    settings = load_settings({"GATEWAY_API_KEYS": entry.replace("SHA-256", hexadecimal)})
     call = Call("GET", "/v1/models", "", {"authorization": f"Bearer {key}"})
-    assert isinstance(keys.identify(call, settings.gateway_keys), keys.GatewayKey)
+    assert isinstance(authenticate(call, settings.gateway_keys), GatewayKey)
 
 
 def test_its_build_and_deployment_are_those_by_hand():
@@ -130,7 +130,7 @@ def test_a_file_made_from_the_example_is_understood(tmp_path: Path):
     for name, value in ANSWERS.items():
         filled = filled.replace(f"\n{name}=\n", f"\n{name}={value}\n")
     (tmp_path / ".dev.vars").write_text(filled.replace("#LANGFUSE_PROJECTS", "LANGFUSE_PROJECTS"))
-    settings = config.load(dotenv_values(tmp_path / ".dev.vars"))
+    settings = load_settings(dotenv_values(tmp_path / ".dev.vars"))
     assert settings.problem is None
     assert set(settings.destinations) == {"default", "team-a"}
     assert settings.gateway_keys

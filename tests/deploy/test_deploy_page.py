@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import config
-import keys
-import logs
-import resilience
+from core.limits import MAX_ATTEMPTS_PER_REQUEST
+from core.types import Call
 from local.runtime import NotInstalled, require_installed
-from vocabulary import Call
+from redaction.logs import log
+from settings.gateway_keys import GatewayKey, authenticate
+from settings.load import VARIABLE_NAMES, Settings, load_settings
 
 from .test_dry_run import dry_run, project_in
 
@@ -102,11 +102,11 @@ def test_the_costs_of_the_queue():
 
 def test_the_limits():
     limits = {row[0]: row[3] for row in rows("Limits")}
-    assert f"{resilience.MOST_ATTEMPTS} at most" in limits["subrequests of a call"]
-    seconds = config.load({"LANGFUSE_RETRY_SECONDS": "28"})
-    assert config.Settings.delivery_seconds < seconds.delivery_seconds < 30
+    assert f"{MAX_ATTEMPTS_PER_REQUEST} at most" in limits["subrequests of a call"]
+    seconds = load_settings({"LANGFUSE_RETRY_SECONDS": "28"})
+    assert Settings.retry_seconds < seconds.retry_seconds < 30
     names = {name for text in limits.values() for name in re.findall(r"`([A-Z_]+)`", text)}
-    assert names <= set(config.VARIABLES)
+    assert names <= set(VARIABLE_NAMES)
 
 
 @pytest.mark.usefixtures("_installed")
@@ -143,9 +143,9 @@ def test_every_file_that_is_to_hold_secrets_is_ignored_by_git():
 @tools("bash", "openssl", "cut")
 def test_a_gateway_key_made_as_on_the_page_is_let_in():
     key, entry = in_bash(block("With the button", "sh")).splitlines()
-    gateway_keys = config.load({"GATEWAY_API_KEYS": entry}).gateway_keys
-    caller = keys.identify(Call("GET", "/v1/models", "", {"x-portkey-api-key": key}), gateway_keys)
-    assert isinstance(caller, keys.GatewayKey)
+    gateway_keys = load_settings({"GATEWAY_API_KEYS": entry}).gateway_keys
+    caller = authenticate(Call("GET", "/v1/models", "", {"x-portkey-api-key": key}), gateway_keys)
+    assert isinstance(caller, GatewayKey)
     assert caller.name == "alice"
 
 
@@ -153,8 +153,8 @@ def test_a_gateway_key_made_as_on_the_page_is_let_in():
 def test_a_line_of_the_log_for_a_terminal():
     command = block("Reading the log", "sh", 1)
     with redirect_stdout(io.StringIO()) as printed:
-        logs.log("provider_unreachable", request_id="r-1", provider="groq", reason="no answer")
-        logs.log("tracing_off", reason="no Langfuse destination is configured")
+        log("provider_unreachable", request_id="r-1", provider="groq", reason="no answer")
+        log("tracing_off", reason="no Langfuse destination is configured")
     lines = printed.getvalue().splitlines()
     # What else may stand there comes first: nothing of it may keep the lines back.
     said = [{"message": [said], "level": "log"} for said in ("no JSON", "7", {"an": "object"}, 7)]

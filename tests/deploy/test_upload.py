@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
-import config
 from local.runtime import NODE_MODULES, NotInstalled, require_installed
+from settings.load import SECRET_NAMES, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "/accounts/acc/workers/scripts/ai-gateway-worker"
@@ -97,7 +97,7 @@ def wrangler(
 ) -> None:
     """Run a command against the stand-in, with these variables in the shell."""
     bin_folder = NODE_MODULES / ".bin"
-    secrets = (*config.SECRETS, "ANTHROPIC_API_KEY")
+    secrets = (*SECRET_NAMES, "ANTHROPIC_API_KEY")
     done = subprocess.run(
         [bin_folder / "wrangler", *arguments],
         cwd=ROOT,
@@ -153,7 +153,7 @@ def test_the_secrets_go_up_with_the_code(api: Api, tmp_path: Path, secrets: Path
     metadata, modules = uploaded(api)
     assert b"class Default" in modules["entry.py"]
     assert secrets_of(metadata) == dotenv_values(secrets)  # as `make dev` reads the file
-    settings = config.load(secrets_of(metadata))
+    settings = load_settings(secrets_of(metadata))
     assert settings.problem is None
     assert settings.gateway_keys
     assert settings.destination(None)

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from config import Destination, Settings
+from core.types import HttpResponse, NetworkError
+from settings.load import Destination, Settings
 from tests.unit import virtual_time
 from tests.unit.samples import EMPTY
 from tracing import Observation
-from vocabulary import NetworkError, Received
 
 DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1234567890")
 SETTINGS = Settings(destinations={DESTINATION.name: DESTINATION})
@@ -46,7 +46,7 @@ class Request:
     ids: list[str]
 
 
-Play = Callable[[Request], Awaitable[Received | None]]
+Play = Callable[[Request], Awaitable[HttpResponse | None]]
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Langfuse:
 
     async def http(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
-    ) -> Received:
+    ) -> HttpResponse:
         path = url.removeprefix(DESTINATION.base_url)
         try:
             return await asyncio.wait_for(self._answer(method, path, headers, body), timeout)
@@ -99,10 +99,10 @@ class Langfuse:
 
     async def _answer(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> Received:
+    ) -> HttpResponse:
         if method == "GET":
             self.asked += 1
-            return Received(200, {}, json.dumps({"status": "OK", "version": self.version}))
+            return HttpResponse(200, {}, json.dumps({"status": "OK", "version": self.version}))
         content = json.loads(body)
         items = content["batch"] if path == INGESTION else _spans(content)
         known = [item["body"]["id"] if path == INGESTION else item["spanId"] for item in items]
@@ -111,7 +111,7 @@ class Langfuse:
         answer = await self.play(request) if self.play else None
         return answer or self.take(request, items)
 
-    def take(self, request: Request, items: Sequence[Any]) -> Received:
+    def take(self, request: Request, items: Sequence[Any]) -> HttpResponse:
         """What a well server does with a request."""
         newer = int(self.version.split(".")[0]) >= 4
         if request.path == INGESTION:
@@ -120,14 +120,14 @@ class Langfuse:
                 errors = [
                     {"id": id, "status": 400, "message": "Event type not accepted"} for id in ids
                 ]
-                return Received(207, {}, json.dumps({"successes": [], "errors": errors}))
+                return HttpResponse(207, {}, json.dumps({"successes": [], "errors": errors}))
             self._store(request.ids)
             successes = [{"id": id, "status": 201} for id in ids]
-            return Received(207, {}, json.dumps({"successes": successes, "errors": []}))
+            return HttpResponse(207, {}, json.dumps({"successes": successes, "errors": []}))
         if int(self.version.split(".")[0]) < 3:
-            return Received(404, {}, "not found")
+            return HttpResponse(404, {}, "not found")
         self._store(request.ids)
-        return Received(200, {}, "{}")
+        return HttpResponse(200, {}, "{}")
 
     def _store(self, ids: Sequence[str]) -> None:
         for id in ids:

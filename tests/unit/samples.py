@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from config import Destination
-from redaction import to_json
-from tracing import Observation, Trace, with_attempts
+from core.strict_json import to_json
+from settings.load import Destination
+from tracing import Observation, Trace, request_span_with_attempts
 
 TRACE = Trace(
     id="0af7651916cd43dd8448eb211c80319c",
-    joined=False,
+    is_existing=False,
     name="my trace",
     user="ada",
     session="s1",
@@ -19,7 +19,7 @@ TRACE = Trace(
     release="r1",
     version="v1",
     metadata={"provider": "openai", "streamed": True, "latency_ms": 1512, "deep": {"a": [1, None]}},
-    started=1795436099.196,
+    started_at=1795436099.196,
 )
 FULL = Observation(
     id="b7ad6b7169203331",
@@ -28,9 +28,9 @@ FULL = Observation(
     parent_id=None,
     type="generation",
     name="chat/completions",
-    started=1795436099.196,
-    ended=1795436100.708,
-    completion_started=1795436099.5,
+    started_at=1795436099.196,
+    ended_at=1795436100.708,
+    completion_started_at=1795436099.5,
     model="gpt-4o-mini-2024-07-18",
     parameters={"temperature": 0.5, "stop": ["a", "b"], "stream": True, "seed": 7, "top_p": None},
     input='[{"role":"user","content":"Grüße ✓"}]',
@@ -47,7 +47,7 @@ FULL = Observation(
 )
 EMPTY = replace(
     FULL,
-    completion_started=None,
+    completion_started_at=None,
     model=None,
     parameters={},
     input=None,
@@ -57,7 +57,7 @@ EMPTY = replace(
     level="DEFAULT",
     status_message=None,
     metadata={},
-    trace=Trace("0" * 31 + "1", False, None, None, None, (), None, None, None, {}, FULL.started),
+    trace=Trace("0" * 31 + "1", False, None, None, None, (), None, None, None, {}, FULL.started_at),
     parent_id=None,
     environment=None,
     version=None,
@@ -76,18 +76,18 @@ JOINED = replace(
     trace=replace(
         EMPTY.trace,
         id=TRACE.id,
-        joined=True,
+        is_existing=True,
         session="s2",
         metadata={"team": "search"},
-        started=None,
+        started_at=None,
     ),
 )
 # A request as its client saw it, and below it what two providers were asked for it.
-SPAN, *ATTEMPTS = with_attempts(
+SPAN, *ATTEMPTS = request_span_with_attempts(
     replace(FULL, level="DEFAULT", status_message=None),
     [
-        replace(FULL, id="00f067aa0ba90001", ended=1795436099.5, output=None, usage={}, cost={}),
-        replace(FULL, id="00f067aa0ba90002", started=1795436099.6, level="DEFAULT"),
+        replace(FULL, id="00f067aa0ba90001", ended_at=1795436099.5, output=None, usage={}, cost={}),
+        replace(FULL, id="00f067aa0ba90002", started_at=1795436099.6, level="DEFAULT"),
     ],
 )
 
@@ -113,7 +113,7 @@ _CONTENT = st.none() | VALUES.map(to_json)
 _TRACES = st.builds(
     Trace,
     id=st.just(TRACE.id),
-    joined=st.booleans(),
+    is_existing=st.booleans(),
     name=_MAYBE,
     user=_MAYBE,
     session=_MAYBE,
@@ -122,7 +122,7 @@ _TRACES = st.builds(
     release=_MAYBE,
     version=_MAYBE,
     metadata=_OBJECTS,
-    started=st.none() | _TIMES,
+    started_at=st.none() | _TIMES,
 )
 OBSERVATIONS = st.builds(
     Observation,
@@ -132,9 +132,9 @@ OBSERVATIONS = st.builds(
     parent_id=st.sampled_from([None, "00f067aa0ba902b7"]),
     type=st.sampled_from(["generation", "embedding", "span"]),
     name=TEXTS,
-    started=_TIMES,
-    ended=_TIMES,
-    completion_started=st.none() | _TIMES,
+    started_at=_TIMES,
+    ended_at=_TIMES,
+    completion_started_at=st.none() | _TIMES,
     model=_MAYBE,
     parameters=_OBJECTS,
     input=_CONTENT,

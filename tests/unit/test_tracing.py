@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 
-import context
-import ingestion
-from config import Destination, Settings
-from patterns import check
+from core.safe_regex import compile_patterns
+from core.trace_context import read_trace_context
+from core.types import Call, Capture, Ending
+from export import ingestion
+from settings.load import Destination, Settings
 from tests.unit.samples import FULL, JOINED
 from tracing import (
     DEFAULT,
     ERROR,
     WARNING,
     Exchange,
-    content_mode,
+    effective_content_mode,
     observe,
-    shortened,
-    with_attempts,
+    request_span_with_attempts,
+    truncate_content,
 )
-from vocabulary import Call, Capture, Ending
 
 REQUEST = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "temperature": 1}'
 REPLY = {
@@ -42,7 +42,12 @@ STREAM = (
     b"data: [DONE]\n\n"
 )
 WHOLE = Capture(
-    Ending.COMPLETE, 1002.5, 200, "application/json", json.dumps(REPLY).encode(), first_byte=1002.0
+    Ending.COMPLETE,
+    1002.5,
+    200,
+    "application/json",
+    json.dumps(REPLY).encode(),
+    first_byte_at=1002.0,
 )
 STREAMED = replace(WHOLE, content_type="text/event-stream; charset=utf-8", body=STREAM)
 DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1")
@@ -52,7 +57,7 @@ CALL = Call("POST", "/v1/chat/completions", "", {"x-portkey-user-id": "ada"})
 def exchanged(
     capture: Capture = WHOLE, call: Call = CALL, request: bytes = REQUEST, size: int = 0
 ) -> Exchange:
-    said = context.read(call.headers)
+    said = read_trace_context(call.headers)
     size = size or len(request)
     return Exchange(call, said, DESTINATION, "openai", request, size, 1000.0, capture)
 
@@ -66,9 +71,9 @@ def observed(
 
 def test_a_whole_reply():
     observation = observed()
-    assert (observation.started, observation.ended) == (1000.0, 1002.5)
+    assert (observation.started_at, observation.ended_at) == (1000.0, 1002.5)
     # When the first bytes of a whole reply came says nothing about the first token.
-    assert observation.completion_started is None
+    assert observation.completion_started_at is None
     assert "time_to_first_token_ms" not in observation.metadata
     assert observation.metadata["latency_ms"] == 2500
     assert observation.model == "gpt-4o-2024-08-06"
@@ -82,7 +87,7 @@ def test_a_whole_reply():
 
 def test_a_streamed_reply():
     observation = observed(STREAMED)
-    assert observation.completion_started == 1002.0
+    assert observation.completion_started_at == 1002.0
     assert observation.metadata["time_to_first_token_ms"] == 2000
     assert observation.model == "gpt-4o"
     assert json.loads(observation.output or "") == {"role": "assistant", "content": "hello"}
@@ -96,9 +101,13 @@ def test_a_streamed_reply():
         (Capture(Ending.UNREACHABLE, 1001, reason="refused"), ERROR, "could not be reached: refus"),
         (Capture(Ending.CLIENT_LEFT, 1001), WARNING, "closed the connection before the reply"),
         (replace(STREAMED, ending=Ending.CLIENT_LEFT), WARNING, "connection while the reply"),
-        (replace(STREAMED, ending=Ending.CUT, reason="lost"), ERROR, "broke off the reply: lost"),
+        (
+            replace(STREAMED, ending=Ending.INTERRUPTED, reason="lost"),
+            ERROR,
+            "broke off the reply: lost",
+        ),
         (replace(STREAMED, body=STREAM[:66]), WARNING, "without its end marker"),
-        (replace(STREAMED, body=STREAM[:66], cut=True), DEFAULT, None),
+        (replace(STREAMED, body=STREAM[:66], truncated=True), DEFAULT, None),
         (
             replace(WHOLE, status=429, body=b'{"error": {"type": "rate", "message": "slow down"}}'),
             ERROR,
@@ -130,7 +139,7 @@ def test_nothing_that_is_sent_or_received_stops_it(body):
 
 
 def test_what_was_cut_is_marked():
-    observation = observed(replace(WHOLE, body=WHOLE.body[:40], cut=True), size=10_000)
+    observation = observed(replace(WHOLE, body=WHOLE.body[:40], truncated=True), size=10_000)
     assert f"request: the first {len(REQUEST)} bytes are recorded" in observation.metadata["notes"]
     assert "reply: the first 40 bytes are recorded" in observation.metadata["notes"]
 
@@ -156,7 +165,7 @@ def test_secrets_of_request_and_deployment_are_taken_out():
 
 
 def batch_size(observation) -> int:
-    return len(ingestion.body(ingestion.parts(observation)))
+    return len(ingestion.request_body(ingestion.encode(observation)))
 
 
 def test_of_a_joined_trace_only_what_the_caller_said_is_told():
@@ -164,7 +173,7 @@ def test_of_a_joined_trace_only_what_the_caller_said_is_told():
     request = REQUEST.replace(b'"gpt-4o"', b'"gpt-4o", "user": "body"')
     settings: Any = {"environment": "gw", "release": "worker"}
     trace = observed(call=replace(CALL, headers=headers), request=request, **settings).trace
-    assert trace.joined
+    assert trace.is_existing
     assert (trace.name, trace.user, trace.environment, trace.release) == (None,) * 4
     assert trace.metadata == {"team": "search", "x-portkey-trace-id": "t"}
     own = observed(call=replace(CALL, headers={}), request=request, **settings).trace
@@ -175,11 +184,11 @@ def test_of_a_joined_trace_only_what_the_caller_said_is_told():
 def test_a_request_of_several_attempts_is_a_span_above_them():
     whole = replace(FULL, parent_id="00f067aa0ba902b7", level="DEFAULT", status_message="note")
     tries = [replace(FULL, id=f"{n:016x}", parent_id=None) for n in (1, 2)]
-    span, *attempts = with_attempts(whole, tries)
+    span, *attempts = request_span_with_attempts(whole, tries)
     assert span == replace(
         whole,
         type="span",
-        completion_started=None,
+        completion_started_at=None,
         model=None,
         parameters={},
         usage={},
@@ -191,15 +200,17 @@ def test_a_request_of_several_attempts_is_a_span_above_them():
     assert {a.parent_id for a in attempts} == {FULL.id}
     # So each can be filtered by user, session and tags, and none has another's content.
     assert {id(a.trace) for a in attempts} == {id(attempts[0].trace)}
-    assert attempts[0].trace == replace(FULL.trace, joined=True, metadata={})
+    assert attempts[0].trace == replace(FULL.trace, is_existing=True, metadata={})
 
 
 def test_a_trace_of_the_callers_stays_the_callers_above_attempts():
-    span, attempt = with_attempts(JOINED, [FULL])
+    span, attempt = request_span_with_attempts(JOINED, [FULL])
     assert span.trace == JOINED.trace
     assert attempt.trace == replace(JOINED.trace, metadata={})
-    assert observed(call=replace(CALL, headers={"x-portkey-trace-id": "t"})).trace.started is None
-    assert observed().trace.started == 1000.0
+    assert (
+        observed(call=replace(CALL, headers={"x-portkey-trace-id": "t"})).trace.started_at is None
+    )
+    assert observed().trace.started_at == 1000.0
 
 
 @pytest.mark.parametrize("header", ["x-portkey-metadata", "langfuse-metadata"])
@@ -207,7 +218,7 @@ def test_numbers_that_are_none_in_json_become_text(header):
     call = replace(CALL, headers={header: '{"a": 1e999, "b": NaN, "c": ' + "9" * 400 + "}"})
     request = REQUEST.replace(b"1}", b'1e999, "seed": ' + b"9" * 400 + b"}")
     observation = observed(call=call, request=request)
-    text = ingestion.body(ingestion.parts(observation)).decode()
+    text = ingestion.request_body(ingestion.encode(observation)).decode()
     json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert observation.metadata["a"] == "inf"
     assert observation.parameters["seed"] == "9" * 400
@@ -224,7 +235,9 @@ def test_no_field_outgrows_what_langfuse_takes():
     }
     reply = {"choices": [{"message": {"role": "assistant", "content": "2" * 790_000}}]}
     capture = replace(WHOLE, body=json.dumps(reply).encode())
-    observation = observed(capture, request=json.dumps(body).encode(), redact=check(["[0-9]"]))
+    observation = observed(
+        capture, request=json.dumps(body).encode(), redact_patterns=compile_patterns(["[0-9]"])
+    )
     assert batch_size(observation) < 4_400_000
     assert len(observation.input or "") <= 800_000
     assert "[redacted]" in (observation.input or "")
@@ -246,10 +259,10 @@ def test_without_content_nothing_of_it_is_left():
     request = json.dumps(body).encode()
     for call in (CALL, replace(CALL, path="/v1/messages")):
         capture = replace(WHOLE, status=400, body=json.dumps(reply).encode())
-        observation = observed(capture, call, request, content="usage")
+        observation = observed(capture, call, request, content_mode="usage")
         assert "SECRET" not in repr(observation)
         assert observation.parameters["temperature"] == 0.5
-    assert observed(request=request, content="usage").parameters == {
+    assert observed(request=request, content_mode="usage").parameters == {
         "temperature": 0.5,
         "reasoning_effort": "low",
     }
@@ -270,7 +283,7 @@ def test_what_the_gateway_knows_beside_the_call_is_the_gateways_to_say(trace):
     headers = {"x-portkey-metadata": json.dumps(said), **trace}
     request = REQUEST.replace(b"{", b'{"metadata": {"gateway_key": "mallory"}, ', 1)
     exchange = exchanged(call=replace(CALL, headers=headers), request=request)
-    observation = observe(replace(exchange, about=ABOUT), Settings())
+    observation = observe(replace(exchange, gateway_metadata=ABOUT), Settings())
     for metadata in (observation.metadata, observation.trace.metadata):
         assert metadata["team"] == "search"
         assert "eve" not in metadata.values()
@@ -284,7 +297,9 @@ def test_what_the_gateway_knows_beside_the_call_is_the_gateways_to_say(trace):
 def test_what_the_gateway_knows_is_not_crowded_out():
     many = {f"name {n}": "v" * 90 for n in range(3000)}
     request = json.dumps({"model": "m", "metadata": many}).encode()
-    metadata = observe(replace(exchanged(request=request), about=ABOUT), Settings()).metadata
+    metadata = observe(
+        replace(exchanged(request=request), gateway_metadata=ABOUT), Settings()
+    ).metadata
     assert ABOUT.items() <= metadata.items()
     assert len(json.dumps(metadata)) < 110_000
 
@@ -292,7 +307,7 @@ def test_what_the_gateway_knows_is_not_crowded_out():
 def test_what_the_gateway_knows_is_recorded_without_secrets():
     about = {"target": "sk-a-targets-key", "tried": ["of query-secret", {"n": "sk-live-secret"}]}
     call = replace(CALL, query="key=query-secret")
-    exchange = replace(exchanged(call=call), about=about)
+    exchange = replace(exchanged(call=call), gateway_metadata=about)
     metadata = observe(exchange, Settings(secrets=("sk-live-secret", "sk-a-targets-key"))).metadata
     assert metadata["target"] == "[redacted]"
     assert metadata["tried"] == ["of [redacted]", {"n": "[redacted]"}]
@@ -317,7 +332,7 @@ def test_secrets_are_taken_out_of_everything():
     pieces = b"".join(b'data: "%s"\n\n' % part.encode() for part in (secret[:9], secret[9:]))
     for capture in (
         replace(WHOLE, body=json.dumps(reply).encode()),
-        replace(WHOLE, body=json.dumps(reply).encode()[:-8], cut=True),
+        replace(WHOLE, body=json.dumps(reply).encode()[:-8], truncated=True),
         replace(WHOLE, status=401, body=json.dumps(error).encode()),
         replace(WHOLE, status=401, body=secret.encode()),
         replace(STREAMED, body=pieces),
@@ -340,8 +355,8 @@ def test_a_secret_that_is_named_twice_counts_once():
 def test_a_sample_of_ids_that_begin_with_a_time():
     random = Random(4)
     ids = [f"65a1b2c3{random.getrandbits(96):024x}" for _ in range(1000)]
-    said = [context.read({"x-portkey-trace-id": trace_id}) for trace_id in ids]
-    kept = sum(content_mode(s, Settings(sample_rate=0.25)) == "full" for s in said)
+    said = [read_trace_context({"x-portkey-trace-id": trace_id}) for trace_id in ids]
+    kept = sum(effective_content_mode(s, Settings(sample_rate=0.25)) == "full" for s in said)
     assert 200 < kept < 300
 
 
@@ -359,7 +374,7 @@ def test_a_header_that_is_no_secret_takes_nothing_out():
 )
 def test_vectors_are_never_recorded(reply):
     call = replace(CALL, path="/v1/embeddings")
-    observation = observed(replace(WHOLE, body=reply, cut=True), call, b'{"input": "x"}')
+    observation = observed(replace(WHOLE, body=reply, truncated=True), call, b'{"input": "x"}')
     assert "0.125" not in repr(observation)
 
 
@@ -371,7 +386,7 @@ def test_base64_of_a_body_that_was_cut_is_not_recorded():
 
 def test_an_observation_is_shortened_for_its_delivery():
     long = json.dumps([{"role": "user", "content": "wörd " * 2000}], ensure_ascii=False)
-    short = shortened(replace(FULL, input=long), 3000)
+    short = truncate_content(replace(FULL, input=long), 3000)
     assert len((short.input or "").encode()) <= 3000
     assert json.loads(short.input or "")[0]["content"].startswith("wörd wörd")
     assert short.output == FULL.output
@@ -381,11 +396,11 @@ def test_an_observation_is_shortened_for_its_delivery():
     assert FULL.metadata == FULL.trace.metadata
     assert "notes" not in FULL.metadata
 
-    again = shortened(replace(short, output=long), 400)
+    again = truncate_content(replace(short, output=long), 400)
     assert len((again.input or "").encode()) <= 400
     assert len((again.output or "").encode()) <= 400
     assert again.metadata["notes"] == [note, note.replace("3000", "400")]
-    joined = shortened(replace(JOINED, output=long, metadata={"notes": "mine"}), 400)
+    joined = truncate_content(replace(JOINED, output=long, metadata={"notes": "mine"}), 400)
     assert joined.metadata["notes"] == ["mine", note.replace("3000", "400")]
     assert joined.trace == JOINED.trace
 
@@ -393,10 +408,10 @@ def test_an_observation_is_shortened_for_its_delivery():
 @pytest.mark.parametrize("text", [None, '"short"', "[" * 90 + "]" * 90])
 def test_what_is_short_stays_as_it_is(text):
     observation = replace(FULL, input=text, output=None)
-    assert shortened(observation, 200) is observation
+    assert truncate_content(observation, 200) is observation
 
 
 def test_what_is_nested_too_deep_to_be_read_is_shortened_as_a_text():
-    short = shortened(replace(FULL, output="[" * 2000 + "]" * 2000), 400)
+    short = truncate_content(replace(FULL, output="[" * 2000 + "]" * 2000), 400)
     assert len(short.output or "") <= 400
     assert json.loads(short.output or "").startswith("[[[")

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from local import echo
 from local.inbox import Inbox
-from local.inbox_store import Observation
+from local.inbox.store import Observation
 from local.runtime import NotInstalled, Runtime, require_installed
 from local.server import Server
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from local.workerd import ROOT
+from local.runtime.workerd import ROOT
 
 from .conftest import CHAT, PROVIDER_KEY, PUBLIC_KEY, SECRET_KEY
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-import keys
-from local import echo, runtime
-from local.__main__ import curl_lines
+from core.types import Call
+from local import echo
+from local.__main__ import curl_lines, environment
 from local.runtime import ROOT
 from local.server import Server
-from vocabulary import Call
+from settings.gateway_keys import GatewayKey, authenticate, parse_gateway_keys
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,10 @@ def developed(
         (folder / name).symlink_to(ROOT / name)
     (folder / ".dev.vars").write_text(f"LANGFUSE_BASE_URL=http://127.0.0.1:1\n{variables}")
     code = (
-        "import sys; from pathlib import Path; from local import runtime; "
-        f"runtime.ROOT = Path({str(folder)!r}); "
-        "from local.__main__ import main; sys.argv[1:] = ['dev', '--port=0', '--inbox-port=0']; "
-        "main()"
+        "import sys; from pathlib import Path; from local import __main__; "
+        f"__main__.ROOT = Path({str(folder)!r}); "
+        "sys.argv[1:] = ['dev', '--port=0', '--inbox-port=0']; "
+        "__main__.main()"
     )
     process = started("-c", code)
     assert process.stdout
@@ -225,13 +225,12 @@ def test_a_new_gateway_key_is_let_in():
     (key,) = re.findall(r"gw_\S+", printed)
     (entry,) = re.findall(r"\{.*\}", printed)
     call = Call("GET", "/v1/models", "", {"x-portkey-api-key": key})
-    caller = keys.identify(call, keys.read(json.loads(entry)))
-    assert isinstance(caller, keys.GatewayKey)
+    caller = authenticate(call, parse_gateway_keys(json.loads(entry)))
+    assert isinstance(caller, GatewayKey)
     assert caller.name == "alice"
 
 
-def test_secrets_of_a_local_run_stand_in_dev_vars(monkeypatch, tmp_path):
+def test_secrets_of_a_local_run_stand_in_dev_vars(tmp_path):
     (tmp_path / "wrangler.toml").write_text('[vars]\nA = "from toml"\nB = "from toml"\n')
     (tmp_path / ".dev.vars").write_text('B="from dev"\nC=secret\nEMPTY=\n')
-    monkeypatch.setattr(runtime, "ROOT", tmp_path)
-    assert runtime.environment() == {"A": "from toml", "B": "from dev", "C": "secret"}
+    assert environment(tmp_path) == {"A": "from toml", "B": "from dev", "C": "secret"}

@@ -87,7 +87,7 @@ def collector() -> Iterator[tuple[str, SimpleQueue]]:
 def test_a_delivery(stage: Stage, collector: tuple[str, SimpleQueue]):
     url, got = collector
     env = {**stage.gateway_env, "LANGFUSE_BASE_URL": url, "LANGFUSE_PROTOCOL": "lines"}
-    with Runtime(env, modules=modules("A delivery")) as gateway:
+    with Runtime(env, modules=modules("An export protocol")) as gateway:
         headers = {"authorization": f"Bearer {PROVIDER_KEY}"}
         reply = httpx.post(
             f"{gateway.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=20
@@ -108,9 +108,12 @@ def test_a_delivery(stage: Stage, collector: tuple[str, SimpleQueue]):
 @pytest.mark.parametrize(
     ("heading", "tests"),
     [
-        ("A dialect", "tests/unit/test_dialects_recorded.py -k rerank"),
-        ("A provider", "tests/unit/test_docs.py tests/unit/test_providers.py"),
-        ("A delivery", "tests/unit/test_exporter.py tests/unit/test_wire.py"),
+        ("A dialect", "tests/unit/dialects/test_recorded.py -k rerank"),
+        ("A provider", "tests/unit/docs/test_tables.py tests/unit/upstream/test_target_request.py"),
+        (
+            "An export protocol",
+            "tests/unit/export/test_exporter.py tests/unit/export/test_upload_results.py",
+        ),
     ],
 )
 def test_the_examples_own_tests(heading: str, tests: str, tmp_path: Path):
@@ -124,7 +127,7 @@ def test_the_examples_own_tests(heading: str, tests: str, tmp_path: Path):
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    rules = "tests/unit/test_house_rules.py -k only_three_files or heavy or one_room"
+    rules = "tests/unit/test_house_rules.py -k one_package or lead_down or heavy or short"
     for chosen in (tests, rules):
         paths, _, words = chosen.partition(" -k ")
         run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", *paths.split(), "-k", words)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from local.inbox_store import Observation, Trace
+from local.inbox.store import Observation, Trace
 from local.runtime import ROOT
 
 from .conftest import CHAT, Stage

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from local.inspector import Memory
+from local.runtime.inspector import Memory
 
 from .conftest import CHAT, SCRIPTED, Provider, Stage
 from .test_streaming import END, begin, delta

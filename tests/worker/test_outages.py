@@ -195,7 +195,7 @@ def test_tracing_off_is_said_once(stage_with, changes):
 
 def test_a_fault_of_our_own_is_a_clear_error(environment, provider: Provider):
     """Planted in two places: in the answer's way, and in the trace's."""
-    broken = "\n\ndef content_mode(*_):\n    raise ValueError('a text with content')\n"
+    broken = "\n\ndef effective_content_mode(*_):\n    raise ValueError('a text with content')\n"
     modules = bundle()
     with Runtime(
         environment, modules={**modules, "tracing.py": modules["tracing.py"] + broken}
@@ -207,7 +207,7 @@ def test_a_fault_of_our_own_is_a_clear_error(environment, provider: Provider):
         (line,) = (json.loads(line) for line in r.logs if "request_failed" in line)
         assert line["request_id"] == response.headers["request-id"]
         assert "a text with content" not in "".join(r.logs)
-    broken = broken.replace("content_mode", "observe")
+    broken = broken.replace("effective_content_mode", "observe")
     with Runtime(
         environment, modules={**modules, "tracing.py": modules["tracing.py"] + broken}
     ) as r:

@@ -13,7 +13,8 @@ import openai
 import pytest
 from aiohttp import web
 
-from local.inbox import Inbox, Received
+from local.inbox import Inbox
+from local.inbox.contents import Received
 from local.server import Server
 
 from .conftest import Stage

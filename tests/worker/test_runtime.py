@@ -6,8 +6,7 @@ import re
 import httpx
 import pytest
 
-from local import workerd
-from local.runtime import Runtime, bundle
+from local.runtime import Runtime, bundle, workerd
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, RuntimeError])

@@ -20,9 +20,9 @@ import httpx
 import pytest
 from aiohttp import web
 
-import config
 from local.inbox import Inbox
-from local.workerd import PYODIDE_FILES, ROOT
+from local.runtime.workerd import PYODIDE_FILES, ROOT
+from settings.load import SECRET_NAMES, VARIABLE_NAMES
 
 from .conftest import CHAT, PUBLIC_KEY, SECRET_KEY, Provider
 from .self_hosting import (
@@ -106,7 +106,7 @@ def test_a_request_through_the_folder_is_traced(
 
 
 def test_no_secret_and_no_open_network_is_in_the_folder(strict: Path, with_ranges: Path):
-    own = {"bundle.json", "cache.mjs", "config.capnp", "glue.py", "host.mjs", ".gitignore"}
+    own = {"bundle.json", "cache.mjs", "config.capnp", "host.py", "host.mjs", ".gitignore"}
     assert {path.name for path in strict.iterdir()} == own | PYODIDE_FILES.keys() | {"workerd"}
     assert not any(SECRET in (strict / name).read_text() for name in own)
     text = (strict / "config.capnp").read_text()
@@ -114,7 +114,12 @@ def test_no_secret_and_no_open_network_is_in_the_folder(strict: Path, with_range
     assert 'address = "127.0.0.1:8787"' in text
     ranges = 'network = (allow = ["public", "127.0.0.0/8", "10.1.2.0/24"], '
     assert ranges in (with_ranges / "config.capnp").read_text()
-    for name in (*config.SECRETS, *config.VARIABLES, "GATEWAY_API_KEYS_9", "X_AI_API_KEY"):
+    for name in (
+        *SECRET_NAMES,
+        *VARIABLE_NAMES,
+        "GATEWAY_API_KEYS_9",
+        "X_AI_API_KEY",
+    ):
         assert f'(name = "{name}", fromEnvironment = "{name}")' in text
 
 

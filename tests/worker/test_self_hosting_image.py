@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from local.inbox import Inbox
-from local.workerd import ROOT
+from local.runtime.workerd import ROOT
 
 from .self_hosting import ENV_FILE, KEY, PAGE, UNIT, asked, is_hers, started, with_own
 

@@ -76,7 +76,7 @@ def test_every_module_of_the_worker_is_imported_under_these_rules():
         for path in bundle()
         if not path.startswith("python_modules/")
     ]
-    assert {"entry", "edge", "dialects.chat"} <= set(names)
+    assert {"entry", "cloudflare.reply", "dialects.chat"} <= set(names)
     lines = "\n".join(f"import {name}" for name in names if name != "entry")
     source = bundle()["entry.py"] + "\n" + lines
     with Runtime({}, modules={**bundle(), "entry.py": source}) as runtime:

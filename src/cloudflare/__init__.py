@@ -1,0 +1,1 @@
+"""The Cloudflare runtime behind the protocols of `core.platform`."""

@@ -1,0 +1,138 @@
+"""Observations as messages of a Cloudflare Queue, and back.
+
+A message holds an observation as JSON and the name of its destination, never its keys. Up to the
+queue's limit it is text, over it gzipped bytes, and what is too large even so is left to be sent
+directly or cut. https://developers.cloudflare.com/queues/platform/limits/
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core import strict_json
+from core.limits import (
+    MAX_MESSAGE_JSON_DEPTH,
+    MAX_QUEUE_MESSAGE_BYTES,
+    MAX_QUEUE_SEND_BYTES,
+    MAX_QUEUE_SEND_MESSAGES,
+    MAX_QUEUED_FIELD_BYTES,
+    MAX_UNPACKED_MESSAGE_BYTES,
+    MIN_QUEUED_FIELD_BYTES,
+    QUEUE_MESSAGE_OVERHEAD_BYTES,
+)
+from core.platform import IsolatePlatform, MessageBody, TraceQueue
+from core.strict_json import decode_utf8, to_json
+from core.types import NetworkError
+from export.batch import group_by_size
+from export.exporter import PendingObservation
+from settings.load import Destination
+from tracing import Observation, Trace, truncate_content
+
+# Field names that differ from the names in a message. A queue may hold messages of an older
+# version for days, so the names in a message stay.
+_OBSERVATION_MEMBERS = {
+    "started_at": "started",
+    "ended_at": "ended",
+    "completion_started_at": "completion_started",
+}
+
+_TRACE_MEMBERS = {"is_existing": "joined", "started_at": "started"}
+
+
+async def send_to_queue(
+    batch: Sequence[PendingObservation],
+    queue: TraceQueue,
+    platform: IsolatePlatform,
+    *,
+    truncate: bool,
+) -> list[PendingObservation]:
+    """Send observations to the queue. Out: those that it took, settled; the others have a reason.
+
+    One that is too large for a message is cut if `cut` is set, and else not sent.
+    """
+    packed: list[tuple[PendingObservation, MessageBody]] = []
+    for pending in batch:
+        body = await _message_body(pending.observation, platform, truncate=truncate)
+        if body is None:
+            _add_reason(pending, "too large for the queue")
+        else:
+            packed.append((pending, body))
+    taken: list[PendingObservation] = []
+    for group in group_by_size(
+        packed, _message_bytes, MAX_QUEUE_SEND_BYTES, MAX_QUEUE_SEND_MESSAGES
+    ):
+        try:
+            await queue.send([body for _, body in group])
+        except NetworkError as error:
+            for pending, _ in group:
+                _add_reason(pending, f"the queue did not take it: {error}")
+            continue
+        for pending, _ in group:
+            pending.is_settled = True
+            taken.append(pending)
+    return taken
+
+
+def _add_reason(pending: PendingObservation, reason: str) -> None:
+    pending.reason = f"{pending.reason}; {reason}" if pending.reason else reason
+
+
+async def read_message(
+    body: MessageBody, destinations: Mapping[str, Destination], platform: IsolatePlatform
+) -> Observation:
+    """The observation in a message. Raises ValueError, which says what is wrong with it."""
+    if isinstance(body, bytes):
+        try:
+            body = decode_utf8(await platform.gunzip(body, MAX_UNPACKED_MESSAGE_BYTES))
+        except ValueError as error:
+            raise ValueError(f"it cannot be unpacked: {error}") from error
+    try:
+        message: dict[str, Any] = strict_json.parse(body, MAX_MESSAGE_JSON_DEPTH)
+        if not all(isinstance(message[name], str | None) for name in ("input", "output")):
+            raise TypeError("content that is no text")
+        trace = _from_members(message["trace"], _TRACE_MEMBERS)
+        observation = _from_members(message, _OBSERVATION_MEMBERS)
+        observation["trace"] = Trace(**{**trace, "tags": tuple(trace["tags"])})
+        observation["destination"] = destinations[observation["destination"]]
+        return Observation(**observation)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"not an observation for this deployment: {error!r:.100}") from error
+
+
+async def _message_body(
+    observation: Observation, platform: IsolatePlatform, *, truncate: bool
+) -> MessageBody | None:
+    limit = MAX_QUEUED_FIELD_BYTES
+    while True:
+        data = _to_message_json(observation).encode("utf-8", "replace")
+        if len(data) <= MAX_QUEUE_MESSAGE_BYTES:
+            return data.decode()
+        packed = await platform.gzip(data)
+        if len(packed) <= MAX_QUEUE_MESSAGE_BYTES:
+            return packed
+        if not truncate or limit < MIN_QUEUED_FIELD_BYTES:
+            return None
+        observation = truncate_content(observation, limit)
+        limit //= 2
+
+
+def _to_message_json(observation: Observation) -> str:
+    message = _to_members(observation, _OBSERVATION_MEMBERS)
+    message["destination"] = observation.destination.name
+    message["trace"] = _to_members(observation.trace, _TRACE_MEMBERS)
+    return to_json(message)
+
+
+def _to_members(value: Observation | Trace, names: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a dataclass by their names in a message."""
+    return {names.get(name, name): field for name, field in vars(value).items()}
+
+
+def _from_members(members: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The members of a message's object by the names of the fields that they are."""
+    fields = {member: name for name, member in names.items()}
+    return {fields.get(name, name): value for name, value in members.items()}
+
+
+def _message_bytes(packed: tuple[PendingObservation, MessageBody]) -> int:
+    body = packed[1]
+    return len(body.encode() if isinstance(body, str) else body) + QUEUE_MESSAGE_OVERHEAD_BYTES

@@ -1,0 +1,1 @@
+"""Removal of secrets, truncation, and the log."""

@@ -1,0 +1,1 @@
+"""What a deployment and a caller may configure, parsed and checked."""

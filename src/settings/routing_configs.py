@@ -1,0 +1,368 @@
+"""Configs: what to do where one attempt at one provider may not be enough.
+
+In Portkey's schema, of which what the gateway does not know is refused: a guardrail that is not
+there is worse than an error. A config is the deployer's (`CONFIGS`) or a caller's
+(`x-portkey-config`); only the first may name a secret.
+https://portkey.ai/docs/api-reference/inference-api/config-object
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from core import strict_json
+from core.limits import (
+    MAX_CACHE_AGE_SECONDS,
+    MAX_REGEX_CONDITIONS,
+    MAX_REQUEST_TIMEOUT_SECONDS,
+    MAX_RETRIES,
+    MAX_TARGET_DEPTH,
+    MAX_TARGETS,
+)
+from core.types import Call, Refusal
+from settings import validators
+from settings.conditions import check_query
+from settings.provider_table import CUSTOM_HOST_HEADER, URL_PARAMETERS, provider_secret_name
+
+CONFIG_HEADER, TIMEOUT_HEADER = "x-portkey-config", "x-portkey-request-timeout"
+
+MODES = ("single", "fallback", "loadbalance", "conditional")
+
+CONFIG_NAME = re.compile(r"[\w.@/-]{1,64}", re.ASCII)
+
+_SECRET_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
+
+# What a target says in the words of the request's headers.
+_HEADER_MEMBERS = {
+    name: header
+    for header in (CUSTOM_HOST_HEADER, *(header for header, _ in URL_PARAMETERS.values()))
+    for words in [header.removeprefix("x-portkey-").replace("-", "_")]
+    for name in (words, words.removeprefix("azure_"))  # Portkey's code and its docs differ
+}
+
+# What asks for nothing that the gateway does not do anyway.
+_IGNORED_MEMBERS = ("id", "forward_headers", "strict_open_ai_compliance")
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a target is asked again, and after which statuses. A provider that says when it
+    wants to be asked again is, unless `use_retry_after_header` is off."""
+
+    attempts: int = 0
+    on_status_codes: frozenset[int] = frozenset((429, 500, 502, 503, 504))
+    use_retry_after_header: bool = True
+
+
+@dataclass(frozen=True)
+class Target:
+    """A provider to ask or, with `targets`, a way to choose among several.
+
+    `path` is its place in the config, such as `config.targets[1]`. `trusted` is set where the
+    deployer wrote it. `api_key` is a caller's own key, `secret` the name of one of the deployment's
+    secrets. `headers` are the `x-portkey-*` headers that the target stands for. `timeout` is in
+    seconds, until a reply begins. `on_status_codes` are the statuses after which a fallback goes
+    on; None for all but the 2xx. `cache_age` is how many seconds a reply may be kept, of the whole
+    config; 0 for none.
+    """
+
+    path: str = "config"
+    name: str = ""
+    trusted: bool = False
+    provider: str = ""
+    api_key: str | None = field(default=None, repr=False)
+    secret: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    override_params: Mapping[str, Any] = field(default_factory=dict)
+    retry: RetryPolicy = RetryPolicy()
+    timeout_seconds: float | None = None
+    weight: float = 1.0
+    mode: str = "single"
+    on_status_codes: frozenset[int] | None = None
+    conditions: tuple[tuple[Mapping[str, Any], str], ...] = ()
+    default: str | None = None
+    targets: tuple["Target", ...] = ()
+    cache_age_seconds: int = 0
+
+    @property
+    def leaves(self) -> tuple["Target", ...]:
+        """The providers to ask that are in it."""
+        if not self.targets:
+            return (self,)
+        return tuple(leaf for target in self.targets for leaf in target.leaves)
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether it looks into a request's body, changes it or may send it twice."""
+        if self.cache_age_seconds or self.mode == "conditional" or len(self.leaves) > 1:
+            return True
+        return any(leaf.retry.attempts or leaf.override_params for leaf in self.leaves)
+
+
+def parse_config(value: Any, *, trusted: bool) -> Target:
+    """A config from its JSON. Raises ValueError, which says where what is wrong."""
+    _check_size(value)
+    return _parse_target(value, Target(trusted=trusted), MAX_TARGET_DEPTH)
+
+
+def parse_named_configs(value: Mapping[str, Any]) -> dict[str, Target]:
+    """The deployer's own configs by name. Raises ValueError."""
+    named = {}
+    for name, config in value.items():
+        if not CONFIG_NAME.fullmatch(name):
+            raise ValueError("must name its configs by letters, digits and hyphens")
+        try:
+            named[name] = parse_config(config, trusted=True)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return named
+
+
+def select_config(call: Call, named: Mapping[str, Target]) -> Target | Refusal | None:
+    """The config that a call asks for: JSON, or the name of one of the deployer's. None for none.
+
+    A caller that sends JSON says in it what any caller may say, and names no secret.
+    """
+    said = call.headers.get(CONFIG_HEADER, "").strip()
+    if not said:
+        return None
+    if not said.startswith("{"):
+        name = repr(said[:64])
+        return named.get(said) or Refusal(
+            400,
+            f"This gateway has no config {name}. Name one that it has, or send JSON.",
+            quoted_input=name,
+        )
+    try:
+        return parse_config(strict_json.parse(said), trusted=False)
+    except ValueError as error:
+        return Refusal(400, f"{CONFIG_HEADER}: {error}.", quoted_input=str(error))
+
+
+def read_request_timeout(call: Call) -> float | Refusal | None:
+    """The seconds that a call itself gives each attempt until a reply begins, None where it does
+    not say. They count before a config's."""
+    said = call.headers.get(TIMEOUT_HEADER, "").strip()
+    if not said:
+        return None
+    if (
+        not re.fullmatch("[0-9]{1,9}", said)
+        or not 0 < int(said) <= 1000 * MAX_REQUEST_TIMEOUT_SECONDS
+    ):
+        return Refusal(
+            400,
+            f"{TIMEOUT_HEADER} must be milliseconds, at most {MAX_REQUEST_TIMEOUT_SECONDS:g} s.",
+        )
+    return int(said) / 1000
+
+
+def _check_size(value: Any) -> None:
+    """Raises ValueError for more than there is time and memory to read.
+
+    Each target has a copy of the parameters that all override, and each expression is compiled.
+    """
+    targets = expressions = 0
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [member for name, member in item.items() if name != "override_params"]
+            expressions += "$regex" in item
+            listed = item.get("targets")
+            listed = listed if isinstance(listed, list) else []
+            targets += sum(not (isinstance(t, dict) and t.get("targets")) for t in listed)
+        elif isinstance(item, list):
+            waiting += item
+    if targets > MAX_TARGETS:
+        raise ValueError(f"config.targets must be at most {MAX_TARGETS} in all")
+    if expressions > MAX_REGEX_CONDITIONS:
+        raise ValueError(f"config may have at most {MAX_REGEX_CONDITIONS} times $regex")
+
+
+def _parse_target(value: Any, given: Target, levels: int) -> Target:
+    """A target, of which `given` are the place and what the config around it says for all."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{given.path} must be a JSON object")
+    root = given.path == Target.path
+    changes: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+    for name, member in value.items():
+        # A null is what some clients write for what they do not set.
+        if member is None or name in _IGNORED_MEMBERS:
+            continue
+        path = f"{given.path}.{name}"
+        if (name not in _MEMBER_READERS and name not in _HEADER_MEMBERS) or (
+            name == "cache" and not root
+        ):
+            raise ValueError(f"{path[:100]} is not known here")
+        try:
+            if name in _HEADER_MEMBERS:
+                headers[_HEADER_MEMBERS[name]] = validators.text(member)
+            else:
+                changes.update(_MEMBER_READERS[name](member))
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from None
+    changes["headers"] = headers
+    targets = changes.pop("targets", ())
+    changes["override_params"] = {**given.override_params, **changes.get("override_params", {})}
+    made = replace(given, **changes)
+    if made.secret and not made.trusted:
+        raise ValueError(f"{given.path}.api_key must be a key of yours: no caller names a secret")
+    if made.api_key and made.trusted:
+        # Whoever calls would spend it, and a variable's text is there to be read.
+        raise ValueError(f'{given.path}.api_key must be {{"secret": NAME}}')
+    if made.secret and CUSTOM_HOST_HEADER in made.headers:
+        raise ValueError(f"{given.path}.custom_host: a secret goes where PROVIDERS says")
+    if made.secret and not (made.secret + "_").startswith(
+        f"{provider_secret_name(made.provider)}_"
+    ):
+        named = f"{provider_secret_name(made.provider)}, with or without an ending such as _EU"
+        raise ValueError(f"{given.path}.api_key must name {named}")
+    if not targets:
+        if made.mode != "single" or "targets" in value:
+            raise ValueError(f"{given.path}.targets must be a list with at least one target")
+        return made
+    if levels == 0:
+        raise ValueError(f"{given.path}.targets are nested deeper than {MAX_TARGET_DEPTH} levels")
+    if made.provider or made.api_key or made.secret or made.headers:
+        raise ValueError(f"{given.path} has targets, which name their providers themselves")
+    if made.mode == "single" and len(targets) > 1:
+        raise ValueError(f"{given.path}.strategy must say how to choose among the targets")
+    inner = Target(
+        trusted=made.trusted,
+        override_params=made.override_params,
+        retry=made.retry,
+        timeout_seconds=made.timeout_seconds,
+    )
+    read = tuple(
+        _parse_target(target, replace(inner, path=f"{made.path}.targets[{index}]"), levels - 1)
+        for index, target in enumerate(targets)
+    )
+    if made.mode == "loadbalance" and not any(target.weight for target in read):
+        raise ValueError(f"{given.path}.targets must not all have the weight 0")
+    names = {target.name for target in read if target.name}
+    for name in (*(then for _, then in made.conditions), made.default):
+        if name is not None and name not in names:
+            raise ValueError(f"{given.path}.strategy names no target of this config")
+    return replace(made, targets=read)
+
+
+def _read_strategy(value: Any) -> dict[str, Any]:
+    members = _check_object(value, ("mode", "on_status_codes", "conditions", "default"))
+    mode = members.get("mode")
+    if mode not in MODES:
+        raise ValueError(f"must have a mode: {', '.join(MODES)}")
+    strategy: dict[str, Any] = {"mode": mode}
+    if "on_status_codes" in members:
+        strategy["on_status_codes"] = _check_statuses(members["on_status_codes"])
+    if mode == "conditional":
+        strategy["conditions"] = tuple(map(_read_condition, _check_list(members.get("conditions"))))
+        strategy["default"] = validators.text(members["default"]) if "default" in members else None
+    return strategy
+
+
+def _read_condition(value: Any) -> tuple[Mapping[str, Any], str]:
+    members = _check_object(value, ("query", "then"))
+    return check_query(members.get("query")), validators.text(members.get("then"))
+
+
+def _read_retry(value: Any) -> dict[str, Any]:
+    header = "use_retry_after_header"
+    members = _check_object(value, ("attempts", "on_status_codes", header, f"{header}s"))
+    codes = members.get("on_status_codes")
+    honour = members.get(header, members.get(f"{header}s", True))
+    if not isinstance(honour, bool):
+        raise ValueError(f"must have true or false as {header}")
+    return {
+        "retry": RetryPolicy(
+            int(_check_number(members.get("attempts", 0), 0, MAX_RETRIES)),
+            RetryPolicy.on_status_codes if codes is None else _check_statuses(codes),
+            honour,
+        )
+    }
+
+
+def _read_api_key(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        key = validators.credential(value)
+        if " " in key:
+            raise ValueError("must be a key")
+        return {"api_key": key}
+    name = _check_object(value, ("secret",)).get("secret")
+    if not isinstance(name, str) or not _SECRET_NAME.fullmatch(name):
+        raise ValueError("must name a secret in capital letters")
+    return {"secret": name}
+
+
+def _read_cache(value: Any) -> dict[str, Any]:
+    members = _check_object(value, ("mode", "max_age"))
+    if members.get("mode") != "simple":
+        raise ValueError("must have the mode simple")
+    return {
+        "cache_age_seconds": int(
+            _check_number(members.get("max_age", MAX_CACHE_AGE_SECONDS), 1, MAX_CACHE_AGE_SECONDS)
+        )
+    }
+
+
+def _read_targets(value: Any) -> dict[str, Any]:
+    return {"targets": _check_list(value)}
+
+
+def _read_override_params(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object")
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:  # 1e999 is read, but cannot be sent
+        raise ValueError("must hold no number that is too large for JSON") from None
+    return {"override_params": value}
+
+
+def _read_timeout(value: Any) -> dict[str, Any]:
+    return {"timeout_seconds": _check_number(value, 1, 1000 * MAX_REQUEST_TIMEOUT_SECONDS) / 1000}
+
+
+def _check_object(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value.keys() <= set(names):
+        raise ValueError(f"must be an object with {', '.join(names)}")
+    return {name: member for name, member in value.items() if member is not None}
+
+
+def _check_list(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list that is not empty")
+    return value
+
+
+def _check_number(value: Any, least: float, most: float) -> float:
+    # A whole number may be too large to be made a float of, which `isfinite` does.
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or infinite:
+        raise ValueError("must be a number")
+    if not least <= value <= most:
+        raise ValueError(f"must be from {least:g} to {most:g}")
+    return value
+
+
+def _check_statuses(value: Any) -> frozenset[int]:
+    if not isinstance(value, list) or not all(type(code) is int for code in value):
+        raise ValueError("must have a list of statuses as on_status_codes")
+    return frozenset(value)
+
+
+_MEMBER_READERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    "strategy": _read_strategy,
+    "targets": _read_targets,
+    "name": lambda value: {"name": validators.text(value)},
+    "weight": lambda value: {"weight": _check_number(value, 0, 1e9)},
+    "provider": lambda value: {"provider": validators.text(value).lower().removeprefix("@")},
+    "api_key": _read_api_key,
+    "override_params": _read_override_params,
+    "retry": _read_retry,
+    "request_timeout": _read_timeout,
+    "cache": _read_cache,
+}

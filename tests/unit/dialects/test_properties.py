@@ -1,0 +1,434 @@
+"""Properties of the dialects: a reply is the same streamed or whole, and nothing ever raises."""
+
+import dataclasses
+import itertools
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dialects import chat, completions, embeddings, generic, messages, responses
+from dialects.fields import Completion, Prompt
+from dialects.registry import read_reply, read_request
+
+# Ten thousand examples of a property take minutes.
+pytestmark = pytest.mark.timeout(1800)
+
+TEXT = st.text(max_size=30) | st.text('ab😀"\\\n data:{}[]', max_size=30)
+SOME_TEXT = TEXT.filter(bool)
+NAME = st.text("abcdefgh_", min_size=1, max_size=8)
+COUNT = st.integers(0, 1000)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+FINISH = st.sampled_from(["stop", "length", "tool_calls", "content_filter"])
+OPENAI_USAGE = st.fixed_dictionaries(
+    {"prompt_tokens": COUNT, "completion_tokens": COUNT, "total_tokens": COUNT},
+    optional={
+        "prompt_tokens_details": st.dictionaries(
+            st.sampled_from(["cached_tokens", "audio_tokens"]), COUNT
+        ),
+        "completion_tokens_details": st.dictionaries(
+            st.sampled_from(["reasoning_tokens", "audio_tokens"]), COUNT
+        ),
+        "cost": st.floats(0, 10),
+    },
+)
+
+
+def pieces(draw: st.DrawFn, text: str) -> list[str]:
+    """A text in random pieces, split anywhere in its UTF-16, as JavaScript servers do."""
+    data = text.encode("utf-16-le")
+    cuts = draw(st.lists(st.integers(0, len(data) // 2), max_size=4))
+    ends = [0, *sorted(2 * cut for cut in cuts), len(data)]
+    return [
+        data[start:end].decode("utf-16-le", "surrogatepass")
+        for start, end in itertools.pairwise(ends)
+    ]
+
+
+def stream(draw: st.DrawFn, events: list[Any], done: bool) -> bytes:
+    """Events on the wire, with all the liberties that the format gives."""
+    line_end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    lines: list[str] = []
+    for event in events:
+        if draw(st.integers(0, 9)) == 0:
+            lines += draw(st.sampled_from([[": ping"], [""], [": a", ""], ["id: 1"]]))
+        if isinstance(event, dict) and isinstance(event.get("type"), str):
+            lines.append(f"event: {event['type']}")
+        lines += ["data: " + json.dumps(event), ""]
+    if done:
+        lines += ["data: [DONE]", ""]
+    return line_end.join([*lines, ""]).encode()
+
+
+def shuffled(draw: st.DrawFn, rows: list[list[Any]]) -> list[Any]:
+    """The items of all rows in random order, in which each row keeps its own."""
+    order = draw(st.permutations([n for n, row in enumerate(rows) for _ in row]))
+    upcoming = [iter(row) for row in rows]
+    return [next(upcoming[n]) for n in order]
+
+
+# --- OpenAI chat
+
+TOOL_CALL = st.fixed_dictionaries(
+    {
+        "id": NAME,
+        "type": st.just("function"),
+        "function": st.fixed_dictionaries({"name": NAME, "arguments": TEXT}),
+    }
+)
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.just("assistant"), "content": st.none() | TEXT},
+    optional={
+        "refusal": st.none() | TEXT,
+        "reasoning_content": TEXT,
+        "tool_calls": st.lists(TOOL_CALL, max_size=3, unique_by=lambda call: str(call["id"])),
+        "function_call": st.fixed_dictionaries({"name": NAME, "arguments": TEXT}),
+        "annotations": st.lists(st.fixed_dictionaries({"type": NAME, "url": TEXT}), max_size=2),
+    },
+)
+
+
+def chat_deltas(draw: st.DrawFn, message: dict[str, Any]) -> list[dict[str, Any]]:
+    deltas: list[dict[str, Any]] = [
+        {"role": "assistant", "content": draw(st.sampled_from([None, ""]))}
+    ]
+    for name in ("reasoning_content", "content", "refusal"):
+        deltas += [{name: piece} for piece in pieces(draw, message.get(name) or "")]
+    for index, call in enumerate(message.get("tool_calls", [])):
+        function = {"name": call["function"]["name"], "arguments": ""}
+        deltas.append({"tool_calls": [{**call, "index": index, "function": function}]})
+        deltas += [
+            {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+            for piece in pieces(draw, call["function"]["arguments"])
+        ]
+    if "function_call" in message:
+        deltas.append({"function_call": {**message["function_call"], "arguments": ""}})
+        written = message["function_call"]["arguments"]
+        deltas += [{"function_call": {"arguments": piece}} for piece in pieces(draw, written)]
+    return deltas + [{"annotations": [note]} for note in message.get("annotations", [])]
+
+
+@st.composite
+def chat_replies(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    base = {"id": draw(NAME), "created": 1, "model": draw(NAME)}
+    base |= draw(st.fixed_dictionaries({}, optional={"service_tier": NAME, "provider": NAME}))
+    choices = [
+        {"index": index, "message": message, "logprobs": None, "finish_reason": draw(FINISH)}
+        for index, message in enumerate(draw(st.lists(MESSAGE, min_size=1, max_size=3)))
+    ]
+    usage = draw(st.fixed_dictionaries({}, optional={"usage": OPENAI_USAGE}))
+    rows = [
+        [
+            {**base, "choices": [{"index": choice["index"], "delta": delta, "finish_reason": None}]}
+            for delta in chat_deltas(draw, choice["message"])
+        ]
+        + [
+            {
+                **base,
+                "choices": [
+                    {
+                        "index": choice["index"],
+                        "delta": {},
+                        "finish_reason": choice["finish_reason"],
+                    }
+                ],
+            }
+        ]
+        for choice in choices
+    ]
+    events = shuffled(draw, rows)
+    if usage:
+        events.append({**base, "choices": [], **usage})
+    whole = {**base, "choices": draw(st.permutations(choices)), **usage}
+    return stream(draw, events, draw(st.booleans())), json.dumps(whole).encode()
+
+
+# --- legacy completions
+
+
+@st.composite
+def completion_replies(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    base = {"id": draw(NAME), "model": draw(NAME)}
+    choices = [
+        {"index": index, "text": text, "logprobs": None, "finish_reason": draw(FINISH)}
+        for index, text in enumerate(draw(st.lists(TEXT, min_size=1, max_size=3)))
+    ]
+    rows = [
+        [
+            {**base, "choices": [{"index": choice["index"], "text": piece, "finish_reason": None}]}
+            for piece in pieces(draw, choice["text"])
+        ]
+        + [{**base, "choices": [{**choice, "text": ""}]}]
+        for choice in choices
+    ]
+    usage = draw(st.fixed_dictionaries({}, optional={"usage": OPENAI_USAGE}))
+    events = shuffled(draw, rows) + ([{**base, "choices": [], **usage}] if usage else [])
+    whole = {**base, "choices": choices, **usage}
+    return stream(draw, events, draw(st.booleans())), json.dumps(whole).encode()
+
+
+# --- Anthropic messages
+
+BLOCK = st.one_of(
+    st.fixed_dictionaries(
+        {"type": st.just("text"), "text": TEXT},
+        optional={"citations": st.none() | st.lists(st.dictionaries(NAME, TEXT), max_size=2)},
+    ),
+    st.fixed_dictionaries({"type": st.just("thinking"), "thinking": TEXT, "signature": TEXT}),
+    st.fixed_dictionaries({"type": st.just("redacted_thinking"), "data": TEXT}),
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(["tool_use", "server_tool_use"]),
+            "id": NAME,
+            "name": NAME,
+            "input": st.dictionaries(TEXT, JSON, max_size=3),
+        }
+    ),
+    st.fixed_dictionaries({"type": st.just("web_search_tool_result"), "content": JSON}),
+    st.fixed_dictionaries({"type": st.just("of_tomorrow"), "value": JSON}),
+)
+GROWING = {"text": "text_delta", "thinking": "thinking_delta", "signature": "signature_delta"}
+
+
+def block_events(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
+    started, deltas = dict(block), []
+    for name, kind in GROWING.items():
+        if name in block:
+            started[name] = ""
+            deltas += [{"type": kind, name: piece} for piece in pieces(draw, block[name])]
+    if block.get("citations"):
+        started["citations"] = []
+        deltas += [{"type": "citations_delta", "citation": note} for note in block["citations"]]
+    if "input" in block:
+        started["input"] = {}
+        written = json.dumps(block["input"], ensure_ascii=draw(st.booleans()))
+        if block["input"] or draw(st.booleans()):
+            deltas += [
+                {"type": "input_json_delta", "partial_json": piece}
+                for piece in pieces(draw, written)
+            ]
+    return [
+        {"type": "content_block_start", "index": index, "content_block": started},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+@st.composite
+def message_replies(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    counts = draw(
+        st.fixed_dictionaries(
+            {"input_tokens": COUNT, "output_tokens": COUNT},
+            optional={
+                "cache_read_input_tokens": COUNT,
+                "cache_creation_input_tokens": COUNT,
+                "cache_creation": st.dictionaries(
+                    st.sampled_from(["ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"]),
+                    COUNT,
+                ),
+                "service_tier": NAME,
+            },
+        )
+    )
+    base = {"id": draw(NAME), "type": "message", "role": "assistant", "model": draw(NAME)}
+    end = {"stop_reason": draw(NAME), "stop_sequence": draw(st.none() | SOME_TEXT)}
+    content = draw(st.lists(BLOCK, max_size=4))
+    rows = [block_events(draw, index, block) for index, block in enumerate(content)]
+    started = {**base, "content": [], "stop_reason": None, "usage": {**counts, "output_tokens": 1}}
+    events = [
+        {"type": "message_start", "message": started},
+        {"type": "ping"},
+        *shuffled(draw, rows),
+        {
+            "type": "message_delta",
+            "delta": end,
+            "usage": {"output_tokens": counts["output_tokens"]},
+        },
+        {"type": "message_stop"},
+    ]
+    whole = {**base, "content": content, **end, "usage": counts}
+    return stream(draw, events, done=False), json.dumps(whole).encode()
+
+
+# --- Responses
+
+OUTPUT_PART = st.one_of(
+    st.fixed_dictionaries({"type": st.just("output_text"), "text": TEXT}),
+    st.fixed_dictionaries({"type": st.just("refusal"), "refusal": TEXT}),
+)
+ITEM = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "type": st.just("message"),
+            "role": st.just("assistant"),
+            "content": st.lists(OUTPUT_PART, max_size=2),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "type": st.just("reasoning"),
+            "summary": st.lists(
+                st.fixed_dictionaries({"type": st.just("summary_text"), "text": TEXT}), max_size=2
+            ),
+        }
+    ),
+    st.fixed_dictionaries(
+        {"type": st.just("function_call"), "call_id": NAME, "name": NAME, "arguments": TEXT}
+    ),
+    st.fixed_dictionaries(
+        {"type": st.just("custom_tool_call"), "call_id": NAME, "name": NAME, "input": TEXT}
+    ),
+    st.fixed_dictionaries({"type": st.just("web_search_call"), "action": JSON}),
+)
+
+
+def item_events(draw: st.DrawFn, index: int, item: dict[str, Any]) -> list[dict[str, Any]]:
+    where = {"output_index": index, "item_id": f"item_{index}"}
+    started = {**item}
+    events: list[dict[str, Any]] = []
+    for name, kind in (
+        ("arguments", "response.function_call_arguments.delta"),
+        ("input", "response.custom_tool_call_input.delta"),
+    ):
+        if name in item:
+            started[name] = ""
+            events += [{"type": kind, **where, "delta": p} for p in pieces(draw, item[name])]
+    for at, part in enumerate(item.get("content", [])):
+        name = "text" if "text" in part else "refusal"
+        kind = f"response.{part['type']}.delta"
+        events += [
+            {"type": kind, **where, "content_index": at, "delta": piece}
+            for piece in pieces(draw, part[name])
+        ]
+    for at, part in enumerate(item.get("summary", [])):
+        events += [
+            {
+                "type": f"response.reasoning_{part['type']}.delta",
+                **where,
+                "summary_index": at,
+                "delta": p,
+            }
+            for p in pieces(draw, part["text"])
+        ]
+    for name in ("content", "summary"):
+        if name in item:
+            started[name] = []
+    done = {"type": "response.output_item.done", **where, "item": item}
+    return [
+        {"type": "response.output_item.added", **where, "item": started},
+        *events,
+        *([done] if draw(st.booleans()) else []),
+    ]
+
+
+@st.composite
+def response_replies(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    items = draw(st.lists(ITEM, max_size=4))
+    usage = {"input_tokens": draw(COUNT), "output_tokens": draw(COUNT)}
+    whole = {"id": draw(NAME), "status": "completed", "model": draw(NAME), "output": items}
+    whole |= {"usage": usage, "service_tier": "default", "error": None}
+    started = {**whole, "status": "in_progress", "output": [], "usage": None}
+    last = draw(st.sampled_from([whole, {**whole, "output": []}]))
+    events = [
+        {"type": "response.created", "response": started},
+        *shuffled(draw, [item_events(draw, index, item) for index, item in enumerate(items)]),
+        {"type": "response.completed", "response": last},
+    ]
+    return stream(draw, events, done=False), json.dumps(whole).encode()
+
+
+REPLIES = {
+    "/v1/chat/completions": chat_replies(),
+    "/v1/completions": completion_replies(),
+    "/v1/messages": message_replies(),
+    "/v1/responses": response_replies(),
+}
+
+
+@pytest.mark.parametrize("path", REPLIES)
+@given(data=st.data())
+def test_streamed_and_whole_are_equal(path: str, data: st.DataObject) -> None:
+    streamed, whole = data.draw(REPLIES[path])
+    from_stream = read_reply(path, streamed, "text/event-stream", complete=True)
+    from_whole = read_reply(path, whole, "application/json", complete=True)
+    assert from_stream == dataclasses.replace(from_whole, streamed=True)
+    assert from_whole.finished
+    assert from_whole.notes == ()
+
+
+# --- nothing ever raises
+
+WORDS = re.findall(
+    r"[\w.]+",
+    """choices delta message content role index finish_reason text type tool_calls function
+    arguments id name usage prompt_tokens prompt_tokens_details cached_tokens total_tokens model
+    error code messages tools system input instructions output item output_index content_index
+    summary part thinking tool_use tool_result content_block content_block_start
+    content_block_delta message_start message_delta input_json_delta partial_json citations
+    citation stop_reason response response.created response.output_text.delta
+    response.output_item.added response.completed response.output_text.annotation.added
+    annotation data embedding object metadata user audio transcript reasoning_content reasoning
+    function_call x_groq cost service_tier status events source base64 media_type result
+    image_generation_call format prompt stream tool_choice mcp_servers headers input_schema
+    parameters output_config image_url""",
+)
+WORD = st.sampled_from(WORDS)
+WIRE = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 3) | st.floats() | WORD | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORD, inner, max_size=5),
+    max_leaves=25,
+)
+MEMBERS = st.dictionaries(WORD, WIRE, max_size=6)
+PATH = st.sampled_from([*REPLIES, "/v1/embeddings", "/other"])
+
+
+def check(read: Prompt | Completion) -> None:
+    """Whatever was read can be written."""
+    json.dumps(dataclasses.asdict(read), allow_nan=False, ensure_ascii=False).encode()
+    for value in read.parameters.values():
+        assert isinstance(value, str | int | float | list)
+        assert not isinstance(value, list) or all(isinstance(item, str) for item in value)
+    if isinstance(read, Completion):
+        assert all(type(count) is int and count >= 0 for count in read.usage.values())
+        assert read.error is None or isinstance(read.error, str)
+    assert read.model is None or isinstance(read.model, str)
+
+
+@given(path=PATH, body=MEMBERS | WIRE)
+def test_any_request(path: str, body: Any) -> None:
+    check(read_request(path, json.dumps(body).encode()))
+
+
+@given(path=PATH, reply=MEMBERS | WIRE)
+def test_any_reply(path: str, reply: Any) -> None:
+    check(read_reply(path, json.dumps(reply).encode(), "application/json", True))
+
+
+@given(path=PATH, events=st.lists(MEMBERS | WIRE, max_size=6))
+def test_any_stream(path: str, events: list[Any]) -> None:
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+    check(read_reply(path, body, "text/event-stream", True))
+
+
+@given(path=PATH, body=st.binary(), streamed=st.booleans(), complete=st.booleans())
+def test_any_bytes(path: str, body: bytes, streamed: bool, complete: bool) -> None:
+    check(read_request(path, body))
+    content_type = "text/event-stream" if streamed else "application/json"
+    check(read_reply(path, body, content_type, complete))
+
+
+@given(events=st.lists(MEMBERS | WIRE, max_size=6))
+def test_any_fold(events: list[Any]) -> None:
+    """The dialects themselves, without the net that is under them."""
+    for dialect in (chat, completions, messages, embeddings, responses, generic):
+        dialect.read_reply(dialect.fold(events))
+        for event in events:
+            dialect.read_reply(event)
+            dialect.read_request(event)

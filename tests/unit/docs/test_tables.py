@@ -1,0 +1,214 @@
+"""The docs' tables say what the code does."""
+
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from core.limits import (
+    FIRST_RETRY_PAUSE_SECONDS,
+    MAX_ATTEMPTS_PER_REQUEST,
+    MAX_CACHE_AGE_SECONDS,
+    MAX_REGEX_CONDITIONS,
+    MAX_REQUEST_TIMEOUT_SECONDS,
+    MAX_RETRIES,
+    MAX_RETRY_PAUSE_SECONDS,
+    MAX_TARGET_DEPTH,
+    MAX_TARGETS,
+    MAX_TOTAL_PAUSE_SECONDS,
+)
+from core.types import Call, Refusal, UpstreamCall
+from core.version import VERSION
+from export.outbox import Outbox
+from gateway import errors
+from settings import gateway_keys, routing_configs
+from settings.conditions import _OPERATORS, SOURCES
+from settings.gateway_keys import KEY_HEADERS
+from settings.load import Destination, Settings, load_settings
+from settings.provider_overrides import apply_provider_overrides
+from settings.provider_table import (
+    ACCOUNT_PARAMETERS,
+    PROVIDERS,
+    URL_PARAMETERS,
+    provider_secret_name,
+)
+from settings.routing_configs import RetryPolicy
+from upstream.response_cache import FORCE_REFRESH_HEADER, CacheStatus
+from upstream.target_request import build_upstream_call
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "gateway.md").read_text()
+# The page's sections by their headings.
+SECTIONS = dict(re.findall(r"(?ms)^##+ ([^\n]+)\n(.*?)(?=^##+ |\Z)", PAGE))
+
+
+def rows(heading: str, table: int = 0) -> list[list[str]]:
+    """The rows of a section's table, without its head."""
+    tables = re.findall(r"(?m)(?:^\|.*\|\n)+", SECTIONS[heading])
+    lines = tables[table].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def named(heading: str, table: int = 0) -> set[str]:
+    """The code words in a table's first column."""
+    return {name for row in rows(heading, table) for name in re.findall("`(.*?)`", row[0])}
+
+
+def block(heading: str, language: str, number: int = 0) -> Any:
+    """A section's block of JSON."""
+    return re.findall(rf"(?s)```{language}\n(.*?)```", SECTIONS[heading])[number]
+
+
+def test_the_table_of_providers():
+    table = rows("Which provider")
+    assert [row[:3] for row in table] == [
+        [
+            f"`{slug}`",
+            f"`{provider.base_url}`" if provider.base_url else "yours",
+            "Bearer" if provider.credential == "bearer" else f"`{provider.credential}`",
+        ]
+        for slug, provider in PROVIDERS.items()
+    ]
+    for slug, _, _, notes in table:
+        for path in PROVIDERS[slug.strip("`")].paths:
+            assert f"`/{path}`" in notes
+    assert PROVIDERS["azure-openai"].deployment_url.partition("?")[0] in PAGE
+
+
+def test_the_table_of_parameters():
+    assert rows("Parameters") == [
+        [f"`{{{name}}}`", f"`{header}`", f"`{variable}`"]
+        for name, (header, variable) in URL_PARAMETERS.items()
+    ]
+
+
+def test_the_members_of_an_entry():
+    example = re.search(r"PROVIDERS = '''(.*?)'''", PAGE, re.DOTALL)
+    assert example
+    entries = json.loads(example[1])
+    assert apply_provider_overrides(entries)["our-claude"].paths == ("messages",)
+    members = named("The table is yours to change")
+    assert members == {"base_url", "credential", "headers", "paths", "deployment_url"}
+    assert set().union(*entries.values()) <= members
+
+
+def test_gateway_keys():
+    assert named("Gateway keys") == set(gateway_keys._ENTRY_MEMBERS)
+    shown = {name.partition(":")[0].lower() for name in named("Gateway keys", 1)}
+    assert shown == set(KEY_HEADERS)
+    keys_json = re.sub(
+        r'"SHA-256 OF .*?"', lambda m: json.dumps(digest(m[0])), block("Gateway keys", "json")
+    )
+    projects = block("Several Langfuse projects", "json")
+    settings = load_settings({"GATEWAY_API_KEYS": keys_json, "LANGFUSE_PROJECTS": projects})
+    assert settings.problem is None
+    assert settings.gateway_keys
+    batch = settings.gateway_keys[1]
+    assert settings.destination(batch) == settings.destinations["team-a"]
+    assert batch.refusal_for("openai", ["gpt-4o-mini-2024-07-18"]) is None
+    assert isinstance(batch.refusal_for("openai", ["gpt-4o"]), Refusal)
+
+
+def test_stored_keys():
+    section = SECTIONS["Your provider keys in the gateway"]
+    for slug in ("anthropic", "azure-openai", "x-ai", "our-claude"):
+        assert f"`{provider_secret_name(slug)}`" in section
+    assert all(f"`{URL_PARAMETERS[name][0]}`" in section for name in ACCOUNT_PARAMETERS)
+
+
+def test_the_members_of_a_config():
+    members = {
+        *routing_configs._MEMBER_READERS,
+        *routing_configs._IGNORED_MEMBERS,
+        *routing_configs._HEADER_MEMBERS,
+    }
+    short = {
+        name.removeprefix("azure_") for name in routing_configs._HEADER_MEMBERS if "azure_" in name
+    }
+    assert named("Configs") == members - short
+    limits = [int(row[1]) for row in rows("Configs", 1)]
+    assert limits == [
+        MAX_ATTEMPTS_PER_REQUEST,
+        MAX_RETRIES,
+        MAX_TARGET_DEPTH,
+        MAX_TARGETS,
+        MAX_REGEX_CONDITIONS,
+        MAX_REQUEST_TIMEOUT_SECONDS,
+        MAX_TOTAL_PAUSE_SECONDS,
+        MAX_CACHE_AGE_SECONDS / 24 / 3600,
+    ]
+
+
+def test_conditions_and_retries():
+    known = named("Conditions")
+    assert known == {"metadata.…", "params.…", "url.pathname", "$and", "$or", *_OPERATORS}
+    assert {name.partition(".")[0] for name in known if "." in name} == set(SOURCES)
+    retries = SECTIONS["Retries"]
+    statuses = sorted(RetryPolicy.on_status_codes)
+    assert [int(code) for code in re.findall(r"\b[45]\d\d\b", retries)[-5:]] == statuses
+    pauses = [FIRST_RETRY_PAUSE_SECONDS * 2**n for n in range(MAX_RETRIES)]
+    first, *others, last = (f"{min(pause, MAX_RETRY_PAUSE_SECONDS):g}" for pause in pauses)
+    assert f"{first} seconds, then of {', '.join(others)} and {last}." in retries
+
+
+def test_the_named_configs_of_the_page():
+    text = re.search(r"CONFIGS = '''(.*?)'''", PAGE, re.DOTALL)
+    assert text
+    settings = load_settings({"CONFIGS": text[1], "AZURE_OPENAI_API_KEY_EU": "key"})
+    assert settings.problem is None
+
+
+def test_what_the_reply_says():
+    source = (ROOT / "src" / "gateway" / "handler.py").read_text()
+    assert named("What the reply says") == set(re.findall(r'"(x-portkey-[a-z-]+)"', source))
+    assert named("Cache", 1) == {status.value for status in CacheStatus}
+    assert FORCE_REFRESH_HEADER in SECTIONS["Cache"]
+
+
+def test_the_statuses_of_errors():
+    sources = (path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    statuses = {s for text in sources for s in re.findall(r"Refusal\(\s*(\d{3}),", text)}
+    assert {row[0] for row in rows("Errors of the gateway's own")} == statuses
+    assert {int(status) for status in statuses} >= errors._ERROR_TYPES.keys()
+
+
+def test_the_headers_for_a_host_of_your_own():
+    section = "Hosts of your own"
+    hosts = load_settings(tomllib.loads(block(section, "toml"))["vars"]).routing
+    headers = dict(line.split(": ") for line in block(section, "http").splitlines())
+    planned = build_upstream_call(Call("POST", "/v1/models", "", headers), hosts)
+    assert isinstance(planned, UpstreamCall)
+    assert planned.url == f"{headers['x-portkey-custom-host']}/models"
+
+
+def test_what_health_tells():
+    example = re.search(r"(?s)```json\n(.*?)```", (ROOT / "docs" / "delivery.md").read_text())
+    assert example
+    shown = json.loads(example[1])
+    outbox = Outbox(Destination("default", "", "", ""), Settings())
+    assert shown["delivery"].keys() == outbox.status().keys()
+    assert shown["version"] == VERSION
+
+
+def test_what_a_config_adds_to_the_metadata():
+    page = (ROOT / "docs" / "tracing.md").read_text()
+    table = re.findall(r"(?m)^\| `(\w+)` \| (?:all|the span|a generation) \|", page)
+    said = set(
+        re.findall(r'"([a-z_]+)"', (ROOT / "src" / "gateway" / "trace_recorder.py").read_text())
+    )
+    assert set(table) == said - {"trace", "inline"}
+
+
+def test_the_newest_version_of_the_changelog():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    unreleased, newest, *_ = re.findall(r"(?m)^## \[(.*?)\](.*)$", changelog)
+    assert unreleased == ("Unreleased", "")
+    package = json.loads((ROOT / "package.json").read_text())
+    assert newest[0] == VERSION == package.get("version", VERSION)
+    assert re.fullmatch(r" - \d{4}-\d\d-\d\d", newest[1])
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,149 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upstream.request_body import (
+    may_name_provider,
+    prefixed_model,
+    request_stream_usage,
+    strip_provider_prefix,
+)
+
+ASKED = b'"stream_options":{"include_usage":true}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "m"}',
+        b'{"model": "m", "stream": false}',
+        b'{"stream": "yes"}',
+        b'{"stream": true, "stream_options": {"include_usage": false}}',
+        b'{"stream": true, "stream_options": 7}',
+        b"[1]",
+        b"{",
+        b"",
+        b"\xff",
+        b"[" * 5000,
+    ],
+)
+def test_left_as_it_is(body):
+    assert request_stream_usage(body) == body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{ "stream":true, "x":1.0,"x":2,"u":"\\u00e9\xc3\xa9", "n":12345678901234567890 } \n',
+        b'{"messages":[{"a":{}}],"stream":true}',
+    ],
+)
+def test_only_the_member_is_added(body):
+    changed = request_stream_usage(body)
+    assert changed == body[: body.rindex(b"}")] + b"," + ASKED + body[body.rindex(b"}") :]
+    assert json.loads(changed)["stream_options"] == {"include_usage": True}
+
+
+def test_other_options_stay():
+    body = b'{"stream": true, "stream_options": {"include_obfuscation": false}, "n": 1}'
+    assert json.loads(request_stream_usage(body)) == {
+        "stream": True,
+        "stream_options": {"include_obfuscation": False, "include_usage": True},
+        "n": 1,
+    }
+    assert json.loads(request_stream_usage(b'{"stream": true, "stream_options": null}')) == {
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "changed"),
+    [
+        (b'{"model":"@groq/llama","x":1.0}', "@groq/llama", b'{"model":"llama","x":1.0}'),
+        (
+            b' {"u":"\\u00e9\xc3\xa9", "x":1,"x":2, "model" :\t"@groq/openai/oss" , "n":1e400}\n',
+            "@groq/openai/oss",
+            b' {"u":"\\u00e9\xc3\xa9", "x":1,"x":2, "model" :\t"openai/oss" , "n":1e400}\n',
+        ),
+        # PHP escapes slashes.
+        (b'{"model":"@groq\\/a\\/b"}', "@groq/a/b", b'{"model":"a\\/b"}'),
+        (b'{"model":"@a/@b/c"}', "@a/@b/c", b'{"model":"@b/c"}'),
+        (b'{"model":"@a/"}', "@a/", b'{"model":""}'),
+        (b'\xef\xbb\xbf{"model":"@a/b"}', "@a/b", b'\xef\xbb\xbf{"model":"b"}'),
+        (b'{"model":"@a/b","x":"\xff"}', "@a/b", b'{"model":"b","x":"\xff"}'),
+        # Others that look the same come first.
+        (
+            b'{"tools":[{"model":"@a/b"}],"a\\"model":"@a/b","model":"@a/b"}',
+            "@a/b",
+            b'{"tools":[{"model":"@a/b"}],"a\\"model":"@a/b","model":"b"}',
+        ),
+        # Of two, a parser takes the last.
+        (b'{"model":"@a/b","model":"@c/d"}', "@c/d", b'{"model":"@a/b","model":"d"}'),
+    ],
+)
+def test_only_the_models_provider_is_taken_out(body, model, changed):
+    assert may_name_provider(body)
+    assert prefixed_model(body) == model
+    assert strip_provider_prefix(body) == changed
+
+
+def test_a_model_among_many_that_look_the_same():
+    body = b'{"a":[' + b",".join([b'{"model":"@a/b"}'] * 9) + b'],"model":"@a/b"}'
+    changed = json.loads(strip_provider_prefix(body))
+    assert changed["model"] == "b"
+    assert changed["a"] == json.loads(body)["a"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"gpt-4o"}',
+        b'{"model":"openai/gpt-4o"}',
+        b'{"model":"@groq"}',
+        b'{"model":7,"x":"@a/b"}',
+        b'{"x":"\\"model\\":\\"@a/b\\""}',
+        b'"@a/b"',
+        b"",
+        b"\xff",
+    ],
+)
+def test_bodies_that_name_no_provider_are_told_without_parsing(body):
+    assert not may_name_provider(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"x":{"model":"@a/b"}}', b'[{"model":"@a/b"}]', b'{"model":"@a/b","model":null}']
+)
+def test_bodies_whose_model_only_looks_like_it(body):
+    assert may_name_provider(body)
+    assert prefixed_model(body) == ""
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"model":"@a/b"', b'{"model":"@a/b"}}', b"[" * 101 + b'{"model":"@a/b"']
+)
+def test_bodies_that_cannot_be_read(body):
+    with pytest.raises(ValueError, match=r"Expecting|JSON"):
+        prefixed_model(body)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["model", 'a"model', "x", "\\", ""]),
+        st.recursive(
+            st.sampled_from(["@a/b", '"model":"@a/b', "m", 1, None]),
+            lambda inner: st.lists(inner) | st.dictionaries(st.just("model"), inner),
+            max_leaves=5,
+        ),
+    ),
+    st.sampled_from(["@a/b", "@a/b/c", "@/x", '@a/"']),
+)
+def test_nothing_but_the_model_ever_changes(request_, model):
+    request = {**request_, "model": model}
+    body = json.dumps(request).encode()
+    assert may_name_provider(body)
+    changed = json.loads(strip_provider_prefix(body))
+    assert changed == {**request, "model": model.partition("/")[2]}

@@ -1,0 +1,408 @@
+from typing import Any
+
+import pytest
+
+from core.types import Call, Refusal, UpstreamCall
+from settings.provider_overrides import (
+    ProviderRouting,
+    apply_provider_overrides,
+    template_parameters,
+)
+from settings.provider_table import CREDENTIAL_HEADERS, PROVIDERS, URL_PARAMETERS, Provider
+from upstream.target_request import build_upstream_call, forwarded_headers
+
+CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
+
+
+def planned(path, query="", headers=None, model="", **rules: Any):
+    return build_upstream_call(
+        Call("POST", path, query, headers or {}), ProviderRouting(**rules), model
+    )
+
+
+def sent(path=CHAT, query="", headers=None, model="", **rules: Any) -> UpstreamCall:
+    upstream = planned(path, query, headers, model, **rules)
+    assert isinstance(upstream, UpstreamCall), upstream
+    return upstream
+
+
+def refused(path=CHAT, query="", headers=None, model="", **rules: Any) -> Refusal:
+    refusal = planned(path, query, headers, model, **rules)
+    assert isinstance(refusal, Refusal), refusal
+    return refusal
+
+
+# What each provider's own documentation says: the whole URL of a call, and the header of a key.
+BEARER, X_API_KEY, API_KEY = "authorization", "x-api-key", "api-key"
+AZURE = {"x-portkey-azure-resource-name": "my-resource"}
+DEPLOYED = {
+    **AZURE,
+    "x-portkey-azure-deployment-id": "gpt-4.1_eu",
+    "x-portkey-azure-api-version": "2025-03-01-preview",
+}
+DEPLOYED_CALL = {**DEPLOYED, "x-portkey-provider": "azure-openai"}
+AWS = {"x-portkey-aws-region": "us-west-2"}
+WORKERS_AI = {"x-portkey-workers-ai-account-id": "0123abcd"}
+ANTHROPIC = "https://api.anthropic.com/v1"
+URLS = [
+    ("openai", CHAT, {}, "https://api.openai.com/v1/chat/completions", BEARER),
+    ("anthropic", "/v1/messages", {}, f"{ANTHROPIC}/messages", X_API_KEY),
+    ("anthropic", "/v1/messages/count_tokens", {}, f"{ANTHROPIC}/messages/count_tokens", X_API_KEY),
+    ("anthropic", "/v1/models", {}, f"{ANTHROPIC}/models", X_API_KEY),
+    ("anthropic", CHAT, {}, f"{ANTHROPIC}/chat/completions", BEARER),
+    (
+        *("azure-openai", CHAT, AZURE),
+        *("https://my-resource.openai.azure.com/openai/v1/chat/completions", API_KEY),
+    ),
+    (
+        *("azure-openai", EMBED, DEPLOYED),
+        "https://my-resource.openai.azure.com/openai/deployments/gpt-4.1_eu/embeddings"
+        "?api-version=2025-03-01-preview",
+        API_KEY,
+    ),
+    (
+        *("bedrock", CHAT, AWS),
+        *("https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1/chat/completions", BEARER),
+    ),
+    (
+        *("workers-ai", EMBED, WORKERS_AI),
+        *("https://api.cloudflare.com/client/v4/accounts/0123abcd/ai/v1/embeddings", BEARER),
+    ),
+    (
+        *("google", CHAT, {}),
+        *("https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", BEARER),
+    ),
+    ("mistral-ai", CHAT, {}, "https://api.mistral.ai/v1/chat/completions", BEARER),
+    ("groq", CHAT, {}, "https://api.groq.com/openai/v1/chat/completions", BEARER),
+    ("deepseek", CHAT, {}, "https://api.deepseek.com/chat/completions", BEARER),
+    ("x-ai", CHAT, {}, "https://api.x.ai/v1/chat/completions", BEARER),
+    ("together-ai", CHAT, {}, "https://api.together.ai/v1/chat/completions", BEARER),
+    ("fireworks-ai", CHAT, {}, "https://api.fireworks.ai/inference/v1/chat/completions", BEARER),
+    ("openrouter", CHAT, {}, "https://openrouter.ai/api/v1/chat/completions", BEARER),
+    ("perplexity-ai", CHAT, {}, "https://api.perplexity.ai/chat/completions", BEARER),
+    ("cerebras", CHAT, {}, "https://api.cerebras.ai/v1/chat/completions", BEARER),
+    ("cohere", CHAT, {}, "https://api.cohere.ai/compatibility/v1/chat/completions", BEARER),
+    ("deepinfra", CHAT, {}, "https://api.deepinfra.com/v1/openai/chat/completions", BEARER),
+    ("sambanova", CHAT, {}, "https://api.sambanova.ai/v1/chat/completions", BEARER),
+    ("nebius", CHAT, {}, "https://api.tokenfactory.nebius.com/v1/chat/completions", BEARER),
+    ("novita-ai", CHAT, {}, "https://api.novita.ai/openai/v1/chat/completions", BEARER),
+    ("hyperbolic", CHAT, {}, "https://api.hyperbolic.xyz/v1/chat/completions", BEARER),
+    ("moonshot", CHAT, {}, "https://api.moonshot.cn/v1/chat/completions", BEARER),
+    (
+        *("dashscope", CHAT, {}),
+        *("https://dashscope-intl.aliyuncs.com/compatible-mode/v1/chat/completions", BEARER),
+    ),
+    ("zhipu", CHAT, {}, "https://open.bigmodel.cn/api/paas/v4/chat/completions", BEARER),
+    ("z-ai", CHAT, {}, "https://api.z.ai/api/paas/v4/chat/completions", BEARER),
+    ("siliconflow", CHAT, {}, "https://api.siliconflow.cn/v1/chat/completions", BEARER),
+    ("huggingface", CHAT, {}, "https://router.huggingface.co/v1/chat/completions", BEARER),
+    ("github", CHAT, {}, "https://models.github.ai/inference/chat/completions", BEARER),
+    ("nvidia", CHAT, {}, "https://integrate.api.nvidia.com/v1/chat/completions", BEARER),
+    ("upstage", CHAT, {}, "https://api.upstage.ai/v1/chat/completions", BEARER),
+    ("featherless-ai", CHAT, {}, "https://api.featherless.ai/v1/chat/completions", BEARER),
+    ("inference-net", CHAT, {}, "https://api.inference.net/v1/chat/completions", BEARER),
+    ("nscale", CHAT, {}, "https://inference.api.nscale.com/v1/chat/completions", BEARER),
+    ("lambda", CHAT, {}, "https://api.lambda.ai/v1/chat/completions", BEARER),
+    ("kluster-ai", CHAT, {}, "https://api.kluster.ai/v1/chat/completions", BEARER),
+    ("jina", EMBED, {}, "https://api.jina.ai/v1/embeddings", BEARER),
+    ("voyage", EMBED, {}, "https://api.voyageai.com/v1/embeddings", BEARER),
+]
+OWN_HOST = ("ollama", "vllm", "lm-studio")
+
+
+def test_the_table_of_urls_is_whole():
+    assert {slug for slug, *_ in URLS} | {*OWN_HOST} == PROVIDERS.keys()
+
+
+@pytest.mark.parametrize(("slug", "path", "headers", "url", "header"), URLS)
+@pytest.mark.parametrize("sent_in", [BEARER, X_API_KEY, API_KEY])
+def test_each_provider_gets_its_url_and_its_credential(slug, path, headers, url, header, sent_in):
+    key = "Bearer key-1" if sent_in == BEARER else "key-1"
+    upstream = sent(path, "", {**headers, "x-portkey-provider": slug, sent_in: key})
+    assert (upstream.provider, upstream.url) == (slug, url)
+    credentials = [pair for pair in upstream.headers if "key-1" in pair[1]]
+    assert credentials == [(header, "Bearer key-1" if header == BEARER else "key-1")]
+    assert not {name for name, _ in upstream.headers if name.startswith("x-portkey")}
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "headers", "url"),
+    [
+        ("/v1/messages", "beta=true", {}, "https://api.anthropic.com/v1/messages?beta=true"),
+        ("/v1/messages/batches/b1", "", {}, "https://api.anthropic.com/v1/messages/batches/b1"),
+        ("/v1/messagesx", "", {}, "https://api.openai.com/v1/messagesx"),
+        ("/v1/models", "a=1&a=2", {}, "https://api.openai.com/v1/models?a=1&a=2"),
+        ("/v1/a%2Fb", "", {}, "https://api.openai.com/v1/a%2Fb"),
+        (
+            *("/v1/chat/completions", "", {"x-portkey-provider": "Groq"}),
+            "https://api.groq.com/openai/v1/chat/completions",
+        ),
+        (
+            *("/v1/messages", "", {"x-portkey-provider": "@openrouter"}),
+            "https://openrouter.ai/api/v1/messages",
+        ),
+        (
+            *(
+                "/v1/embeddings",
+                "api-version=2&x=1",
+                {**DEPLOYED, "x-portkey-provider": "azure-openai"},
+            ),
+            "https://my-resource.openai.azure.com/openai/deployments/gpt-4.1_eu/embeddings"
+            "?api-version=2&x=1",
+        ),
+        (
+            *("/v1/embeddings", "x=1", DEPLOYED_CALL),
+            "https://my-resource.openai.azure.com/openai/deployments/gpt-4.1_eu/embeddings"
+            "?api-version=2025-03-01-preview&x=1",
+        ),
+    ],
+)
+def test_where_a_call_goes(path, query, headers, url):
+    assert sent(path, query, headers).url == url
+
+
+def test_an_unknown_provider_names_the_known_ones():
+    for refusal in (
+        refused(headers={"x-portkey-provider": "nowhere"}),
+        refused(model="@nowhere/m"),
+    ):
+        assert refusal.status == 400
+    assert all(slug in refused(model="@nowhere/m").message for slug in PROVIDERS)
+
+
+@pytest.mark.parametrize(
+    ("model", "header", "default", "provider", "routed"),
+    [
+        ("", "", "openai", "openai", False),
+        ("@groq/llama-3.3-70b", "", "openai", "groq", True),
+        ("@Groq/openai/gpt-oss-120b", "", "openai", "groq", True),
+        ("@groq/", "", "openai", "groq", True),
+        ("@groq", "", "openai", "openai", False),  # no slash, or nothing before it: a name
+        ("@/m", "", "openai", "openai", False),
+        ("@groq/m", "groq", "openai", "groq", True),
+        ("@groq/m", "@Groq", "openai", "groq", True),
+        ("@groq/m", "openrouter", "openai", "openrouter", False),
+        ("@nowhere/m", "openrouter", "openai", "openrouter", False),
+        ("@cf/meta/llama-3.1-8b", "", "openai", "openai", False),
+        ("@hf/nous/hermes", "openrouter", "openai", "openrouter", False),
+        ("@openai/m", "", "openai", "openai", True),
+    ],
+)
+def test_a_model_names_its_provider(model, header, default, provider, routed):
+    headers = {"x-portkey-provider": header} if header else {}
+    upstream = sent(headers=headers, model=model, default_provider=default)
+    assert upstream.provider == provider
+    assert upstream.prefixed_model == (model if routed else "")
+
+
+def test_a_model_of_workers_ai_keeps_its_name():
+    upstream = sent(headers=WORKERS_AI, model="@workers-ai/@cf/meta/llama-3.1-8b")
+    assert (upstream.provider, bool(upstream.prefixed_model)) == ("workers-ai", True)
+    upstream = sent(
+        headers=WORKERS_AI, model="@cf/meta/llama-3.1-8b", default_provider="workers-ai"
+    )
+    assert (upstream.provider, upstream.prefixed_model) == ("workers-ai", "")
+
+
+@pytest.mark.parametrize(
+    ("provider", "headers", "names"),
+    [
+        ("azure-openai", {}, ("x-portkey-azure-resource-name", "AZURE_RESOURCE_NAME")),
+        (
+            *("azure-openai", {**AZURE, "x-portkey-azure-deployment-id": "d"}),
+            ("x-portkey-azure-api-version", "AZURE_API_VERSION"),
+        ),
+        (
+            *("azure-openai", {**AZURE, "x-portkey-azure-api-version": "2024-10-21"}),
+            ("x-portkey-azure-deployment-id", "AZURE_DEPLOYMENT_ID"),
+        ),
+        ("workers-ai", {}, ("x-portkey-workers-ai-account-id", "WORKERS_AI_ACCOUNT_ID")),
+        ("bedrock", {"x-portkey-aws-region": " "}, ("x-portkey-aws-region", "AWS_REGION")),
+        ("ollama", {}, ("x-portkey-custom-host",)),
+    ],
+)
+def test_what_a_provider_needs_to_know_is_asked_for(provider, headers, names):
+    refusal = refused(headers={**headers, "x-portkey-provider": provider})
+    assert refusal.status == 400
+    assert all(name in refusal.message for name in (provider, *names))
+
+
+HOSTILE_LABELS = [
+    *("evil.example/", "evil.example#", "evil.example?", "x@evil.example", "x:y@z", "a b", "a\tb"),
+    *("a/../b", "..", ".", "a.b", "-a", "a-", "a\\b", "a%2eb", "a%2F", "a:80", "[::1]", "{region}"),
+    *("\uff41", "é", "a\r\nx: y", "a\n", "a" * 64, "*", "a_b", "a,b"),
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE_LABELS)
+@pytest.mark.parametrize(
+    ("provider", "name", "others"),
+    [
+        ("azure-openai", "resource", {}),
+        ("azure-openai", "deployment", {**AZURE, "x-portkey-azure-api-version": "1"}),
+        ("azure-openai", "version", {**AZURE, "x-portkey-azure-deployment-id": "d"}),
+        ("workers-ai", "account", {}),
+        ("bedrock", "region", {}),
+    ],
+)
+def test_a_parameter_is_a_name_and_nothing_else(provider, name, others, value):
+    header, _ = URL_PARAMETERS[name]
+    headers = {**others, "x-portkey-provider": provider, header: value}
+    upstream = planned(CHAT, headers=headers)
+    if name in ("deployment", "version") and value in ("a.b", "a_b", "a" * 64):
+        assert isinstance(upstream, UpstreamCall)
+    elif value.strip() != value:  # "a\n": what is around a header's value is no part of it
+        assert isinstance(upstream, UpstreamCall)
+        assert "\n" not in upstream.url
+    else:
+        assert isinstance(upstream, Refusal)
+        assert (upstream.status, header in upstream.message) == (400, True)
+
+
+def test_parameters_come_from_variables_too_and_a_headers_count_first():
+    headers = {"x-portkey-provider": "bedrock"}
+    upstream = sent(headers=headers, url_parameters={"region": "eu-west-1", "account": "a"})
+    assert upstream.url.startswith("https://bedrock-runtime.eu-west-1.amazonaws.com/")
+    upstream = sent(headers={**headers, **AWS}, url_parameters={"region": "eu-west-1"})
+    assert upstream.url.startswith("https://bedrock-runtime.us-west-2.amazonaws.com/")
+
+
+@pytest.mark.parametrize(
+    ("slug", "path", "served"),
+    [
+        ("jina", "/v1/chat/completions", False),
+        ("jina", "/v1/embeddingsx", False),
+        ("jina", "/v1/rerank", True),
+        ("voyage", "/v1/completions", False),
+        ("voyage", "/v1/embeddings/x", True),
+    ],
+)
+def test_paths_that_a_provider_does_not_serve(slug, path, served):
+    upstream = planned(path, headers={"x-portkey-provider": slug})
+    if served:
+        assert isinstance(upstream, UpstreamCall)
+    else:
+        assert isinstance(upstream, Refusal)
+        assert upstream.status == 404
+        assert "/v1/embeddings" in upstream.message
+
+
+OAUTH, JWT = "Bearer sk-ant-oat01-token", "Bearer eyJhbGciOi.x.y"
+
+
+@pytest.mark.parametrize(
+    ("slug", "path", "given", "expected"),
+    [
+        # Tokens that are no keys stay where they are, unchanged.
+        ("anthropic", "/v1/messages", {BEARER: OAUTH}, (BEARER, OAUTH)),
+        ("anthropic", CHAT, {BEARER: OAUTH}, (BEARER, OAUTH)),
+        ("azure-openai", CHAT, {BEARER: JWT}, (BEARER, JWT)),
+        ("anthropic", "/v1/messages", {BEARER: JWT}, (X_API_KEY, JWT.split()[1])),
+        ("anthropic", "/v1/messages", {BEARER: "Basic dTpw"}, (BEARER, "Basic dTpw")),
+        ("openai", CHAT, {BEARER: "bare-key"}, (BEARER, "bare-key")),
+        ("openai", CHAT, {BEARER: "bearer  key"}, (BEARER, "bearer  key")),
+        ("azure-openai", CHAT, {BEARER: "bearer  key"}, (API_KEY, "key")),
+        ("openai", CHAT, {X_API_KEY: "Bearer key"}, (BEARER, "Bearer key")),
+        # Of several, the one in the provider's own header, else in Authorization, else x-api-key.
+        ("anthropic", "/v1/messages", {BEARER: "Bearer a", X_API_KEY: "x"}, (X_API_KEY, "x")),
+        ("anthropic", CHAT, {BEARER: "Bearer a", X_API_KEY: "x"}, (BEARER, "Bearer a")),
+        ("azure-openai", CHAT, {BEARER: "Bearer a", X_API_KEY: "x"}, (API_KEY, "a")),
+        ("azure-openai", CHAT, {X_API_KEY: "x", API_KEY: "k"}, (API_KEY, "k")),
+        ("openai", CHAT, {X_API_KEY: "x", API_KEY: "k"}, (BEARER, "Bearer x")),
+        # A gateway key is not one of them.
+        ("anthropic", "/v1/messages", {X_API_KEY: "gw_1", BEARER: OAUTH}, (BEARER, OAUTH)),
+        ("openai", CHAT, {BEARER: "Bearer gw_1", X_API_KEY: "x"}, (BEARER, "Bearer x")),
+        ("openai", CHAT, {BEARER: "Bearer gw_1"}, None),
+        ("openai", CHAT, {BEARER: "", API_KEY: ""}, None),
+        ("openai", CHAT, {BEARER: "Bearer a", "connection": "authorization"}, None),
+        ("openai", CHAT, {}, None),
+    ],
+)
+def test_one_credential_goes_on(slug, path, given, expected):
+    upstream = sent(path, headers={**given, **AZURE, "x-portkey-provider": slug})
+    credentials = [pair for pair in upstream.headers if pair[0] in CREDENTIAL_HEADERS.values()]
+    assert credentials == ([expected] if expected else [])
+    assert "gw_" not in str(upstream)
+
+
+def test_the_version_of_anthropics_api_is_said_where_the_client_says_none():
+    headers = {"x-portkey-provider": "anthropic"}
+    assert ("anthropic-version", "2023-06-01") in sent("/v1/messages", headers=headers).headers
+    mine = {**headers, "anthropic-version": "2030-01-01"}
+    assert [
+        value
+        for name, value in sent("/v1/messages", headers=mine).headers
+        if name == "anthropic-version"
+    ] == ["2030-01-01"]
+    assert "anthropic-version" not in dict(sent(CHAT, headers=headers).headers)
+
+
+def test_a_custom_host_takes_a_providers_place_and_nothing_else():
+    rules: dict[str, Any] = {"allowed_custom_hosts": frozenset({"llm.example.com"})}
+    host = {"x-portkey-custom-host": "https://LLM.example.com/base/", BEARER: "Bearer k"}
+    for slug, path, header in (
+        ("ollama", CHAT, (BEARER, "Bearer k")),
+        ("azure-openai", CHAT, (API_KEY, "k")),
+        ("anthropic", "/v1/messages", (X_API_KEY, "k")),
+    ):
+        upstream = sent(path, headers={**host, "x-portkey-provider": slug}, **rules)
+        assert upstream.url == f"https://llm.example.com/base/{path.removeprefix('/v1/')}"
+        assert header in upstream.headers
+    assert sent(headers=host, **rules).provider == "openai"
+    assert refused(headers=host).status == 403
+    assert refused("/v1/x", headers={**host, "x-portkey-provider": "jina"}, **rules).status == 404
+
+
+def test_the_table_can_be_replaced_and_extended():
+    table = apply_provider_overrides(
+        {
+            "openai": {"base_url": "https://proxy.example/v1/"},
+            "Mine": {
+                "base_url": "http://127.0.0.1:1/x",
+                "credential": "api-key",
+                "headers": {"X-Team": "a b"},
+                "paths": ["/v1/embeddings", "rerank"],
+            },
+            "anthropic": {"headers": {"anthropic-beta": "b1"}},
+            "jina": {"base_url": "https://jina.example"},
+            "azure-openai": {"base_url": "https://{resource}.azure.example.com/openai"},
+            "old": {
+                "base_url": "https://{resource}.azure.example.com/openai",
+                "deployment_url": "https://{resource}.azure.example.com/{deployment}?v={version}",
+            },
+        }
+    )
+    assert table["openai"] == Provider("https://proxy.example/v1")
+    assert table["groq"] is PROVIDERS["groq"]
+    assert table["anthropic"].credential == "x-api-key"
+    assert table["anthropic"].headers == {"anthropic-beta": "b1"}
+    assert table["jina"].paths == PROVIDERS["jina"].paths
+    mine = {"x-portkey-provider": "mine", BEARER: "Bearer k"}
+    upstream = sent("/v1/rerank", headers=mine, providers=table)
+    assert upstream.url == "http://127.0.0.1:1/x/rerank"
+    assert {("x-team", "a b"), ("api-key", "k")} <= set(upstream.headers)
+    assert refused(CHAT, headers=mine, providers=table).status == 404
+    # Who moves Azure moves its deployments too: none of its calls go to Microsoft.
+    upstream = sent(headers=DEPLOYED_CALL, providers=table)
+    assert upstream.url == "https://my-resource.azure.example.com/openai/chat/completions"
+    upstream = sent(headers={**DEPLOYED, "x-portkey-provider": "old"}, providers=table)
+    assert upstream.url == (
+        "https://my-resource.azure.example.com/gpt-4.1_eu/chat/completions?v=2025-03-01-preview"
+    )
+
+
+def test_the_table_is_well_formed():
+    for slug, provider in PROVIDERS.items():
+        for url in filter(None, (provider.base_url, provider.deployment_url)):
+            # Its own check would take it, but that a whole path may follow.
+            assert apply_provider_overrides({slug: {"base_url": url.partition("?")[0]}})
+            assert set(template_parameters(url)) <= URL_PARAMETERS.keys()
+        assert provider.credential in CREDENTIAL_HEADERS
+        assert all(not path.startswith("/") for path in (*provider.paths, *provider.bearer_paths))
+
+
+def test_a_gateway_key_is_never_forwarded_whatever_the_header():
+    headers = {"authorization": "Bearer gw_1", "x-anything": "gw_2", "x-else": "keep"}
+    headers |= {"x-basic": "Basic gw_3", "x-token": "Token  gw_4"}
+    forwarded = dict(forwarded_headers(headers, PROVIDERS["openai"], "chat/completions"))
+    assert forwarded == {"x-else": "keep", "accept-encoding": "identity"}
