@@ -1,1 +1,1 @@
-"""Types, protocols and helpers that know nothing of the other packages."""
+"""Types, protocols and helpers that do not depend on any other package."""

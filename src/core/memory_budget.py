@@ -1,6 +1,7 @@
-"""How much tracing keeps in memory, over all requests of an isolate.
+"""Budgets for the memory that tracing uses, over all requests of an isolate.
 
-An isolate has 128 MB, the interpreter included, and replies have to pass whatever tracing does.
+An isolate has 128 MB, the interpreter included, and clients must get their replies however much
+tracing records.
 https://developers.cloudflare.com/workers/platform/limits/#memory
 """
 
@@ -8,7 +9,7 @@ from core.limits import CAPTURE_BUDGET_BYTES, DELIVERY_BUDGET_BYTES
 
 
 class MemoryBudget:
-    """A number of bytes that all requests share."""
+    """A limit in bytes that all requests of an isolate share, and the part of it in use."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -16,8 +17,10 @@ class MemoryBudget:
 
 
 class Reservation:
-    """What one request has of a ledger. As a context manager it gives all of that back at the end,
-    after which there is no more for it."""
+    """The part of a memory budget that one request holds.
+
+    It is a context manager: on exit all its bytes are released, and each later `reserve` fails.
+    """
 
     def __init__(self, ledger: MemoryBudget) -> None:
         self._budget = ledger
@@ -25,7 +28,8 @@ class Reservation:
         self._released = False
 
     def reserve(self, size: int) -> bool:
-        """Count `size` bytes more as used, if there are so many left."""
+        """Reserve `size` more bytes. Return False, and reserve nothing, where the budget has fewer
+        left or the reservation has been released."""
         if self._released or self._budget.used_bytes + size > self._budget.limit_bytes:
             return False
         self._budget.used_bytes += size
@@ -40,8 +44,9 @@ class Reservation:
         self._reserved_bytes, self._released = 0, True
 
 
-# What is captured of requests and replies, until it has become an observation.
+# For what is captured of requests and replies, until it has become observations.
 capture_budget = MemoryBudget(CAPTURE_BUDGET_BYTES)
 
-# Observations that wait for their delivery. Each also stands, up to twice, in what is uploaded.
+# For observations that wait for delivery. The body of an upload has up to two further copies of
+# each.
 delivery_budget = MemoryBudget(DELIVERY_BUDGET_BYTES)

@@ -1,4 +1,4 @@
-"""The `Retry-After` header: when a server wants to be asked again.
+"""The `Retry-After` header: when a server may be called again.
 
 https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
 """
@@ -12,16 +12,22 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """How many seconds from `now`, which is in seconds since the epoch; None for a bad value."""
+    """Return the number of seconds that a `Retry-After` value asks the client to wait.
+
+    The value is a number of seconds or an HTTP date. `now` is in seconds since the epoch; a date
+    before it gives 0. None where the value is malformed.
+    """
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
-    date = _HTTP_DATE.fullmatch(value)
-    if date is None or date[2] not in _MONTHS:
+    match = _HTTP_DATE.fullmatch(value)
+    if match is None or match[2] not in _MONTHS:
         return None
-    month = _MONTHS.index(date[2]) + 1
+    month = _MONTHS.index(match[2]) + 1
     try:
-        then = datetime(int(date[3]), month, int(date[1]), *map(int, date.groups()[3:]), tzinfo=UTC)
+        date = datetime(
+            int(match[3]), month, int(match[1]), *map(int, match.groups()[3:]), tzinfo=UTC
+        )
     except ValueError:
         return None
-    return max(then.timestamp() - now, 0.0)
+    return max(date.timestamp() - now, 0.0)

@@ -1,7 +1,8 @@
-"""Secrets known by their looks, and the deployer's own patterns for what must not be recorded.
+"""Regular expressions of untrusted origin, compiled and searched in bounded time.
 
-A Worker's clock stands still while it computes, so nothing could stop a search that takes for ever:
-`check` refuses patterns whose repetitions and choices multiply.
+The clock of a Worker stands still while it computes, so no timeout can end a search. Therefore
+`compile_patterns` refuses patterns whose repetitions and alternatives multiply, and
+`replace_matches` searches a long text in windows.
 """
 
 import math
@@ -25,9 +26,12 @@ from core.limits import (
 
 
 def compile_patterns(patterns: Iterable[Any]) -> tuple[re.Pattern[str], ...]:
-    """Compile a deployer's patterns (https://docs.python.org/3/library/re.html#regular-expression-syntax).
+    """Compile the patterns of a deployer or a caller.
 
-    Raises `ValueError`, with what to change, for one that is malformed or could take too long.
+    Their syntax is Python's: https://docs.python.org/3/library/re.html#regular-expression-syntax
+
+    Raises ValueError for too many patterns, and for one that is malformed, matches the empty text
+    or could take too long. The message contains the pattern's position and what to change.
     """
     found = list(patterns)
     if len(found) > MAX_PATTERNS:
@@ -56,42 +60,51 @@ def _compile_pattern(pattern: Any, number: int) -> re.Pattern[str]:
 
 
 def replace_matches(text: str, patterns: Iterable[re.Pattern[str]], replacement: str) -> str:
-    """A text without what the patterns match, as far as a match lies within one piece of it."""
+    """The text with each match of the patterns replaced.
+
+    A long text is searched in windows that overlap, and a match is found only within one window.
+    """
     for pattern in patterns:
-        done, start = [], 0
+        parts, start = [], 0
         while len(text) - start > REGEX_WINDOW_CHARS:
-            piece, end = (
+            window, end = (
                 text[start : start + REGEX_WINDOW_CHARS],
                 REGEX_WINDOW_CHARS - REGEX_OVERLAP_CHARS,
             )
-            for match in pattern.finditer(piece):
+            for match in pattern.finditer(window):
                 if match.start() >= end:
-                    break  # the next piece shows all of it
+                    break  # the next window contains all of it
                 end = max(end, match.end())
-            done.append(pattern.sub(replacement, piece[:end]))
+            parts.append(pattern.sub(replacement, window[:end]))
             start += end
-        text = "".join((*done, pattern.sub(replacement, text[start:])))
+        text = "".join((*parts, pattern.sub(replacement, text[start:])))
     return text
 
 
 def _count_match_paths(tree: Any, last: bool = True) -> int:
-    """In how many ways a part of a pattern may be tried from one place, at most `WAYS` + 1.
+    """The number of ways in which a part of a pattern may be tried from one place of a text, at
+    most `MAX_MATCH_PATHS` + 1.
 
-    `last` is whether nothing comes after it.
+    `tree` is a parse tree of the standard library. `last` is True where nothing follows it in the
+    pattern, or only positions such as `$`.
     """
     ways = 1
     for position, (operation, argument) in enumerate(tree):
         repeats = operation in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
-        ends = last and all(operation is sre.AT for operation, _ in tree[position + 1 :])
-        parts = [_count_match_paths(part, ends and not repeats) for part in _subpatterns(argument)]
-        inner = math.prod(parts)
+        at_end = last and all(operation is sre.AT for operation, _ in tree[position + 1 :])
+        parts = [
+            _count_match_paths(part, at_end and not repeats) for part in _subpatterns(argument)
+        ]
+        inner_ways = math.prod(parts)
         if repeats:
             least, most, body = argument
             choices = int(most) - least + 1
-            # What is tried in one round of a repetition is tried in each of the others too.
-            ways *= min(inner, MAX_MATCH_PATHS + 1) ** min(int(most), MAX_SHORT_REPETITION)
+            # Each round of a repetition may match in any of the ways in which one round can.
+            ways *= min(inner_ways, MAX_MATCH_PATHS + 1) ** min(int(most), MAX_SHORT_REPETITION)
+            # The number of rounds multiplies them, unless the repetition can end at only one place,
+            # or repeats single characters at the end of the pattern.
             if not (
-                _matching_characters(body) if ends else _ends_at_one_place(body, tree, position)
+                _matching_characters(body) if at_end else _ends_at_one_place(body, tree, position)
             ):
                 ways *= choices
         elif operation is sre.BRANCH:
@@ -99,26 +112,30 @@ def _count_match_paths(tree: Any, last: bool = True) -> int:
         elif operation in (sre.GROUPREF, sre.GROUPREF_EXISTS):
             ways *= MAX_MATCH_PATHS + 1
         else:
-            ways *= inner
+            ways *= inner_ways
         ways = min(ways, MAX_MATCH_PATHS + 1)
     return ways
 
 
 def _ends_at_one_place(body: Any, tree: Any, position: int) -> bool:
-    """Whether a repetition can only end at one place: it goes on for as long as one kind of
-    character does, and then comes a character of another kind."""
-    own = _matching_characters(body)
-    if own is None or position + 1 == len(tree):
+    """Whether a repetition that starts at one place of a text can end at only one place.
+
+    `body` is what the part of `tree` at `position` repeats. The result is True where `body` always
+    matches one character, and the next part begins with a character that `body` does not match.
+    """
+    repeated_characters = _matching_characters(body)
+    if repeated_characters is None or position + 1 == len(tree):
         return False
     operation, argument = tree[position + 1]
     if operation in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
         least, _, following = argument
-        other = _matching_characters(following) if least else None
+        next_characters = _matching_characters(following) if least else None
     else:
-        other = _matching_characters([(operation, argument)])
-    return other is not None and not own & other
+        next_characters = _matching_characters([(operation, argument)])
+    return next_characters is not None and not repeated_characters & next_characters
 
 
+# Samples of all kinds of characters, by which two character sets are compared.
 _PROBE_CHARACTERS = [chr(code) for code in range(128)] + [
     "\xa0",
     "é",
@@ -131,20 +148,21 @@ _PROBE_CHARACTERS = [chr(code) for code in range(128)] + [
 
 
 def _matching_characters(tree: Any) -> set[str] | None:
-    """The characters that a part of a pattern matches, if it always matches just one."""
+    """The probe characters that a part of a pattern matches. None where it may match more or less
+    than exactly one character."""
     items = list(tree)
     if len(items) != 1 or items[0][0] not in (sre.LITERAL, sre.NOT_LITERAL, sre.IN, sre.ANY):
         return None
     part = _parser.SubPattern(_parser.State(), items)
     single = _compiler.compile(part)
-    # Case may be ignored: the other case counts as well.
+    # The pattern may ignore case, so that a match in the other case counts as well.
     return {c for c in _PROBE_CHARACTERS if single.fullmatch(c)} | {
         c for c in _PROBE_CHARACTERS if single.fullmatch(c.swapcase()[:1])
     }
 
 
 def _subpatterns(argument: Any) -> Iterator[Any]:
-    """The parse trees in an operation's argument, however it is nested."""
+    """The parse trees in an operation's argument, at any depth of lists and tuples."""
     if isinstance(argument, _parser.SubPattern):
         yield argument
     elif isinstance(argument, list | tuple):

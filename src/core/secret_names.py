@@ -2,7 +2,8 @@
 
 import re
 
-# Members that hold a secret, in a text that is the beginning of some JSON.
+# JSON members whose value is a secret. They are also searched for in texts that cannot be parsed,
+# such as the beginning of a JSON value.
 SECRET_MEMBER_NAMES = (
     *("api_key", "apiKey", "api-key", "authorization", "Authorization", "password", "secret"),
     *("access_token", "auth_token", "authorization_token", "private_key", "client_secret"),
@@ -12,5 +13,6 @@ _SECRET_NAME = re.compile("auth|key|token|secret|password|credential|cookie|sign
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what bears this name, in lower case, is taken for a credential."""
+    """Whether the value of a header, parameter or member is taken for a credential because of its
+    name, which is in lower case."""
     return _SECRET_NAME.search(name) is not None

@@ -1,7 +1,7 @@
-"""JSON from strangers, read so that nothing in it can do harm.
+"""Parsing and writing of JSON of untrusted origin.
 
-Everything that a client, a provider or a header sends is parsed here, since in WebAssembly deep
-JSON is no RecursionError: it overflows the stack of the JavaScript engine, which ends the
+All JSON of clients, providers and headers is parsed here. In WebAssembly deeply nested JSON does
+not raise RecursionError: it overflows the stack of the JavaScript engine, which ends the
 interpreter and every request in it (Pyodide 314: at some thousand levels).
 """
 
@@ -14,32 +14,37 @@ from typing import Any
 
 from core.limits import MAX_JSON_DEPTH
 
-# NaN and Infinity, which are no JSON, would be read as numbers that can't be written as JSON.
+# NaN and Infinity are not JSON. Python would parse them as numbers that cannot be written as JSON;
+# here they are parsed as strings.
 _DECODE_VALUE = json.JSONDecoder(parse_constant=str).raw_decode
 
 _DECODE_MEMBERS = json.JSONDecoder(parse_constant=str, object_pairs_hook=list).raw_decode
 
+# A string, in a text of which only brackets and quotes are left. The last one may have no end.
 _STRING = re.compile(rb'"[^"]*+"?+')
 
-_NO_BRACKETS = bytes({*range(256)} - {*b'[]{}"'})
+# All bytes but brackets and quotes.
+_OTHER_BYTES = bytes({*range(256)} - {*b'[]{}"'})
 
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_DEPTH_CHANGES = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def parse(
     text: str, depth: int = MAX_JSON_DEPTH, decode: Callable[[str], tuple[Any, int]] = _DECODE_VALUE
 ) -> Any:
-    """The value of one JSON text. Raises ValueError for whatever can't be read.
+    """Return the value of a text that is one JSON value.
 
-    That includes a nesting of more than `depth` levels and a number of thousands of digits.
+    Raises ValueError for malformed JSON, for more than `depth` levels of nesting and for a number
+    with thousands of digits. `decode` takes a text, and returns the value at its start and the
+    index after it.
     """
-    # Nearly every text has so few brackets that they need not be looked at; of any other only its
-    # brackets are left and counted.
+    # Nearly every text has too few brackets to be nested too deep. In any other text, the brackets
+    # outside of strings are counted.
     if text.count("[") + text.count("{") > depth:
-        # Without what is escaped in a string, a quote is where one begins or ends.
+        # Once escaped backslashes and quotes are removed, each quote begins or ends a string.
         plain = text.replace("\\\\", "").replace('\\"', "").encode("utf-8", "surrogatepass")
-        brackets = _STRING.sub(b"", plain.translate(None, _NO_BRACKETS))
-        if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > depth:
+        brackets = _STRING.sub(b"", plain.translate(None, _OTHER_BYTES))
+        if max(accumulate(map(_DEPTH_CHANGES.__getitem__, brackets)), default=0) > depth:
             raise ValueError("JSON is nested too deep")
     text = text.strip(" \t\r\n")
     value, end = decode(text)
@@ -49,15 +54,19 @@ def parse(
 
 
 def parse_members(text: str) -> list[tuple[str, Any]]:
-    """The members of one JSON object, with those whose name is there already; an object inside it
-    is a list of such pairs. Raises ValueError for whatever can't be read or is no object."""
+    """Return the members of a JSON object as pairs of name and value, repeated names included.
+
+    Objects inside it are lists of such pairs as well. Raises ValueError as `parse` does, and where
+    the text is not an object.
+    """
     if not text.lstrip(" \t\r\n").startswith("{"):
         raise ValueError("not a JSON object")
     return parse(text, decode=_DECODE_MEMBERS)
 
 
 def decode_utf8(body: bytes) -> str:
-    """The text of a UTF-8 body; bytes that are none, such as half a character, become U+FFFD."""
+    """The text of a UTF-8 body, without a byte order mark. Invalid bytes, such as half a character
+    at the end of a truncated body, become U+FFFD."""
     return body.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
@@ -65,14 +74,16 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 
 def to_json(value: Any) -> str:
-    """A structure of JSON as compact text; a number that JSON cannot tell as its name in a text."""
+    """The compact JSON text of a JSON value. A number that JSON does not have becomes a string with
+    its name, such as "inf"."""
     try:
         return _encode(value)
-    except ValueError:  # 1e999 is JSON, but what it is read as is not
+    except ValueError:  # 1e999 is JSON, but it is parsed as infinity
         return to_json(_finite(value))
 
 
 def _finite(value: Any) -> Any:
+    """The value with each infinity or NaN replaced by its name."""
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     if isinstance(value, dict):
@@ -81,4 +92,6 @@ def _finite(value: Any) -> Any:
 
 
 def to_json_body(request: dict[str, Any]) -> bytes:
+    """The JSON text of a request as a body in UTF-8. A lone surrogate, which a JSON escape may
+    represent, raises no error."""
     return json.dumps(request, ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -1,8 +1,8 @@
-"""What a request's headers say about its trace: ids, names, user, session, tags and the rest.
+"""Reads a request's trace context from its headers: ids, names, user, session, tags and the rest.
 
-The same thing can be said in several places, and the first that says it counts: `langfuse-*`
-headers, `x-portkey-*` headers, the JSON of `x-portkey-metadata`, W3C `baggage` and `traceparent`.
-What the body says comes after them all, in `tracing`.
+Several headers may contain the same field. The first in this order counts: `langfuse-*` headers,
+`x-portkey-*` headers, the JSON of `x-portkey-metadata`, W3C `baggage` and `traceparent`. Fields of
+the request's body come after all headers; `tracing` adds them.
 https://www.w3.org/TR/trace-context/ · https://www.w3.org/TR/baggage/
 """
 
@@ -19,33 +19,35 @@ from core.limits import MAX_VALUE_CHARS
 
 TRACE_ID_DIGITS, SPAN_ID_DIGITS = 32, 16
 
+# How much of a call is recorded, from the least to the most: nothing, no content, all of it.
 CONTENT_MODES = ("off", "usage", "full")
 
 _HEX = frozenset("0123456789abcdef")
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
-# A string as Python shows it, and a list of them.
+# A string as Python's `repr` writes it, and a list of such strings.
 _PYTHON_STRING = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
 
 _PYTHON_STRING_LIST = re.compile(rf"\[(?:{_PYTHON_STRING})(?:, (?:{_PYTHON_STRING}))*\]")
 
 _ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 
-# How the names of all headers begin that are read here.
+# Prefixes of the headers that are read here.
 _TRACE_HEADER_PREFIXES = ("x-portkey-", "langfuse-", "baggage", "traceparent")
 
+# Members of `x-portkey-metadata` that are fields of the trace and not its metadata.
 _RESERVED_METADATA = ("_user", "_session", "_environment", "_tags")
 
 
 @dataclass(frozen=True)
 class TraceContext:
-    """What a request's headers say about its trace.
+    """The fields of a trace that a request's headers contain; None or empty for those they lack.
 
-    `trace_id` (32 hex digits) and `observation_id` (16) are always there. `joined` is set where the
-    caller named the trace, which then may have a name, an input and an output already. `content` is
-    what the caller lets be recorded at most, one of `CONTENT_MODES`. `notes` name what could not be
-    read.
+    `trace_id` (32 hex digits) and `observation_id` (16 hex digits) are always set. `is_existing` is
+    True where the caller sent the trace's id: that trace may have a name, an input and an output
+    already. `parent_id` is the observation above this one. `content_mode` is the most that the
+    caller allows to be recorded, one of `CONTENT_MODES`. `notes` describe what could not be read.
     """
 
     trace_id: str
@@ -68,9 +70,9 @@ class TraceContext:
 
 
 def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
-    """The context in a request's headers, keyed by lower-case name. Never raises.
+    """The trace context in a request's headers, which are keyed by lower-case name. Never raises.
 
-    It makes up the ids that the caller does not give, so it is for request time.
+    Ids that the headers lack are random, so it must not be called at import.
     """
     random_hex = os.urandom((TRACE_ID_DIGITS + SPAN_ID_DIGITS) // 2).hex()
     if not any(name.startswith(_TRACE_HEADER_PREFIXES) for name in headers):
@@ -81,6 +83,8 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
     baggage = _langfuse_baggage(headers.get("baggage", ""))
 
     def first_text(name: str, *values: Any) -> str | None:
+        """The first of the values that is a text or a whole number and not empty, cut to Langfuse's
+        limit. `name` is the field's name for the note of a cut."""
         for value in values:
             if isinstance(value, bool) or not isinstance(value, str | int):
                 continue
@@ -95,27 +99,27 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
         name: headers.get(name, "").strip()
         for name in ("x-portkey-trace-id", "x-portkey-span-id", "x-portkey-parent-span-id")
     }
-    if given := id_headers["x-portkey-trace-id"]:
-        fitted = to_hex_id(given, TRACE_ID_DIGITS)
-        # A parent lies in its own trace.
-        trace_id, parent_id = fitted, parent_id if fitted == trace_id else None
-    joined = trace_id is not None
+    if sent_id := id_headers["x-portkey-trace-id"]:
+        hex_id = to_hex_id(sent_id, TRACE_ID_DIGITS)
+        # The parent in `traceparent` belongs to the trace in `traceparent`.
+        trace_id, parent_id = hex_id, parent_id if hex_id == trace_id else None
+    is_existing = trace_id is not None
     trace_id = trace_id or random_hex[:TRACE_ID_DIGITS]
-    if given := id_headers["x-portkey-parent-span-id"]:
-        parent_id = to_hex_id(given, SPAN_ID_DIGITS, trace_id)
-    given = id_headers["x-portkey-span-id"]
-    own = random_hex[TRACE_ID_DIGITS:]
-    observation_id = to_hex_id(given, SPAN_ID_DIGITS, trace_id) if given else own
+    if sent_id := id_headers["x-portkey-parent-span-id"]:
+        parent_id = to_hex_id(sent_id, SPAN_ID_DIGITS, trace_id)
+    sent_id = id_headers["x-portkey-span-id"]
+    random_id = random_hex[TRACE_ID_DIGITS:]
+    observation_id = to_hex_id(sent_id, SPAN_ID_DIGITS, trace_id) if sent_id else random_id
     if parent_id == observation_id:
         notes.append("parent: an observation is not its own")
         parent_id = None
-    used = {trace_id, observation_id, parent_id}
+    used_ids = {trace_id, observation_id, parent_id}
 
     prompt_name, prompt_version = _prompt_link(headers, baggage, notes)
     return TraceContext(
         trace_id=trace_id,
         observation_id=observation_id,
-        is_existing=joined,
+        is_existing=is_existing,
         parent_id=parent_id,
         name=first_text("name", headers.get("x-portkey-span-name")),
         trace_name=first_text(
@@ -154,18 +158,22 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
             **{n[9:]: value for n, value in baggage.items() if n.startswith("metadata_")},
             **{name: value for name, value in portkey.items() if name not in _RESERVED_METADATA},
             **langfuse,
-            # An id that had to be made to fit is kept as it was given.
-            **{name: given for name, given in id_headers.items() if given and given not in used},
+            # An id that was converted is recorded as the caller sent it.
+            **{
+                name: sent_id
+                for name, sent_id in id_headers.items()
+                if sent_id and sent_id not in used_ids
+            },
         },
         notes=tuple(notes),
     )
 
 
 def to_hex_id(value: str, digits: int, scope: str = "") -> str:
-    """An id of so many hex digits, always the same for the same value within a scope.
+    """An id of `digits` hex digits, always the same for the same value and scope.
 
-    A hex id of the right length stays as it is and a UUID loses its dashes; anything else is
-    hashed, together with the scope.
+    A hex id of that length is kept, in lower case and without dashes, so a UUID can be a trace id.
+    Anything else, also an id of zeros alone, is hashed together with the scope.
     """
     plain = value.lower().replace("-", "")
     if len(plain) == digits and set(plain) <= _HEX and set(plain) != {"0"}:
@@ -174,24 +182,24 @@ def to_hex_id(value: str, digits: int, scope: str = "") -> str:
 
 
 def is_environment_name(value: str) -> bool:
-    """Whether Langfuse takes a value as the name of an environment."""
+    """Whether Langfuse accepts a value as the name of an environment."""
     return _ENVIRONMENT.fullmatch(value) is not None
 
 
 def _langfuse_baggage(header: str) -> dict[str, str]:
-    """The `langfuse_…` entries of a baggage header, by the rest of their name."""
+    """The `langfuse_…` entries of a baggage header, by their name without that prefix."""
     found: dict[str, str] = {}
     for member in header.split(","):
         name, _, value = member.partition(";")[0].partition("=")
         name = unquote(name.strip())
         if name.startswith("langfuse_"):
-            # The SDKs write a space as "+", as forms do; the standard does not forbid it.
+            # The SDKs encode a space as "+", as HTML forms do. The standard does not forbid that.
             found[name.removeprefix("langfuse_")] = unquote(value.strip().replace("+", " "))
     return found
 
 
 def _parse_traceparent(header: str) -> tuple[str | None, str | None]:
-    """Trace id and parent span id, or two Nones where the header is malformed."""
+    """Trace id and parent span id of a `traceparent` header; two Nones where it is malformed."""
     found = _TRACEPARENT.fullmatch(header.strip())
     if not found or found[1] == "0" * TRACE_ID_DIGITS or found[2] == "0" * SPAN_ID_DIGITS:
         return None, None
@@ -201,6 +209,8 @@ def _parse_traceparent(header: str) -> tuple[str | None, str | None]:
 def _prompt_link(
     headers: Mapping[str, str], baggage: Mapping[str, str], notes: list[str]
 ) -> tuple[str | None, int | None]:
+    """Name and version of the Langfuse prompt that a call uses; two Nones for no prompt, or where
+    one of the two is missing or malformed."""
     for name, version in (
         (headers.get("langfuse-prompt-name"), headers.get("langfuse-prompt-version")),
         (baggage.get("prompt_name"), baggage.get("prompt_version")),
@@ -214,14 +224,15 @@ def _prompt_link(
 
 
 def _first_tags(*sources: Any) -> tuple[str, ...]:
-    """The first source's tags: a list, or a text with commas or a list in it."""
+    """The tags of the first source that has any, without repetitions. A source is a list, or a text
+    that is a list or separated by commas."""
     for source in sources:
         if isinstance(source, str):
-            listed = _parse_list(source)
-            source = source.split(",") if listed is None else listed
+            parsed = _parse_list(source)
+            source = source.split(",") if parsed is None else parsed
         if isinstance(source, list | tuple):
             tags = (str(tag).strip() for tag in source if isinstance(tag, str | int))
-            # Langfuse keeps a set; so the order that was given is kept and repetitions are not.
+            # Langfuse stores a set of tags. Here they keep their order, so that it is stable.
             if found := tuple(dict.fromkeys(tag[:MAX_VALUE_CHARS] for tag in tags if tag)):
                 return found
     return ()
@@ -238,12 +249,13 @@ def _content_mode(value: str, notes: list[str]) -> str:
     mode = value.strip().lower() or "full"
     if mode in CONTENT_MODES:
         return mode
-    # Whoever wrote something else wanted less than everything.
+    # An unknown value is taken for a wish to record less than everything.
     notes.append(f"x-portkey-trace: not one of {', '.join(CONTENT_MODES)}; taken for usage")
     return "usage"
 
 
 def _json_header(headers: Mapping[str, str], name: str, notes: list[str]) -> dict[str, Any]:
+    """The JSON object in a header; empty, with a note, where the header is something else."""
     if not headers.get(name):
         return {}
     try:
@@ -257,7 +269,8 @@ def _json_header(headers: Mapping[str, str], name: str, notes: list[str]) -> dic
 
 
 def _parse_list(text: str) -> list[Any] | None:
-    """The list that a text is: in JSON, or as the Python SDK writes tags into the baggage."""
+    """The list that a text contains, or None. The text is JSON, or a Python list of strings, as
+    Langfuse's Python SDK writes tags into the baggage."""
     if not text.lstrip().startswith("["):
         return None
     try:
@@ -265,5 +278,7 @@ def _parse_list(text: str) -> list[Any] | None:
     except ValueError:
         if not _PYTHON_STRING_LIST.fullmatch(text.strip()):
             return None
-        return [re.sub(r"\\(.)", r"\1", shown[1:-1]) for shown in re.findall(_PYTHON_STRING, text)]
+        return [
+            re.sub(r"\\(.)", r"\1", literal[1:-1]) for literal in re.findall(_PYTHON_STRING, text)
+        ]
     return value if isinstance(value, list) else None

@@ -1,4 +1,4 @@
-"""The words that the rooms share: what comes in, what goes out, and what is answered instead."""
+"""Types that the packages exchange: calls, responses, refusals, captures and network errors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from enum import StrEnum
 class Call:
     """A client's request without its body.
 
-    `path` and `query` are as the client sent them (the query without "?"); `headers` are keyed by
-    lower-case name, repeated ones joined by ", ". `request_id` is what the log, the trace and the
-    gateway's own answers call it.
+    `path` and `query` are as the client sent them, the query without "?". `headers` are keyed by
+    lower-case name, with repeated ones joined by ", ". `request_id` identifies the request in the
+    log, in the trace and in the gateway's own responses.
     """
 
     method: str
@@ -23,10 +23,11 @@ class Call:
 
 @dataclass(frozen=True)
 class UpstreamCall:
-    """What goes to the provider, without its body.
+    """A request to a provider, without its body.
 
-    `routed_model` is the body's model where that names this provider before a slash, which is to be
-    taken out of it; else "". `deployment` is what the URL may name in the model's place, else "".
+    `prefixed_model` is the body's model where it begins with this provider ("@groq/…"), which must
+    be removed before the body is sent; else "". `deployment` is the deployment that the URL may
+    contain and that determines the model (Azure); else "".
     """
 
     provider: str
@@ -39,10 +40,11 @@ class UpstreamCall:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer of the gateway's own in place of the provider's; it says what to change.
+    """An error response of the gateway's own instead of a provider's reply.
 
-    `quote` is what of the client's own words the message repeats, as it stands there: they may be
-    anything, a key too, and so are for the client alone.
+    `message` explains to the client what to change. `quoted_input` is the part of it that repeats
+    the client's input, exactly as in the message; else "". It must not be logged, since the input
+    may contain a key.
     """
 
     status: int
@@ -53,7 +55,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class GatewayResponse:
-    """A whole response of the gateway's own."""
+    """A complete response of the gateway's own."""
 
     status: int
     body: str
@@ -63,7 +65,10 @@ class GatewayResponse:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """A whole response to a request of the gateway's own; `headers` only of a failure."""
+    """A complete response to a request of the gateway's own, such as an upload.
+
+    `headers` are keyed by lower-case name. They are empty for a success, where they are not needed.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -71,7 +76,11 @@ class HttpResponse:
 
 
 class Ending(StrEnum):
-    """How an exchange with a provider ended."""
+    """How an exchange with a provider ended.
+
+    `UNREACHABLE`: no reply came. `INTERRUPTED`: the reply broke off. `CLIENT_LEFT`: the client
+    closed the connection before the reply was complete.
+    """
 
     COMPLETE = "complete"
     UNREACHABLE = "unreachable"
@@ -81,11 +90,11 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Capture:
-    """What was seen of a provider's reply. Times are seconds since the epoch.
+    """What was read of a provider's reply for the trace. Times are seconds since the epoch.
 
-    `status` is None where no reply came. `first_byte` is when its first bytes came, None where none
-    did. `cut` is set where `body` is only the beginning, because the capture's limit was reached.
-    `reason` is the platform's message where the ending is not `COMPLETE`.
+    `status` is None where no reply came. `truncated` is True where `body` is only the beginning,
+    because the capture's limit or the memory budget was reached. `first_byte_at` is None where no
+    byte of the body arrived. `reason` is the platform's message where `ending` is not `COMPLETE`.
     """
 
     ending: Ending
@@ -99,12 +108,12 @@ class Capture:
 
 
 class NetworkError(Exception):
-    """No response came. The message is the platform's reason."""
+    """No response arrived, or none that can be used. The message is the platform's reason."""
 
 
 class UpstreamTimeout(NetworkError):
-    """No response came in the time that it had."""
+    """A provider's reply did not begin within its timeout."""
 
 
 class BodyTooLarge(Exception):
-    """A body is over its limit."""
+    """A body is larger than its limit."""
