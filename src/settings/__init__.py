@@ -1,1 +1,1 @@
-"""What a deployment and a caller may configure, parsed and checked."""
+"""The configuration of a deployment and of a call, parsed and validated."""

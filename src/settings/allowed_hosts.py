@@ -1,10 +1,10 @@
-"""Which addresses the gateway may call: base URLs, custom hosts, and the paths below them.
+"""Decides which addresses the gateway may call: base URLs, custom hosts and the paths below them.
 
-A custom host is a caller's text, and two parsers of URLs seldom agree on a hostile one. So nothing
-is parsed here: a text that is not plain ASCII of the one form that every parser reads alike is
-refused, and what is called is put together from the parts that were checked. Of IP addresses only
-the loopback ones are taken, in one spelling each; where a name leads is the platform's to guard
-(`global_fetch_strictly_public` in wrangler.toml).
+A custom host is a caller's text, and two URL parsers seldom agree on a hostile one. So
+`check_custom_host` does not use a parser. It accepts only plain ASCII in the one form that every
+parser reads alike, and the URL to call is assembled from the parts that were checked. Of IP
+addresses it accepts only those of loopback, in one spelling each. That a host name does not lead
+into a private network is ensured by the platform (`global_fetch_strictly_public` in wrangler.toml).
 https://url.spec.whatwg.org/#host-parsing · https://www.iana.org/assignments/special-use-domain-names
 """
 
@@ -19,7 +19,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
-# Names that end in a number are IP addresses to a URL parser, however odd: 127.1, 0x7f000001.
+# The last label must begin with a letter: URL parsers take a name that ends in a number for an IP
+# address, in odd spellings too (127.1, 0x7f000001).
 _NAME = rf"(?:{_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]"
 
 _HOST = re.compile(_NAME)
@@ -33,7 +34,7 @@ _URL = re.compile(
     r"((?:/[A-Za-z0-9._~-]+)*)/?"
 )
 
-# Names of somebody's own network, and of the services that hand out its credentials.
+# Endings of host names in private networks, and of the services there that return credentials.
 _PRIVATE_SUFFIXES = (
     *(".localhost", ".local", ".localdomain", ".internal", ".intranet", ".private"),
     *(".lan", ".home", ".corp", ".arpa"),
@@ -43,7 +44,11 @@ _DEFAULT_PORTS = {"https": "443", "http": "80"}
 
 
 def check_base_url(text: str, *, allow_http: bool = False) -> str:
-    """A base URL of the deployer's own, without a "/" at its end. Raises ValueError."""
+    """Return a base URL that the deployer configured, without a "/" at its end.
+
+    Raises ValueError where it is not a plain https URL. http is accepted for loopback hosts and,
+    with `allow_http`, for all hosts.
+    """
     text = text.strip().rstrip("/")
     url = urlsplit(text)
     host = url.hostname
@@ -56,9 +61,10 @@ def check_base_url(text: str, *, allow_http: bool = False) -> str:
 
 
 def parse_allowed_hosts(entries: Collection[str]) -> frozenset[str]:
-    """A checked list of hosts: exact ones, and `*.example.com` for all names below one.
+    """Return a deployer's list of hosts, checked and in lower case.
 
-    Each may end in a port; without one it stands for the default port. Raises ValueError.
+    An entry is an exact host, or `*.example.com` for all names below example.com. It may end in a
+    port; without one it allows the default port. Raises ValueError for a private or malformed name.
     """
     hosts = frozenset(entry.strip().lower().removesuffix(":443") for entry in entries)
     for host in hosts:
@@ -71,7 +77,10 @@ def parse_allowed_hosts(entries: Collection[str]) -> frozenset[str]:
 
 
 def check_custom_host(text: str, allowed: Collection[str]) -> str | Refusal:
-    """The base URL that a caller names, if its host is one of `allowed_hosts`."""
+    """Return the base URL that a caller sent, or the refusal where it must not be called.
+
+    `allowed` is the result of `parse_allowed_hosts`.
+    """
     match = _URL.fullmatch(text)
     if not match or not is_safe_path(match[4]):
         return Refusal(
@@ -81,11 +90,11 @@ def check_custom_host(text: str, allowed: Collection[str]) -> str | Refusal:
         )
     scheme, host, port, path = match[1], match[2].lower(), match[3] or "", match[4]
     name = f"{host}:{port}" if port and port != _DEFAULT_PORTS[scheme] else host
-    public = _HOST.fullmatch(host) and len(host) <= 253 and not _is_private_name(host)
-    listed = name in allowed or any(
+    is_public = _HOST.fullmatch(host) and len(host) <= 253 and not _is_private_name(host)
+    is_listed = name in allowed or any(
         entry.startswith("*.") and name.endswith(entry[1:]) for entry in allowed
     )
-    if not listed or not (public or host in LOOPBACK):
+    if not is_listed or not (is_public or host in LOOPBACK):
         return Refusal(
             403,
             f"The host {name[:128]} is not one that this gateway calls. Whoever runs it names the "

@@ -1,4 +1,4 @@
-"""The queries of a conditional config, on a request's metadata and its body's parameters.
+"""The queries of conditional configs, on a request's metadata, body parameters and path.
 
 https://portkey.ai/docs/product/ai-gateway/conditional-routing
 """
@@ -15,20 +15,29 @@ SOURCES = ("metadata", "params", "url")
 
 
 def check_query(query: Any, depth: int = MAX_QUERY_DEPTH) -> Mapping[str, Any]:
-    """A query that `matches` can read. Raises ValueError."""
+    """Return `query` once it is known to be one that `query_matches` accepts.
+
+    Raises ValueError where it is malformed, too large or nested deeper than `depth` levels.
+    """
     if not isinstance(query, dict) or not query or len(query) > MAX_QUERY_MEMBERS or depth == 0:
         raise ValueError("must have a query in each condition, nested in few levels")
-    for name, wanted in query.items():
+    for name, condition in query.items():
         if name in ("$and", "$or"):
-            if not isinstance(wanted, list) or not wanted or len(wanted) > MAX_QUERY_MEMBERS:
+            if (
+                not isinstance(condition, list)
+                or not condition
+                or len(condition) > MAX_QUERY_MEMBERS
+            ):
                 raise ValueError(f"must have a list of queries under {name}")
-            for each in wanted:
+            for each in condition:
                 check_query(each, depth - 1)
             continue
         source, dot, rest = name.partition(".")
         if source not in SOURCES or not dot or not rest:
             raise ValueError("may ask for metadata.…, params.… and url.pathname")
-        for operation, value in (wanted if isinstance(wanted, dict) else {"$eq": wanted}).items():
+        for operation, value in (
+            condition if isinstance(condition, dict) else {"$eq": condition}
+        ).items():
             if operation not in _OPERATORS:
                 raise ValueError(f"may use {', '.join(_OPERATORS)}")
             if operation in ("$in", "$nin") and not isinstance(value, list):
@@ -39,10 +48,14 @@ def check_query(query: Any, depth: int = MAX_QUERY_DEPTH) -> Mapping[str, Any]:
 
 
 def query_matches(query: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a checked query is true of `facts`, which are its sources by their names."""
-    for name, wanted in query.items():
+    """Whether a checked query is true of a request.
+
+    `values` maps each name of `SOURCES` to the JSON object with its values. A value that is missing
+    is None. All members of the query must be true, and all operators of each.
+    """
+    for name, condition in query.items():
         if name in ("$and", "$or"):
-            found = (query_matches(each, values) for each in wanted)
+            found = (query_matches(each, values) for each in condition)
             if not (all(found) if name == "$and" else any(found)):
                 return False
             continue
@@ -50,14 +63,15 @@ def query_matches(query: Mapping[str, Any], values: Mapping[str, Mapping[str, An
         value: Any = values.get(source, {})
         for part in path:
             value = value.get(part) if isinstance(value, Mapping) else None
-        operations = wanted if isinstance(wanted, dict) else {"$eq": wanted}
+        operations = condition if isinstance(condition, dict) else {"$eq": condition}
         if not all(_OPERATORS[operation](value, other) for operation, other in operations.items()):
             return False
     return True
 
 
 def _numeric(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    """A comparison that is false of values that have no order among them, such as a missing one."""
+    """A comparison of two values as numbers. It is False where one of them is not a number, or is
+    missing."""
 
     def check(value: Any, other: Any) -> bool:
         try:
@@ -69,17 +83,18 @@ def _numeric(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 
 def _is_one_of(value: Any, others: Sequence[Any]) -> bool:
-    text = _text(value)  # once: that of a number of thousands of digits takes its time
+    text = _text(value)  # once, since converting thousands of digits takes long
     return any(value == each or (text is not None and text == _text(each)) for each in others)
 
 
 def _is_equal(value: Any, other: Any) -> bool:
-    # In a header's metadata everything is text. Of a list, such as all the messages, a text would
-    # be made for every comparison.
+    # Values of metadata in a header are often texts, so numbers and booleans are compared as texts
+    # too. Lists are not: to convert one, such as all messages, for every comparison takes long.
     return value == other or (_text(value) is not None and _text(value) == _text(other))
 
 
 def _text(value: Any) -> str | None:
+    """A text, number or boolean as text; None for any other value."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else None

@@ -1,7 +1,7 @@
-"""Gateway keys: who may use this deployment, and for what.
+"""Gateway keys: parsing, rights, and authentication of a call.
 
-A key starts with `gw_` and the Worker holds only its SHA-256 (`GATEWAY_API_KEYS`). A key is random
-and long, so a plain hash gives nothing away and needs no salt.
+A key starts with `gw_`. The Worker stores only its SHA-256 (`GATEWAY_API_KEYS`). A key is random
+and long, so a plain hash reveals nothing and needs no salt.
 """
 
 import hashlib
@@ -19,9 +19,10 @@ KEY_PREFIX = "gw_"
 
 _KEY_PATTERN = re.compile(r"(?<![A-Za-z0-9_-])gw_[A-Za-z0-9_-]*")
 
-# What Portkey's client sends as `Authorization` where it is given no key: the very words.
+# Portkey's client sends exactly this text as `Authorization` where it has no key.
 PORTKEY_PLACEHOLDER = "OPENAI_API_KEY"
 
+# The headers in which SDKs send an API key.
 KEY_HEADERS = ("x-portkey-api-key", "authorization", "x-api-key", "api-key")
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -31,11 +32,12 @@ _ENTRY_MEMBERS = ("hash", "providers", "models", "langfuse")
 
 @dataclass(frozen=True)
 class GatewayKey:
-    """A key that opens this deployment.
+    """A key with which a caller may use this deployment, and its rights.
 
-    `name` is its holder's, as traces show it, and `hash` the SHA-256 of the key in hex. `providers`
-    are the only slugs and `models` the only models that it opens, as names in which `*` stands for
-    anything; None for all. `langfuse` names the destination of its traces.
+    `name` identifies the caller in traces, and `hash` is the SHA-256 of the key in hex. `providers`
+    are the slugs, and `models` the model names, that the key may be used for; None allows all. In
+    `models`, `*` stands for any characters. `langfuse` is the name of the destination of its
+    traces.
     """
 
     name: str
@@ -45,30 +47,33 @@ class GatewayKey:
     langfuse: str = "default"
 
     def refusal_for(self, provider: str, models: Collection[str] = ()) -> Refusal | None:
-        """A refusal where the key does not open this provider, or one of these models."""
+        """A refusal where the key may not be used for this provider or for one of the models;
+        None where it may be."""
         if self.providers is not None and provider not in self.providers:
-            opened = ", ".join(sorted(self.providers))
-            return Refusal(403, f"This gateway key does not open {provider}, only {opened}.")
-        # Of what a pattern may hold only "*" is one's own; a model may be called "x[1m]".
+            allowed = ", ".join(sorted(self.providers))
+            return Refusal(403, f"This gateway key does not open {provider}, only {allowed}.")
+        # Only "*" is a wildcard in a right. The other special characters of `fnmatch` are escaped,
+        # since the name of a model may contain them ("x[1m]").
         patterns = [
             pattern.replace("[", "[[]").replace("?", "[?]") for pattern in self.models or ()
         ]
         for model in models if self.models is not None else ():
             if not any(fnmatchcase(model, pattern) for pattern in patterns):
-                opened = ", ".join(self.models or ())
+                allowed = ", ".join(self.models or ())
                 name = model[:128]
                 return Refusal(
                     403,
-                    f"This gateway key does not open the model {name}, only {opened}.",
+                    f"This gateway key does not open the model {name}, only {allowed}.",
                     quoted_input=name,
                 )
         return None
 
 
 def parse_gateway_keys(entries: Mapping[str, Any]) -> tuple[GatewayKey, ...]:
-    """The keys of `GATEWAY_API_KEYS`: names to hashes, or to objects with a hash and rights.
+    """The keys of `GATEWAY_API_KEYS`, which maps names to hashes, or to objects with a hash and
+    rights.
 
-    Raises ValueError.
+    Raises ValueError where there is no entry, or a malformed one.
     """
     if not entries:
         raise ValueError("must name at least one caller")
@@ -83,7 +88,7 @@ def _parse_entry(name: str, entry: Any) -> GatewayKey:
         raise ValueError(f"may have these members for a caller: {', '.join(_ENTRY_MEMBERS)}")
     for right in ("providers", "models"):
         listed = entry.get(right)
-        # A right that nobody can read must not become the right to everything.
+        # A malformed right must not become the right to everything.
         if right in entry and not (_is_text_list(listed) and listed):
             raise ValueError(f"must have a list of names as a caller's {right}")
     langfuse = entry.get("langfuse", GatewayKey.langfuse)
@@ -103,20 +108,21 @@ def _is_text_list(value: Any) -> bool:
 
 
 def keys_in_headers(call: Call) -> list[str]:
-    """The gateway keys that a request shows, in whichever header its SDK puts them."""
+    """The gateway keys that a call sends as its API key, in any of `KEY_HEADERS`."""
     values = (strip_bearer(call.headers.get(name, "")) for name in KEY_HEADERS)
     return [value for value in values if value.startswith(KEY_PREFIX)]
 
 
 def strip_bearer(value: str) -> str:
-    """A credential without its scheme, from `Authorization: Bearer …` or from a key header."""
+    """The credential in a header's value, without the scheme "Bearer" where it has one."""
     scheme, space, rest = value.strip().partition(" ")
     return rest.strip() if space and scheme.lower() == "bearer" else value.strip()
 
 
 def is_provider_credential(value: str) -> bool:
-    """Whether a credential's header may hold a provider's key."""
-    key = strip_bearer(value) if value else ""  # as most of these headers are
+    """Whether the value of a header for credentials may be a provider's key: not empty, not
+    Portkey's placeholder, and without a gateway key."""
+    key = strip_bearer(value) if value else ""  # most of these headers are empty
     return (
         key.lower() not in ("", "bearer")
         and key != PORTKEY_PLACEHOLDER
@@ -125,32 +131,33 @@ def is_provider_credential(value: str) -> bool:
 
 
 def find_gateway_keys(text: str) -> list[str]:
-    """Everything in a header or a query that looks like a gateway key, however it is wrapped."""
-    return (
-        _KEY_PATTERN.findall(text) if KEY_PREFIX in text else []
-    )  # every header of every call is looked at
+    """All parts of a header or a query that look like a gateway key, whatever is around them."""
+    # A quick test first: every header of every call is searched.
+    return _KEY_PATTERN.findall(text) if KEY_PREFIX in text else []
 
 
 def authenticate(
     call: Call, known: Collection[GatewayKey] | None, *, anonymous: bool = False
 ) -> GatewayKey | Refusal | None:
-    """The key that a call shows; None for a call that needs none; else a refusal.
+    """Return the gateway key of a call, None for a call that needs none, or a refusal.
 
-    `known` are the deployment's keys; None asks for none, and neither does `anonymous`. A key that
-    is shown must be valid even then: it was meant for a gateway, and must not travel on to a
-    provider.
+    `known` are the deployment's keys. A call needs no key where `known` is None, or with
+    `anonymous`. A key that it sends must be valid even then: it was meant for a gateway, and must
+    not be forwarded to a provider.
     """
-    shown = keys_in_headers(call)
-    hidden = [key for name in KEY_HEADERS for key in find_gateway_keys(call.headers.get(name, ""))]
-    owners = [_find_key(key, known or ()) for key in dict.fromkeys((*shown, *hidden))]
-    if not all(owners):
+    sent_keys = keys_in_headers(call)
+    contained_keys = [
+        key for name in KEY_HEADERS for key in find_gateway_keys(call.headers.get(name, ""))
+    ]
+    matches = [_find_key(key, known or ()) for key in dict.fromkeys((*sent_keys, *contained_keys))]
+    if not all(matches):
         return Refusal(401, "The gateway key is not valid. Ask whoever runs this gateway for one.")
     if find_gateway_keys(unquote_plus(call.query)):
         return Refusal(401, "A gateway key does not belong in a URL. Send it in a header.")
-    if len(owners) > 1:
+    if len(matches) > 1:
         return Refusal(401, "The request shows two gateway keys. Send the one that is meant.")
-    if shown:
-        return owners[0]
+    if sent_keys:
+        return matches[0]
     if known is None or anonymous:
         return None
     return Refusal(
@@ -160,10 +167,11 @@ def authenticate(
     )
 
 
-def _find_key(key: str, known: Collection[GatewayKey]) -> GatewayKey | None:
+def _find_key(key: str, gateway_keys: Collection[GatewayKey]) -> GatewayKey | None:
+    """The gateway key with this text, None where there is none."""
     digest = hashlib.sha256(key.encode()).hexdigest()
-    # Every hash is compared, so that the time taken tells nothing about which one came close.
+    # Every hash is compared in constant time, so that the duration does not reveal a near match.
     matches = [
-        gateway_key for gateway_key in known if hmac.compare_digest(digest, gateway_key.hash)
+        gateway_key for gateway_key in gateway_keys if hmac.compare_digest(digest, gateway_key.hash)
     ]
     return matches[0] if matches else None

@@ -1,7 +1,8 @@
-"""Every variable and secret that the Worker reads: its name, its default and its check.
+"""Every variable and secret that the Worker reads: its name, its default and its validator.
 
-A malformed value never breaks the Worker: what guards keys fails closed (`problem`), what only
-concerns tracing switches off the part that it configures and is reported once (`warnings`).
+A malformed value never stops the Worker. A variable that protects keys, hosts or projects fails
+closed: all calls are refused (`Settings.problem`). For any other one the default is used, or what
+it configures is switched off, and that is logged once (`Settings.warnings`).
 """
 
 import base64
@@ -72,7 +73,7 @@ VARIABLE_NAMES = (
     *(variable for _, variable in URL_PARAMETERS.values()),
 )
 
-# Cloudflare lets a variable hold 5 KB; the text of these goes on in NAME_2, NAME_3 and so on.
+# Cloudflare limits a variable to 5 KB. The text of these continues in NAME_2, NAME_3 and so on.
 # https://developers.cloudflare.com/workers/platform/limits/#environment-variables
 SPLIT_VARIABLES = (
     *("GATEWAY_API_KEYS", "LANGFUSE_PROJECTS", "LANGFUSE_REDACT"),
@@ -84,9 +85,9 @@ CONTINUATION_NAMES = tuple(f"{name}_{part}" for name in SPLIT_VARIABLES for part
 
 @dataclass(frozen=True)
 class Destination:
-    """A Langfuse project: where observations go, and with which credentials.
+    """A Langfuse project: base URL and keys.
 
-    Its name may stand where its keys may not.
+    Where the keys must not be written, such as in a queue message, the name identifies it.
     """
 
     name: str
@@ -96,19 +97,19 @@ class Destination:
 
     @property
     def credential(self) -> str:
-        """The key pair as HTTP's Basic scheme has it."""
+        """The key pair as a credential of HTTP's Basic scheme, in base64."""
         return base64.b64encode(f"{self.public_key}:{self.secret_key}".encode()).decode()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The Worker's configuration, checked.
+    """The Worker's configuration, validated.
 
-    `destinations` are those of traces by their names: "default" for all gateway keys that name no
-    other one. There is none where tracing is off. `gateway_keys` is None where the deployment has
-    none. `provider_keys` are the deployment's own keys by their provider's slug, and `config_keys`
-    those that `configs` name, by their secret's name. `problem` is set where the Worker must refuse
-    to serve, and says why.
+    `destinations` are those of traces by name, with "default" for calls whose gateway key names no
+    other one; empty where tracing is off. `gateway_keys` is None where the deployment has none.
+    `provider_keys` are the deployment's own provider keys by slug, and `config_keys` those of
+    `named_configs` by the secret's name. `secrets` are the deployment's credentials, which
+    must not be recorded. `problem` is the reason why all calls must be refused, else None.
     """
 
     destinations: Mapping[str, Destination] = field(default_factory=dict)
@@ -141,17 +142,18 @@ class Settings:
     warnings: tuple[str, ...] = ()
 
     def destination(self, caller: GatewayKey | None) -> Destination | None:
-        """Where a caller's traces go; None for nowhere."""
+        """The destination of a caller's traces, None where they are not recorded."""
         return self.destinations.get(caller.langfuse if caller else GatewayKey.langfuse)
 
 
 def load_settings(env: Environment, *, has_queue: bool = False) -> Settings:
-    """Check the Worker's environment, in which a queue may be bound. Never raises."""
+    """Read and validate the Worker's environment. `has_queue` is True where a queue for traces is
+    bound. Never raises."""
     reader = _VariableReader(env)
     redact = reader.get("LANGFUSE_REDACT", validators.regex_list, ())
     content = reader.get("LANGFUSE_CONTENT", validators.one_of(*CONTENT_MODES), "full")
     if reader.failed & {"LANGFUSE_CONTENT", "LANGFUSE_REDACT"}:
-        # Somebody wanted something left out, and what it was cannot be told.
+        # The deployer wanted something to be left out, but what it is cannot be read.
         content = min(content, "usage", key=CONTENT_MODES.index)
     routing = _load_routing(reader)
     gateway_keys = reader.get("GATEWAY_API_KEYS", _parse_gateway_keys, None, fails_closed=True)
@@ -220,7 +222,7 @@ def load_settings(env: Environment, *, has_queue: bool = False) -> Settings:
 
 
 class _VariableReader:
-    """Reads values by name and collects what is wrong with them."""
+    """Reads variables by name, and collects messages about malformed ones, and their names."""
 
     def __init__(self, env: Environment) -> None:
         self.env = env
@@ -231,18 +233,21 @@ class _VariableReader:
     def get(
         self, name: str, parse: Callable[[Any], Any], default: Any, *, fails_closed: bool = False
     ) -> Any:
+        """The parsed value of a variable; `default` where it is not set or malformed. A malformed
+        value adds a problem with `fails_closed`, else a warning."""
         value = self._joined_value(name)
         if value is None or value == "":
             return default
         try:
             return parse(value)
         except ValueError as error:
-            # The message is ours; the value may be a secret and is never part of it.
+            # The message is a validator's. The value, which may be a secret, is never part of it.
             self.failed.add(name)
             (self.problems if fails_closed else self.warnings).append(f"{name} {error}")
             return default
 
     def _joined_value(self, name: str) -> Any:
+        """The value of a variable, with the texts that continue it."""
         value = self.env.get(name)
         if name in SPLIT_VARIABLES and (value is None or isinstance(value, str)):
             parts = (part for part in CONTINUATION_NAMES if part.startswith(f"{name}_"))
@@ -253,6 +258,7 @@ class _VariableReader:
 def _load_destinations(
     reader: _VariableReader, gateway_keys: tuple[GatewayKey, ...]
 ) -> dict[str, Destination]:
+    """The destinations by name; none where tracing is off, and no default one without its keys."""
     enabled = reader.get("LANGFUSE_TRACING_ENABLED", validators.flag, True)
     allow_http = reader.get("LANGFUSE_ALLOW_HTTP", validators.flag, False)
 
@@ -270,27 +276,28 @@ def _load_destinations(
             for project, entry in validators.json_object(value).items()
         }
 
-    # What is to go to a project of its own must not go anywhere else.
+    # Traces for one project must not be sent to another one.
     named = reader.get("LANGFUSE_PROJECTS", projects, {}, fails_closed=True)
     if any(key.langfuse not in (GatewayKey.langfuse, *named) for key in gateway_keys):
         reader.problems.append("GATEWAY_API_KEYS names a project not in LANGFUSE_PROJECTS")
     public_key = reader.get("LANGFUSE_PUBLIC_KEY", validators.text, None)
     secret_key = reader.get("LANGFUSE_SECRET_KEY", validators.text, None)
-    # Whoever set the switch to something else meant to switch it off.
+    # A malformed value counts as off: the switch was probably set in order to switch tracing off.
     if not enabled or "LANGFUSE_TRACING_ENABLED" in reader.failed:
         return {}
     if (public_key is None) != (secret_key is None):
         reader.warnings.append("LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY go together")
     found = {project: destination for project, destination in named.items() if destination}
     if base_url and public_key and secret_key:
-        own = Destination(GatewayKey.langfuse, base_url, public_key, secret_key)
-        return {own.name: own, **found}
+        default = Destination(GatewayKey.langfuse, base_url, public_key, secret_key)
+        return {default.name: default, **found}
     return found
 
 
 def _parse_project(
     name: str, entry: Any, base_url: str | None, langfuse_url: Callable[[Any], str]
 ) -> Destination | None:
+    """A destination of `LANGFUSE_PROJECTS`, None where it has no base URL. Raises ValueError."""
     members = ("public_key", "secret_key", "base_url")
     if name == GatewayKey.langfuse:
         raise ValueError(f"has {name}, which is LANGFUSE_PUBLIC_KEY's and LANGFUSE_SECRET_KEY's")
@@ -307,7 +314,8 @@ def _parse_project(
 def _load_provider_keys(
     reader: _VariableReader, routing: ProviderRouting, has_gateway_keys: bool
 ) -> dict[str, str]:
-    """The deployment's own keys. Whose they are must be beyond doubt."""
+    """The deployment's own provider keys by slug. A key is a problem where two slugs have the same
+    secret's name, since its provider would be ambiguous."""
     found, owners = {}, {}
     for slug in routing.providers:
         name = provider_secret_name(slug)
@@ -327,7 +335,7 @@ def _load_provider_keys(
 def _load_config_keys(
     reader: _VariableReader, named: Mapping[str, Target], routing: ProviderRouting
 ) -> dict[str, str]:
-    """The secrets that the deployer's configs name."""
+    """The provider keys in the secrets that the deployer's configs name, by the secret's name."""
     found = {}
     for config, leaf in ((name, leaf) for name in named for leaf in named[name].leaves):
         if leaf.provider and leaf.provider not in routing.providers:
@@ -343,7 +351,7 @@ def _load_config_keys(
 
 
 def _load_routing(reader: _VariableReader) -> ProviderRouting:
-    def known(value: Any) -> str:
+    def known_slug(value: Any) -> str:
         slug = validators.text(value).lower()
         if slug not in table:
             raise ValueError("names no known provider")
@@ -366,7 +374,7 @@ def _load_routing(reader: _VariableReader) -> ProviderRouting:
     }
     return ProviderRouting(
         providers=table,
-        default_provider=reader.get("DEFAULT_PROVIDER", known, default.default_provider),
+        default_provider=reader.get("DEFAULT_PROVIDER", known_slug, default.default_provider),
         url_parameters={name: value for name, value in parameters.items() if value},
         allowed_custom_hosts=reader.get(
             "ALLOWED_CUSTOM_HOSTS", hosts, frozenset(), fails_closed=True

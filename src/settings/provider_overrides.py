@@ -1,4 +1,4 @@
-"""What a deployment decides about providers: its own entries over the table, and what they need."""
+"""A deployment's settings for providers: its own entries over the table, and URL parameters."""
 
 import re
 from collections.abc import Mapping
@@ -13,27 +13,27 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 
-# A label of a host name, and a piece of a path. Azure's deployments have dots in their names.
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+# A label of a host name, and a segment of a path. Names of Azure deployments may contain dots.
+_HOST_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
-_PIECE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+_SEGMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 _QUERY = re.compile(r"(?:[\w.=&-]|\{\w+\})*", re.ASCII)
 
 _PATH = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 
-_HEADER = re.compile(r"[a-z0-9-]+")
+_HEADER_NAME = re.compile(r"[a-z0-9-]+")
 
-_VALUE = re.compile(r"[ -~]+")
+_HEADER_VALUE = re.compile(r"[ -~]+")
 
 
 @dataclass(frozen=True)
 class ProviderRouting:
-    """Where calls may go.
+    """The providers and hosts that calls may be sent to.
 
-    `table` maps every known slug to its provider, `parameters` each parameter that a variable sets
-    to its value. `default` is the provider of a call that names none. `custom_hosts` is a list from
-    `addresses.allowed_hosts`.
+    `providers` maps every known slug to its provider. `default_provider` is the slug for a call
+    that names none. `url_parameters` maps parameters of base URLs to the values that variables set.
+    `allowed_custom_hosts` is the result of `parse_allowed_hosts`.
     """
 
     providers: Mapping[str, Provider] = field(default_factory=lambda: PROVIDERS)
@@ -43,23 +43,27 @@ class ProviderRouting:
 
 
 def template_parameters(template: str) -> list[str]:
-    """The parameters that a URL has room for."""
+    """The names of the parameters in a URL template, which has them as `{name}`."""
     return _PARAMETER.findall(template)
 
 
 def check_url_parameter(name: str, value: str) -> str:
-    """A parameter's value that can't be anything else in a URL. Raises ValueError."""
-    pattern = _PIECE if name in ("deployment", "version") else _LABEL
+    """Return the value of the URL parameter `name`.
+
+    Raises ValueError where the value could change more of the URL than its own label or segment.
+    """
+    pattern = _SEGMENT if name in ("deployment", "version") else _HOST_LABEL
     if not pattern.fullmatch(value):
         raise ValueError("must be at most 63 letters, digits and hyphens")
     return value
 
 
 def apply_provider_overrides(entries: Mapping[str, Any]) -> dict[str, Provider]:
-    """The table with a deployer's own entries over it.
+    """The provider table with a deployer's entries over it, by slug.
 
     `entries` maps slugs to objects that may have `base_url`, `credential`, `headers`, `paths` and
-    `deployment_url`, as in `Provider`; what a known slug's leaves out stays. Raises ValueError.
+    `deployment_url`, as in `Provider`. Members that an entry leaves out keep the value that the
+    table has for its slug. Raises ValueError for a malformed entry.
     """
     table = dict(PROVIDERS)
     for name, entry in entries.items():
@@ -84,12 +88,13 @@ def _override_provider(known: Provider | None, entry: Any) -> Provider:
             changes[name] = _MEMBER_READERS[name](value)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
-    if "base_url" in changes:  # whoever moves a provider moves all of it
+    if "base_url" in changes:  # the table's deployment URL would lead to the old host
         changes = {"deployment_url": "", **changes}
     return replace(known or Provider(""), **changes)
 
 
 def _read_base_url(value: Any) -> str:
+    """A base URL, which may contain parameters. Its host must end in a fixed domain."""
     template = value.strip().rstrip("/") if isinstance(value, str) else ""
     if not set(template_parameters(template)) <= URL_PARAMETERS.keys():
         raise ValueError(f"may have these parameters: {', '.join(URL_PARAMETERS)}")
@@ -103,10 +108,11 @@ def _read_base_url(value: Any) -> str:
 
 
 def _read_deployment_url(value: Any) -> str:
-    url, mark, query = value.partition("?") if isinstance(value, str) else ("", "", "")
+    """A base URL that may end in a query, which may contain parameters as well."""
+    url, question_mark, query = value.partition("?") if isinstance(value, str) else ("", "", "")
     if not _QUERY.fullmatch(query) or not set(template_parameters(query)) <= URL_PARAMETERS.keys():
         raise ValueError("must end in a plain query, if in any")
-    return f"{_read_base_url(url)}{mark}{query}"
+    return f"{_read_base_url(url)}{question_mark}{query}"
 
 
 def _read_credential(value: Any) -> str:
@@ -120,9 +126,9 @@ def _read_headers(value: Any) -> dict[str, str]:
         raise ValueError("must map names to texts")
     headers = {name.lower(): text for name, text in value.items()}
     for name, text in headers.items():
-        if not _HEADER.fullmatch(name) or not _VALUE.fullmatch(text):
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
             raise ValueError("must have plain names and values")
-        # A key here would be spent for whoever calls.
+        # Any caller could use a key that is sent here, also without a gateway key.
         if is_secret_name(name) or name in (
             "host",
             "connection",

@@ -1,7 +1,7 @@
-"""Every provider that the gateway knows: where it is, and how it wants a credential. Data only.
+"""The table of known providers: base URL, credential header and special cases. Data only.
 
-Looked up in November 2026, each in the provider's own documentation, whose page stands beside it.
-docs/gateway.md says the same to users.
+Each entry was looked up in November 2026 in the provider's own documentation, whose URL is above
+it. docs/gateway.md contains the same table for users.
 """
 
 import re
@@ -14,14 +14,14 @@ def provider_secret_name(provider: str) -> str:
     return f"{re.sub('[^A-Z0-9]', '_', provider.upper())}_API_KEY"
 
 
-# How a credential is sent, and the header that it is sent in.
+# The ways to send a credential, and the header of each.
 CREDENTIAL_HEADERS = {"bearer": "authorization", "x-api-key": "x-api-key", "api-key": "api-key"}
 
-# A base URL of the request's own, in the place of the provider's.
+# The request header with a base URL that replaces the provider's.
 CUSTOM_HOST_HEADER = "x-portkey-custom-host"
 
-# A parameter of a base URL: the request header that gives it (in the words of the Portkey gateway),
-# and the variable that does where the header is not sent.
+# The parameters of base URLs. Each is set by a request header, which is named as in Portkey's
+# gateway, or by a variable where the header is not sent.
 URL_PARAMETERS = {
     "resource": ("x-portkey-azure-resource-name", "AZURE_RESOURCE_NAME"),
     "deployment": ("x-portkey-azure-deployment-id", "AZURE_DEPLOYMENT_ID"),
@@ -30,25 +30,28 @@ URL_PARAMETERS = {
     "region": ("x-portkey-aws-region", "AWS_REGION"),
 }
 
-# Parameters that say whose account is called, as a deployment's own keys must not be told.
+# The parameters that select an account. A caller must not set them for a deployment's own keys.
 ACCOUNT_PARAMETERS = ("resource", "account", "region")
 
-# What stands before the slash in names of Workers AI's own models ("@cf/meta/llama-3.1-8b").
+# The prefixes before the slash in names of Workers AI's own models ("@cf/meta/llama-3.1-8b").
 # https://developers.cloudflare.com/workers-ai/models/
 WORKERS_AI_NAMESPACES = ("cf", "hf")
 
 
 @dataclass(frozen=True)
 class Provider:
-    """A provider, as in `PROVIDERS`.
+    """A provider: where it is called, and how.
 
-    `base_url` takes the place of the gateway's "/v1"; "" is for what runs on hosts of the user's
-    own. `{names}` in it are of `PARAMETERS`. Where a parameter is given that only `deployment_url`
-    has, that one is used; it may end in a query. `credential` is one of `CREDENTIALS`, but a Bearer
-    token that begins with one of `tokens` is no key and stays what it is. `headers` are sent where
-    the client sends none of that name. `openai_paths` are those that take a Bearer key and no
-    `headers`. `paths` are all that it serves, with what is below them; none for any. Paths are
-    without "/v1/".
+    `base_url` replaces the gateway's "/v1"; it is "" for software that users run on hosts of their
+    own. `{name}` in it is a parameter of `URL_PARAMETERS`. `deployment_url` replaces `base_url`
+    where a parameter is set that only `deployment_url` contains; it may end in a query.
+
+    `credential` is one of `CREDENTIAL_HEADERS`. A Bearer token that begins with one of
+    `bearer_prefixes` is not a key, and stays in `authorization`. `headers` are sent where the
+    client sends none of the same name. `bearer_paths` require a Bearer key and no `headers`.
+
+    `paths` are all that the provider serves, together with those below them; empty for any path.
+    All paths are without "/v1/".
     """
 
     base_url: str
@@ -143,7 +146,7 @@ PROVIDERS = {
     "inference-net": Provider("https://api.inference.net/v1"),
     # https://docs.nscale.com/docs/inference/serverless-models/overview
     "nscale": Provider("https://inference.api.nscale.com/v1"),
-    # https://docs.lambda.ai/public-cloud/lambda-inference-api, which says that it was shut down
+    # https://docs.lambda.ai/public-cloud/lambda-inference-api; shut down, according to that page
     "lambda": Provider("https://api.lambda.ai/v1"),
     # https://docs.kluster.ai/get-started/start-api
     "kluster-ai": Provider("https://api.kluster.ai/v1"),

@@ -1,8 +1,8 @@
-"""Configs: what to do where one attempt at one provider may not be enough.
+"""Routing configs: parses the JSON that defines fallback, load balancing, conditions and retries.
 
-In Portkey's schema, of which what the gateway does not know is refused: a guardrail that is not
-there is worse than an error. A config is the deployer's (`CONFIGS`) or a caller's
-(`x-portkey-config`); only the first may name a secret.
+Configs have Portkey's schema. A member that the gateway does not support is refused and not
+ignored: a guardrail without effect is worse than an error. A config is the deployer's (`CONFIGS`)
+or a caller's (`x-portkey-config`); only a deployer's may name a secret.
 https://portkey.ai/docs/api-reference/inference-api/config-object
 """
 
@@ -35,22 +35,25 @@ CONFIG_NAME = re.compile(r"[\w.@/-]{1,64}", re.ASCII)
 
 _SECRET_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
 
-# What a target says in the words of the request's headers.
+# Members of a target, and the request header that each of them replaces.
 _HEADER_MEMBERS = {
     name: header
     for header in (CUSTOM_HOST_HEADER, *(header for header, _ in URL_PARAMETERS.values()))
-    for words in [header.removeprefix("x-portkey-").replace("-", "_")]
-    for name in (words, words.removeprefix("azure_"))  # Portkey's code and its docs differ
+    for member in [header.removeprefix("x-portkey-").replace("-", "_")]
+    for name in (member, member.removeprefix("azure_"))  # Portkey's code and its docs differ
 }
 
-# What asks for nothing that the gateway does not do anyway.
+# Members that are accepted without effect: they request only what the gateway does in any case.
 _IGNORED_MEMBERS = ("id", "forward_headers", "strict_open_ai_compliance")
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a target is asked again, and after which statuses. A provider that says when it
-    wants to be asked again is, unless `use_retry_after_header` is off."""
+    """How often a target is called again, and after which statuses of its reply.
+
+    `attempts` counts the retries, without the first call. A retry waits at least for the time in
+    the provider's `Retry-After`, unless `use_retry_after_header` is False.
+    """
 
     attempts: int = 0
     on_status_codes: frozenset[int] = frozenset((429, 500, 502, 503, 504))
@@ -59,14 +62,18 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Target:
-    """A provider to ask or, with `targets`, a way to choose among several.
+    """A provider to call or, with `targets`, a strategy (`mode`) for choosing among several.
 
-    `path` is its place in the config, such as `config.targets[1]`. `trusted` is set where the
-    deployer wrote it. `api_key` is a caller's own key, `secret` the name of one of the deployment's
-    secrets. `headers` are the `x-portkey-*` headers that the target stands for. `timeout` is in
-    seconds, until a reply begins. `on_status_codes` are the statuses after which a fallback goes
-    on; None for all but the 2xx. `cache_age` is how many seconds a reply may be kept, of the whole
-    config; 0 for none.
+    `path` is its place in the config, such as `config.targets[1]`. `trusted` is True where the
+    deployer wrote the config. `provider` is a slug, "" for the request's own. `api_key` is a
+    caller's own key, and `secret` the name of one of the deployment's secrets. `headers` are the
+    target's `x-portkey-*` headers by lower-case name, which replace the request's.
+    `timeout_seconds` is the time until a reply must begin.
+
+    `on_status_codes` are the statuses after which a fallback calls the next target; None for all
+    but the 2xx. `conditions` are pairs of a query and the name of the target to call where it is
+    true; where none is, `default` is called. `cache_age_seconds` is how long a reply may be cached,
+    0 for no caching; only the outermost target has it.
     """
 
     path: str = "config"
@@ -89,27 +96,30 @@ class Target:
 
     @property
     def leaves(self) -> tuple["Target", ...]:
-        """The providers to ask that are in it."""
+        """The targets that are providers to call: this one, or all that are nested in it."""
         if not self.targets:
             return (self,)
         return tuple(leaf for target in self.targets for leaf in target.leaves)
 
     @property
     def needs_body(self) -> bool:
-        """Whether it looks into a request's body, changes it or may send it twice."""
+        """Whether the gateway must hold a request's body, to read, change or send it again."""
         if self.cache_age_seconds or self.mode == "conditional" or len(self.leaves) > 1:
             return True
         return any(leaf.retry.attempts or leaf.override_params for leaf in self.leaves)
 
 
 def parse_config(value: Any, *, trusted: bool) -> Target:
-    """A config from its JSON. Raises ValueError, which says where what is wrong."""
+    """The config in a JSON value; `trusted` is True for a deployer's.
+
+    Raises ValueError, with a message that contains the place of the error.
+    """
     _check_size(value)
     return _parse_target(value, Target(trusted=trusted), MAX_TARGET_DEPTH)
 
 
 def parse_named_configs(value: Mapping[str, Any]) -> dict[str, Target]:
-    """The deployer's own configs by name. Raises ValueError."""
+    """The deployer's configs by name. Raises ValueError for a malformed one."""
     named = {}
     for name, config in value.items():
         if not CONFIG_NAME.fullmatch(name):
@@ -122,78 +132,87 @@ def parse_named_configs(value: Mapping[str, Any]) -> dict[str, Target]:
 
 
 def select_config(call: Call, named: Mapping[str, Target]) -> Target | Refusal | None:
-    """The config that a call asks for: JSON, or the name of one of the deployer's. None for none.
+    """Return the config that a call's header contains or names, or a refusal; None without one.
 
-    A caller that sends JSON says in it what any caller may say, and names no secret.
+    `named` are the deployer's configs. JSON in the header is the caller's own config, which is not
+    trusted.
     """
-    said = call.headers.get(CONFIG_HEADER, "").strip()
-    if not said:
+    value = call.headers.get(CONFIG_HEADER, "").strip()
+    if not value:
         return None
-    if not said.startswith("{"):
-        name = repr(said[:64])
-        return named.get(said) or Refusal(
+    if not value.startswith("{"):
+        name = repr(value[:64])
+        return named.get(value) or Refusal(
             400,
             f"This gateway has no config {name}. Name one that it has, or send JSON.",
             quoted_input=name,
         )
     try:
-        return parse_config(strict_json.parse(said), trusted=False)
+        return parse_config(strict_json.parse(value), trusted=False)
     except ValueError as error:
         return Refusal(400, f"{CONFIG_HEADER}: {error}.", quoted_input=str(error))
 
 
 def read_request_timeout(call: Call) -> float | Refusal | None:
-    """The seconds that a call itself gives each attempt until a reply begins, None where it does
-    not say. They count before a config's."""
-    said = call.headers.get(TIMEOUT_HEADER, "").strip()
-    if not said:
+    """Return the seconds until the reply of each attempt must begin, as a call's header defines
+    them; None without that header.
+
+    They replace the timeouts of a config. A malformed header is refused.
+    """
+    value = call.headers.get(TIMEOUT_HEADER, "").strip()
+    if not value:
         return None
     if (
-        not re.fullmatch("[0-9]{1,9}", said)
-        or not 0 < int(said) <= 1000 * MAX_REQUEST_TIMEOUT_SECONDS
+        not re.fullmatch("[0-9]{1,9}", value)
+        or not 0 < int(value) <= 1000 * MAX_REQUEST_TIMEOUT_SECONDS
     ):
         return Refusal(
             400,
             f"{TIMEOUT_HEADER} must be milliseconds, at most {MAX_REQUEST_TIMEOUT_SECONDS:g} s.",
         )
-    return int(said) / 1000
+    return int(value) / 1000
 
 
 def _check_size(value: Any) -> None:
-    """Raises ValueError for more than there is time and memory to read.
+    """Raise ValueError for a config with too many targets or regular expressions.
 
-    Each target has a copy of the parameters that all override, and each expression is compiled.
+    That costs memory and time: each target has its own copy of the `override_params` around it, and
+    each expression is compiled.
     """
     targets = expressions = 0
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    pending = [value]
+    while pending:
+        item = pending.pop()
         if isinstance(item, dict):
-            waiting += [member for name, member in item.items() if name != "override_params"]
+            pending += [member for name, member in item.items() if name != "override_params"]
             expressions += "$regex" in item
             listed = item.get("targets")
             listed = listed if isinstance(listed, list) else []
             targets += sum(not (isinstance(t, dict) and t.get("targets")) for t in listed)
         elif isinstance(item, list):
-            waiting += item
+            pending += item
     if targets > MAX_TARGETS:
         raise ValueError(f"config.targets must be at most {MAX_TARGETS} in all")
     if expressions > MAX_REGEX_CONDITIONS:
         raise ValueError(f"config may have at most {MAX_REGEX_CONDITIONS} times $regex")
 
 
-def _parse_target(value: Any, given: Target, levels: int) -> Target:
-    """A target, of which `given` are the place and what the config around it says for all."""
+def _parse_target(value: Any, inherited: Target, levels: int) -> Target:
+    """The target in a JSON value, with all targets below it. Raises ValueError.
+
+    `inherited` has the target's path, and the members that the config around it defines for all its
+    targets. `levels` is how many levels of targets may be nested in this one.
+    """
     if not isinstance(value, dict):
-        raise ValueError(f"{given.path} must be a JSON object")
-    root = given.path == Target.path
+        raise ValueError(f"{inherited.path} must be a JSON object")
+    root = inherited.path == Target.path
     changes: dict[str, Any] = {}
     headers: dict[str, str] = {}
     for name, member in value.items():
-        # A null is what some clients write for what they do not set.
+        # Some clients write null for a member that they do not set.
         if member is None or name in _IGNORED_MEMBERS:
             continue
-        path = f"{given.path}.{name}"
+        path = f"{inherited.path}.{name}"
         if (name not in _MEMBER_READERS and name not in _HEADER_MEMBERS) or (
             name == "cache" and not root
         ):
@@ -207,47 +226,53 @@ def _parse_target(value: Any, given: Target, levels: int) -> Target:
             raise ValueError(f"{path} {error}") from None
     changes["headers"] = headers
     targets = changes.pop("targets", ())
-    changes["override_params"] = {**given.override_params, **changes.get("override_params", {})}
-    made = replace(given, **changes)
-    if made.secret and not made.trusted:
-        raise ValueError(f"{given.path}.api_key must be a key of yours: no caller names a secret")
-    if made.api_key and made.trusted:
-        # Whoever calls would spend it, and a variable's text is there to be read.
-        raise ValueError(f'{given.path}.api_key must be {{"secret": NAME}}')
-    if made.secret and CUSTOM_HOST_HEADER in made.headers:
-        raise ValueError(f"{given.path}.custom_host: a secret goes where PROVIDERS says")
-    if made.secret and not (made.secret + "_").startswith(
-        f"{provider_secret_name(made.provider)}_"
+    changes["override_params"] = {**inherited.override_params, **changes.get("override_params", {})}
+    parsed = replace(inherited, **changes)
+    if parsed.secret and not parsed.trusted:
+        raise ValueError(
+            f"{inherited.path}.api_key must be a key of yours: no caller names a secret"
+        )
+    if parsed.api_key and parsed.trusted:
+        # Any caller could use it, and the text of a variable is not secret.
+        raise ValueError(f'{inherited.path}.api_key must be {{"secret": NAME}}')
+    if parsed.secret and CUSTOM_HOST_HEADER in parsed.headers:
+        raise ValueError(f"{inherited.path}.custom_host: a secret goes where PROVIDERS says")
+    if parsed.secret and not (parsed.secret + "_").startswith(
+        f"{provider_secret_name(parsed.provider)}_"
     ):
-        named = f"{provider_secret_name(made.provider)}, with or without an ending such as _EU"
-        raise ValueError(f"{given.path}.api_key must name {named}")
+        named = f"{provider_secret_name(parsed.provider)}, with or without an ending such as _EU"
+        raise ValueError(f"{inherited.path}.api_key must name {named}")
     if not targets:
-        if made.mode != "single" or "targets" in value:
-            raise ValueError(f"{given.path}.targets must be a list with at least one target")
-        return made
+        if parsed.mode != "single" or "targets" in value:
+            raise ValueError(f"{inherited.path}.targets must be a list with at least one target")
+        return parsed
     if levels == 0:
-        raise ValueError(f"{given.path}.targets are nested deeper than {MAX_TARGET_DEPTH} levels")
-    if made.provider or made.api_key or made.secret or made.headers:
-        raise ValueError(f"{given.path} has targets, which name their providers themselves")
-    if made.mode == "single" and len(targets) > 1:
-        raise ValueError(f"{given.path}.strategy must say how to choose among the targets")
-    inner = Target(
-        trusted=made.trusted,
-        override_params=made.override_params,
-        retry=made.retry,
-        timeout_seconds=made.timeout_seconds,
+        raise ValueError(
+            f"{inherited.path}.targets are nested deeper than {MAX_TARGET_DEPTH} levels"
+        )
+    if parsed.provider or parsed.api_key or parsed.secret or parsed.headers:
+        raise ValueError(f"{inherited.path} has targets, which name their providers themselves")
+    if parsed.mode == "single" and len(targets) > 1:
+        raise ValueError(f"{inherited.path}.strategy must say how to choose among the targets")
+    child_defaults = Target(
+        trusted=parsed.trusted,
+        override_params=parsed.override_params,
+        retry=parsed.retry,
+        timeout_seconds=parsed.timeout_seconds,
     )
-    read = tuple(
-        _parse_target(target, replace(inner, path=f"{made.path}.targets[{index}]"), levels - 1)
+    children = tuple(
+        _parse_target(
+            target, replace(child_defaults, path=f"{parsed.path}.targets[{index}]"), levels - 1
+        )
         for index, target in enumerate(targets)
     )
-    if made.mode == "loadbalance" and not any(target.weight for target in read):
-        raise ValueError(f"{given.path}.targets must not all have the weight 0")
-    names = {target.name for target in read if target.name}
-    for name in (*(then for _, then in made.conditions), made.default):
+    if parsed.mode == "loadbalance" and not any(target.weight for target in children):
+        raise ValueError(f"{inherited.path}.targets must not all have the weight 0")
+    names = {target.name for target in children if target.name}
+    for name in (*(then for _, then in parsed.conditions), parsed.default):
         if name is not None and name not in names:
-            raise ValueError(f"{given.path}.strategy names no target of this config")
-    return replace(made, targets=read)
+            raise ValueError(f"{inherited.path}.strategy names no target of this config")
+    return replace(parsed, targets=children)
 
 
 def _read_strategy(value: Any) -> dict[str, Any]:
@@ -317,7 +342,7 @@ def _read_override_params(value: Any) -> dict[str, Any]:
         raise ValueError("must be a JSON object")
     try:
         json.dumps(value, allow_nan=False)
-    except ValueError:  # 1e999 is read, but cannot be sent
+    except ValueError:  # 1e999 is parsed as infinity, which cannot be sent
         raise ValueError("must hold no number that is too large for JSON") from None
     return {"override_params": value}
 
@@ -327,6 +352,8 @@ def _read_timeout(value: Any) -> dict[str, Any]:
 
 
 def _check_object(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """The members of a JSON object that are not null. Raises ValueError where the value is not an
+    object, or has a member that is not one of `names`."""
     if not isinstance(value, dict) or not value.keys() <= set(names):
         raise ValueError(f"must be an object with {', '.join(names)}")
     return {name: member for name, member in value.items() if member is not None}
@@ -339,7 +366,7 @@ def _check_list(value: Any) -> list[Any]:
 
 
 def _check_number(value: Any, least: float, most: float) -> float:
-    # A whole number may be too large to be made a float of, which `isfinite` does.
+    # Only for a float: `isfinite` raises OverflowError for a very large whole number.
     infinite = isinstance(value, float) and not math.isfinite(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or infinite:
         raise ValueError("must be a number")

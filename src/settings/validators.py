@@ -1,8 +1,8 @@
-"""What the values of variables must be.
+"""Validators for the values of variables.
 
-Each function takes a variable's value, which is text or what wrangler's JSON bindings parsed, and
-returns it checked, or raises ValueError. The message follows the variable's name, and says nothing
-of the value.
+Each takes the value of a variable, which is text or what wrangler's JSON bindings parsed. It
+returns the parsed value or raises ValueError. The message completes a sentence that starts with the
+variable's name, and never contains the value, which may be a secret.
 """
 
 import re
@@ -18,14 +18,14 @@ _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?")
 
 
 def text(value: Any) -> str:
-    """A text that is not empty, without spaces around it."""
+    """A text that is not empty, without white space around it."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a text")
     return value.strip()
 
 
 def credential(value: Any) -> str:
-    """A provider's key, as it stands in a header."""
+    """A provider's key: printable ASCII, so that it can be sent in a header."""
     key = text(value)
     if not key.isascii() or not key.isprintable():
         raise ValueError("must be a key in plain letters")
@@ -54,7 +54,7 @@ def flag(value: Any) -> bool:
 
 
 def one_of(*words: str) -> Callable[[Any], str]:
-    """A check for one of these words, in whichever case."""
+    """A validator for one of these words. It ignores case and returns lower case."""
 
     def check(value: Any) -> str:
         word = text(value).lower()
@@ -66,7 +66,7 @@ def one_of(*words: str) -> Callable[[Any], str]:
 
 
 def timeout_seconds(value: Any) -> float:
-    """The time that one attempt may take."""
+    """The time limit of one upload, in seconds: over 0 and up to 30."""
     number = _decimal(value)
     if not 0 < number <= 30:
         raise ValueError("must be a number of seconds over 0 and up to 30")
@@ -74,7 +74,7 @@ def timeout_seconds(value: Any) -> float:
 
 
 def retry_seconds(value: Any) -> float:
-    """The time that all attempts may take."""
+    """The time limit of all attempts at an upload together, in seconds: over 0 and up to 28."""
     number = timeout_seconds(value)
     if number > 28:
         raise ValueError("must be at most 28 seconds, of the 30 that the platform gives")
@@ -82,7 +82,7 @@ def retry_seconds(value: Any) -> float:
 
 
 def interval_seconds(value: Any) -> float:
-    """A pause, in seconds."""
+    """An interval of 0 to 10000 milliseconds, in seconds."""
     number = _decimal(value)
     if not 0 <= number <= 10_000:
         raise ValueError("must be a number of milliseconds from 0 to 10000")
@@ -90,7 +90,7 @@ def interval_seconds(value: Any) -> float:
 
 
 def batch_size(value: Any) -> int:
-    """The size of a batch."""
+    """A number of observations in a batch, from 1 to `MAX_BATCH_OBSERVATIONS`."""
     number = _integer(value)
     if not 1 <= number <= MAX_BATCH_OBSERVATIONS:
         raise ValueError(f"must be a number from 1 to {MAX_BATCH_OBSERVATIONS}")
@@ -98,7 +98,7 @@ def batch_size(value: Any) -> int:
 
 
 def byte_count(value: Any) -> int:
-    """A number of bytes."""
+    """A number of bytes over 0."""
     number = _integer(value)
     if number <= 0:
         raise ValueError("must be a number of bytes over 0")
@@ -106,7 +106,7 @@ def byte_count(value: Any) -> int:
 
 
 def field_byte_count(value: Any) -> int:
-    """The number of bytes that an input or an output may have."""
+    """The limit in bytes of an input or an output, from 1000 to `MAX_FIELD_BYTES`."""
     number = byte_count(value)
     if not 1000 <= number <= MAX_FIELD_BYTES:
         raise ValueError(f"must be a number of bytes from 1000 to {MAX_FIELD_BYTES}")
@@ -114,7 +114,7 @@ def field_byte_count(value: Any) -> int:
 
 
 def fraction(value: Any) -> float:
-    """A share of the whole."""
+    """A number from 0 to 1."""
     number = _decimal(value)
     if not 0 <= number <= 1:
         raise ValueError("must be a number from 0 to 1")
@@ -130,13 +130,13 @@ def environment(value: Any) -> str:
 
 
 def comma_separated(value: Any) -> list[str]:
-    """A comma-separated list."""
+    """The parts of a comma-separated list, or of a JSON list."""
     parts = value if isinstance(value, list) else str(value).split(",")
     return [str(part).strip() for part in parts]
 
 
 def gateway_paths(value: Any) -> frozenset[str]:
-    """A comma-separated list of paths of the gateway's own."""
+    """A comma-separated list of paths of the gateway, which start with "/v1/"."""
     listed = frozenset(comma_separated(value))
     if not all(path.startswith("/v1/") for path in listed):
         raise ValueError("must be a comma-separated list of paths that start with /v1/")
@@ -144,7 +144,7 @@ def gateway_paths(value: Any) -> frozenset[str]:
 
 
 def json_value(value: Any) -> Any:
-    """JSON of any kind."""
+    """Any JSON value, parsed where it is a text."""
     if not isinstance(value, str):
         return value
     try:
@@ -162,7 +162,7 @@ def json_object(value: Any) -> dict[str, Any]:
 
 
 def regex_list(value: Any) -> tuple[re.Pattern[str], ...]:
-    """A JSON list of regular expressions."""
+    """A JSON list of regular expressions, compiled by `core.safe_regex`."""
     value = json_value(value)
     if not isinstance(value, list):
         raise ValueError("must be a JSON list of regular expressions")
@@ -170,7 +170,8 @@ def regex_list(value: Any) -> tuple[re.Pattern[str], ...]:
 
 
 def _decimal(value: Any) -> float:
-    """A number; -1 for what is none, since Python's own message would quote it."""
+    """The value as a number. It is -1 where it is not a number, since the message of Python's own
+    error would contain the value."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -178,7 +179,7 @@ def _decimal(value: Any) -> float:
 
 
 def _integer(value: Any) -> int:
-    """A whole number; -1 for what is none."""
+    """The value as a whole number, -1 where it is not one."""
     try:
         return int(value) if isinstance(value, int | str) else -1
     except ValueError:
