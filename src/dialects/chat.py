@@ -1,4 +1,4 @@
-"""OpenAI chat completions, and the many providers that speak its wire format.
+"""OpenAI chat completions, the wire format of most providers.
 
 https://platform.openai.com/docs/api-reference/chat and .../chat-streaming
 """
@@ -26,7 +26,7 @@ OBSERVATION_TYPE = "generation"
 
 
 def read_request(body: Any) -> Prompt:
-    """A chat request: its messages, with the tools where there are any."""
+    """The `Prompt` of a chat request. Its input is the messages, with tools if there are any."""
     return read_prompt(
         body,
         input_field="messages",
@@ -42,7 +42,7 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """The chunks of a stream as one `chat.completion`, its choices kept apart by index."""
+    """The chunks of a stream as one `chat.completion`, with one choice for each index."""
     reply: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for event in events:
@@ -57,42 +57,46 @@ def fold(events: list[Any]) -> dict[str, Any]:
             delta = piece.get("delta")
             if isinstance(delta, dict):
                 accumulate(choice["message"], delta)
-            elif isinstance(piece.get("message"), dict):  # some send the whole as one event
+            elif isinstance(piece.get("message"), dict):  # some providers send it whole
                 choice["message"] = piece["message"]
             update_members(choice, piece, but=SEPARATELY_FOLDED)
     return {**reply, "choices": [finalize(choice) for choice in choices.values()]}
 
 
-# Members of a choice that grow, or that are not shown.
+# Members of a choice that `fold` handles itself, or that are not recorded, such as `logprobs`.
 SEPARATELY_FOLDED = frozenset({"index", "delta", "message", "text", "logprobs"})
 
 
 def update_members(whole: dict[str, Any], piece: dict[str, Any], but: Set[str]) -> None:
-    """Let a piece of a stream replace all members of the whole but those named. The last chunk
-    may repeat a member as null, and Azure's first one has an empty model: those don't count."""
+    """Copy the members of a chunk, or of a choice in it, to the whole, except for those in `but`.
+
+    A null or an empty string replaces nothing: the last chunk may repeat a member as null, and
+    Azure's first chunk has an empty model.
+    """
     for name, value in piece.items():
         if value is not None and name not in but and value != "":
             whole[name] = value
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Whether every choice of a folded reply came to its end."""
+    """Whether every choice of a folded reply has a finish reason. False without a choice."""
     choices = sorted_choices(reply)
     return bool(choices) and all(choice.get("finish_reason") for choice in choices)
 
 
 def read_reply(reply: Any) -> Completion:
-    """A `chat.completion` as one assistant message, or a list of them where n > 1."""
+    """The `Completion` of a `chat.completion`. Its output is one assistant message, or a list of
+    them where n > 1."""
     return read_completion(reply, output=_output, **COMMON_READERS)
 
 
 def sorted_choices(reply: dict[str, Any]) -> list[dict[str, Any]]:
-    """The choices of a reply in the order of their index."""
+    """The choices of a reply, ordered by index."""
     return sorted(object_items(reply.get("choices")), key=choice_index)
 
 
 def choice_index(choice: dict[str, Any]) -> int:
-    """The index of a choice; a provider with but one choice may leave it out."""
+    """The index of a choice. 0 where it is missing, as with providers that support one choice."""
     index = choice.get("index")
     return index if isinstance(index, int) else 0
 
@@ -104,16 +108,16 @@ def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
             "finish_reason": reasons[0] if len(reasons) == 1 else reasons if any(reasons) else None,
             "response_id": reply.get("id"),
             "system_fingerprint": reply.get("system_fingerprint"),
-            "upstream_provider": reply.get("provider"),  # the one OpenRouter chose
+            "upstream_provider": reply.get("provider"),  # the one that OpenRouter chose
         }
     )
 
 
 def _usage(reply: dict[str, Any]) -> Any:
-    return reply.get("usage") or as_object(reply.get("x_groq")).get("usage")  # Groq's streams
+    return reply.get("usage") or as_object(reply.get("x_groq")).get("usage")  # in Groq's streams
 
 
-# What legacy completions say about a reply in the same words.
+# Readers of the fields that several of OpenAI's endpoints have in common.
 COMMON_READERS: dict[str, FieldReader] = {
     "metadata": _metadata,
     "usage": lambda reply: openai_usage(_usage(reply)),
@@ -128,14 +132,17 @@ def _output(reply: dict[str, Any]) -> Any:
     messages = [_message(as_object(choice.get("message"))) for choice in sorted_choices(reply)]
     if len(messages) != 1:
         return messages or None
-    # Perplexity's sources stand beside its only choice.
+    # Perplexity sends its sources beside the choices, of which it has only one.
     sources = {name: reply.get(name) for name in ("citations", "search_results")}
     return messages[0] | drop_empty(sources)
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message in one form, however a provider spelled it; Langfuse renders `thinking` of its
-    own, and content in place of an audio's transcript."""
+    """A message in the form that Langfuse renders, from the form of any provider.
+
+    Reasoning becomes `thinking`, and the transcript of an audio becomes the content where there is
+    no other.
+    """
     rest = drop_empty(message)
     content, thoughts = rest.pop("content", None), []
     if isinstance(content, list):
@@ -144,7 +151,7 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
         if isinstance(rest.get(name), str):
             thoughts.append(rest.pop(name))
     if thoughts:
-        # OpenRouter says the same again in parts, vLLM under its older name.
+        # OpenRouter repeats the same reasoning in parts, vLLM under an older name.
         rest.pop("reasoning_details", None)
         rest["thinking"] = [{"type": "thinking", "content": thoughts[0]}]
     if isinstance(rest.get("tool_calls"), list):
@@ -152,7 +159,7 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
             _tool_call(call) for call in sorted(rest["tool_calls"], key=_call_index)
         ]
     if isinstance(rest.get("audio"), dict):
-        # The name "audio" is for Langfuse's own media references.
+        # Langfuse reserves the name "audio" for its own media references.
         audio = rest.pop("audio")
         content = content or audio.get("transcript")
         rest["output_audio"] = {name: audio[name] for name in audio if name != "transcript"}
@@ -162,16 +169,20 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(parts: list[Any]) -> tuple[Any, list[str]]:
-    """Content in parts, as Mistral's thinking models send it, and the thoughts among them. The
-    parts of a text are joined; those of another kind stay as they are."""
+    """Content in parts, as Mistral's thinking models send it: the content without its thoughts, and
+    the thoughts, as a list of at most one text.
+
+    Consecutive text parts are joined, and content that is a single text becomes that text. Parts of
+    another type are unchanged.
+    """
     content: Any = []
     thoughts: list[str] = []
     for part in parts:
-        kind, thought = as_object(part).get("type"), as_object(part).get("thinking")
-        if kind == "thinking":
-            thoughts += [thought] if isinstance(thought, str) else _text_parts(thought)
-        elif kind == "text" and content and as_object(content[-1]).get("type") == "text":
-            content[-1] = {**content[-1], "text": "".join(_text_parts([content[-1], part]))}
+        part_type, thought = as_object(part).get("type"), as_object(part).get("thinking")
+        if part_type == "thinking":
+            thoughts += [thought] if isinstance(thought, str) else _part_texts(thought)
+        elif part_type == "text" and content and as_object(content[-1]).get("type") == "text":
+            content[-1] = {**content[-1], "text": "".join(_part_texts([content[-1], part]))}
         else:
             content.append(part)
     if len(content) == 1 and as_object(content[0]).keys() == {"type", "text"}:
@@ -179,7 +190,8 @@ def _content(parts: list[Any]) -> tuple[Any, list[str]]:
     return content, ["".join(thoughts)] if thoughts else []
 
 
-def _text_parts(parts: Any) -> list[str]:
+def _part_texts(parts: Any) -> list[str]:
+    """The texts of those parts that have one."""
     return [part["text"] for part in object_items(parts) if as_text(part.get("text"))]
 
 
@@ -188,6 +200,7 @@ def _call_index(call: Any) -> int:
 
 
 def _tool_call(call: Any) -> Any:
+    """A tool call without its index, its arguments as text."""
     if not isinstance(call, dict):
         return call
     call = {name: value for name, value in call.items() if name != "index"}

@@ -16,12 +16,12 @@ OBSERVATION_TYPE = "generation"
 
 
 def read_request(body: Any) -> Prompt:
-    """A completion request: its prompt, which may be a string, a list of them, or tokens."""
+    """The `Prompt` of a completion request. Its input is a string, a list of strings, or tokens."""
     return read_prompt(body, input_field="prompt", extra_input_fields=("suffix",))
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """The chunks of a stream as one `text_completion`, its choices kept apart by index."""
+    """The chunks of a stream as one `text_completion`, with one choice for each index."""
     reply: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for event in events:
@@ -37,13 +37,13 @@ def fold(events: list[Any]) -> dict[str, Any]:
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Whether every choice of a folded reply came to its end."""
+    """Whether every choice of a folded reply has a finish reason. False without a choice."""
     return chat.is_finished(reply)
 
 
 def read_reply(reply: Any) -> Completion:
-    """A `text_completion` as its text, or the list of its texts where n > 1. With `echo` a text
-    begins with the prompt, as it came."""
+    """The `Completion` of a `text_completion`. Its output is a text, or a list of texts where
+    n > 1. With the parameter `echo`, a text begins with the prompt, as in the reply."""
     return read_completion(reply, output=_output, **chat.COMMON_READERS)
 
 

@@ -1,4 +1,4 @@
-"""How the pieces of a stream grow into a whole, for all dialects."""
+"""The deltas of a stream, accumulated to the whole that they are parts of, for all dialects."""
 
 import re
 from typing import Any
@@ -6,105 +6,123 @@ from typing import Any
 from core.limits import MAX_OPEN_ITEMS
 from dialects.json_values import as_object
 
-# These name something. They come whole, some providers repeat them in every piece; every other
-# string in a piece continues the one before it.
-_NAMES = frozenset({"role", "type", "id", "call_id", "name", "format", "status", "model"})
+# Members whose value is always sent whole. Some providers repeat them in every delta. Any other
+# string of a delta continues the string before it.
+_UNSPLIT_MEMBERS = frozenset({"role", "type", "id", "call_id", "name", "format", "status", "model"})
 
-# Events, as lines of a stream, that differ in nothing but the one text of their one delta, beside
-# which nothing in it adds anything, however often it comes. There is but one way to read a line
-# (atomic, possessive), so that the time is in proportion to the length.
-_TEXT = r'(?:[^"\\\n]++|\\(?:[^u\n]|u[0-9a-fA-F]{4}))*+'
+# The content of a JSON string, between its quotes.
+_STRING_CONTENT = r'(?:[^"\\\n]++|\\(?:[^u\n]|u[0-9a-fA-F]{4}))*+'
 
-_ADDS_NOTHING = r'"(?:\w++": ?(?:null|"")|(?:role|type)": ?"\w*+")'
+# A member of a delta that changes nothing when it is repeated.
+_NEUTRAL_MEMBER = r'"(?:\w++": ?(?:null|"")|(?:role|type)": ?"\w*+")'
 
-_RUN = re.compile(
+# Consecutive events, as lines of a stream, that differ only in one text of their delta. All other
+# members of the delta are neutral. Group 1 is the event up to that text, group 3 the rest of it.
+# All repetitions are possessive or in an atomic group, so that a line matches in only one way. So
+# the time of a search is in proportion to the length of the stream.
+_EVENT_RUN = re.compile(
     r'\n((?>(?:event:.*+\n)?data: ?\{[^][{}\n]*(?:\[\{[^][{}\n]*)?"delta": ?\{'
-    rf"(?:{_ADDS_NOTHING}, ?)*+"
+    rf"(?:{_NEUTRAL_MEMBER}, ?)*+"
     r'(?:"(?:content|reasoning_content|reasoning|text|thinking|partial_json)'
     r'|("tool_calls": ?\[\{"index": ?\d++, ?"function": ?\{)"arguments)": ?"))'
-    rf'{_TEXT}("(?(2)\}}\}}\])(?:, ?{_ADDS_NOTHING})*+\}}[^{{\n]*+\n)(?:\n\1{_TEXT}\3(?=\n))++'
+    rf'{_STRING_CONTENT}("(?(2)\}}\}}\])(?:, ?{_NEUTRAL_MEMBER})*+\}}[^{{\n]*+\n)'
+    rf"(?:\n\1{_STRING_CONTENT}\3(?=\n))++"
 )
 
-# What OpenAI adds, at an event's end, to hide how long a text is.
+# OpenAI adds this at the end of an event, to hide the length of its text.
 _PADDING = re.compile(r', ?"obfuscation": ?"\w*+"(?=\}\n)')
 
 
 def merge_text_deltas(stream: str) -> str:
-    """A stream with one event, with all of the text, in place of several that go on with it. Nearly
-    all events do, and each would take as long to read."""
+    """The text of a stream in which one event, with the whole text, replaces each run of events
+    that continue the same text.
+
+    `stream` must have "\\n" as its line ends and begin with one. Nearly all events of a stream are
+    in such a run, and the time to parse a stream depends on the number of its events.
+    """
     if '"obfuscation"' in stream:
         stream = _PADDING.sub("", stream)
-    return _RUN.sub(lambda run: run[0].replace(f"{run[3]}\n{run[1]}", ""), stream)
+    return _EVENT_RUN.sub(lambda run: run[0].replace(f"{run[3]}\n{run[1]}", ""), stream)
 
 
 class TextPieces(list[str]):
-    """A string that is still growing. Adding to a str would copy all of it for every piece."""
+    """A string as its pieces, while deltas continue it. Adding each piece to a `str` would copy the
+    whole string every time."""
 
 
 def accumulate(whole: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Add one delta to a whole: strings are continued, objects grow by member, items of a list by
-    their `index`, anything else is replaced. Call `settle` at the end."""
+    """Add a delta to `whole`, in place.
+
+    A string continues the one that is there. The members of an object are added one by one, and
+    each item of a list continues the item of the same `index`. A number or boolean replaces the
+    present value, and None is ignored. The strings of the whole are `TextPieces` until `finalize`.
+    """
     for name, value in delta.items():
-        known = whole.get(name)
+        current = whole.get(name)
         if value is None:
             continue
         if isinstance(value, str):
-            if name in _NAMES:
+            if name in _UNSPLIT_MEMBERS:
                 if value:
                     whole[name] = value
-            elif type(known) is TextPieces:
-                known.append(value)
-            elif isinstance(known, list):
-                _accumulate_text(known, value)
+            elif type(current) is TextPieces:
+                current.append(value)
+            elif isinstance(current, list):
+                _accumulate_text(current, value)
             else:
-                whole[name] = TextPieces([known, value] if isinstance(known, str) else [value])
+                whole[name] = TextPieces([current, value] if isinstance(current, str) else [value])
         elif isinstance(value, dict):
-            if not isinstance(known, dict):
-                known = whole[name] = {}
-            accumulate(known, value)
+            if not isinstance(current, dict):
+                current = whole[name] = {}
+            accumulate(current, value)
         elif isinstance(value, list):
-            if type(known) is not list:
-                text = "".join(known) if type(known) is TextPieces else known
-                known = whole[name] = [{"type": "text", "text": text}] if text else []
+            if type(current) is not list:
+                # A text that came before the parts becomes the first part.
+                text = "".join(current) if type(current) is TextPieces else current
+                current = whole[name] = [{"type": "text", "text": text}] if text else []
             for item in value:
-                _accumulate_item(known, item)
+                _accumulate_item(current, item)
         else:
             whole[name] = value
 
 
 def _accumulate_text(parts: list[Any], piece: str) -> None:
-    """Text after parts, as Mistral's thinking models send it, is a text part."""
+    """Add text to content that is a list of parts: to the last part if that is a text, else as a
+    new text part. Mistral's thinking models send text after parts."""
     if not (parts and isinstance(parts[-1], dict) and parts[-1].get("type") == "text"):
         parts.append({"type": "text"})
     accumulate(parts[-1], {"text": piece})
 
 
 def _accumulate_item(items: list[Any], delta: Any) -> None:
+    """Add a delta to the item of a list that it continues, or as a new item."""
     if isinstance(delta, dict):
-        known = _item_continued_by(items, delta)
-        if known is None:
-            items.append(known := {})
-        accumulate(known, delta)
+        continued = _item_continued_by(items, delta)
+        if continued is None:
+            items.append(continued := {})
+        accumulate(continued, delta)
     else:
         items.append(delta)
 
 
 def _item_continued_by(items: list[Any], delta: dict[str, Any]) -> dict[str, Any] | None:
-    """The item that a delta continues: the last one of its index. A tool call may come without an
-    index, which continues the last call; and calls that come whole may all have the index 0
-    (Gemini), so that a name with a new id starts another one."""
+    """The item that a delta continues: the last one of the same index. None for a new item.
+
+    A tool call without an index continues the last call. Calls that are sent whole may all have the
+    index 0 (Gemini), so that a name with a new id begins another call.
+    """
     call = as_object(delta.get("function") or delta.get("custom"))
     if "index" not in delta and not call:
         return None
     for item in reversed(items[-MAX_OPEN_ITEMS:]):
         if isinstance(item, dict) and item.get("index") == delta.get("index"):
-            another = delta.get("id") and item.get("id") and delta["id"] != item["id"]
-            return None if another and (call.get("name") or "index" not in delta) else item
+            has_new_id = delta.get("id") and item.get("id") and delta["id"] != item["id"]
+            return None if has_new_id and (call.get("name") or "index" not in delta) else item
     return None
 
 
 def finalize(value: Any) -> Any:
-    """The grown value with its strings joined."""
+    """The accumulated value, with the pieces of its strings joined."""
     if type(value) is TextPieces:
         return "".join(value)
     if isinstance(value, dict):

@@ -10,24 +10,25 @@ NAME = "embedding"
 
 OBSERVATION_TYPE = "embedding"
 
-# There are no streams of embeddings.
+# Embeddings are not streamed.
 fold = generic.fold
 
 is_finished = generic.is_finished
 
 
 def read_request(body: Any) -> Prompt:
-    """An embedding request: its input, which may be a string, a list of them, or tokens."""
+    """The `Prompt` of an embedding request. Its input is a string, a list of strings, or tokens."""
     return read_prompt(body, input_field="input")
 
 
 def read_reply(reply: Any) -> Completion:
-    """How many vectors came and of which size, never the vectors."""
-    about = {
+    """The `Completion` of an embedding reply. Its output is the number of vectors and their
+    dimensions, never the vectors."""
+    readers = {
         **chat.COMMON_READERS,
         "metadata": lambda reply: drop_empty({"response_id": reply.get("id")}),
     }
-    return read_completion(reply, output=_output, **about)
+    return read_completion(reply, output=_output, **readers)
 
 
 def _output(reply: dict[str, Any]) -> dict[str, int]:
@@ -42,7 +43,8 @@ def _dimensions(vector: Any) -> int:
 
 
 def without_vectors(value: Any) -> Any:
-    """A reply of another form with the length of each vector in its place."""
+    """A JSON value in which each list of numbers is replaced by its length. For replies in which
+    `read_reply` does not find the vectors."""
     if isinstance(value, dict):
         return {name: without_vectors(member) for name, member in value.items()}
     if not isinstance(value, list):

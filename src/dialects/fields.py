@@ -1,6 +1,6 @@
-"""What a dialect gives (`Prompt`, `Completion`), and how their fields are read.
+"""`Prompt` and `Completion`, the results of every dialect, and functions that read their fields.
 
-Tracing fails field by field: each field is read on its own, and one that can't be read is left
+Tracing fails field by field: each field is read separately, and one that cannot be read is left
 out and named in `notes`.
 """
 
@@ -21,7 +21,12 @@ Parameter = str | int | float | bool | list[str]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a request asked for."""
+    """The contents of a request, as a dialect reads them.
+
+    `model`, `user` and `session` are None where the request does not name them, and `input` (a JSON
+    value) is None where it has no input. `parameters` are the model's parameters; `metadata` has
+    other members of the request by name. `notes` name what could not be read.
+    """
 
     model: str | None = None
     input: Any = None
@@ -34,7 +39,14 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a reply gave; its `parameters`, such as the service tier, win over the request's."""
+    """The contents of a reply, as a dialect reads them.
+
+    `output` is a JSON value, None where there is none. `usage` and `cost` have Langfuse's keys, the
+    cost in US dollars. `parameters`, such as the service tier, replace the request's parameters of
+    the same name. `error` is "type: message". `finished` is False where the end of the reply is
+    missing. `metadata` has further facts, such as the finish reason; `notes` name what could not be
+    read.
+    """
 
     model: str | None = None
     output: Any = None
@@ -48,9 +60,10 @@ class Completion:
     notes: tuple[str, ...] = ()
 
 
+# Reads one field of a JSON object. It may raise any exception for an object of unexpected shape.
 FieldReader = Callable[[dict[str, Any]], Any]
 
-# Members that say something about the call and are no model parameters: shown as metadata,
+# Members that describe the call and are not model parameters. They are recorded as metadata.
 _METADATA_FIELDS = (
     "response_format",
     "previous_response_id",
@@ -60,7 +73,8 @@ _METADATA_FIELDS = (
     "client_metadata",
 )
 
-# or in a field of their own, or not at all (some clients put their key into the body).
+# Members that are not model parameters: they are metadata, have a field of their own, or are not
+# recorded (some clients put their key into the body).
 _NOT_PARAMETERS = {
     "model",
     "stream",
@@ -79,27 +93,28 @@ def read_prompt(
     extra_input_fields: tuple[str, ...] = (),
     normalize: FieldReader = dict,
 ) -> Prompt:
-    """The `Prompt` of a request.
+    """The `Prompt` of a request's JSON body.
 
-    `main` is the member that is the input; those `beside` it, such as tools, are shown with it as
-    one object where there are any. All others are model parameters, unless they are about the
-    call or too long to be a setting. `translate` gives a dialect's request the members that
-    Langfuse renders well; a request that it fails on is shown as it came, whole.
+    `normalize` converts the body to the members that Langfuse renders best. Where it raises, the
+    input is the whole body. `input_field` names the member that is the input, and
+    `extra_input_fields` name members that belong to it, such as tools: where one of these is
+    present, the input is an object of all of them. All other members are model parameters, except
+    for metadata and for values longer than `MAX_SETTING_CHARS`, which become part of the input.
     """
     body = without_credentials(as_object(body))
     fields = _FieldwiseReader(body)
-    about = as_object(body.get("metadata"))
-    user, session = _user_and_session(body, about)
-    shown = fields.read(input_field, normalize, default={input_field: body})
+    body_metadata = as_object(body.get("metadata"))
+    user, session = _user_and_session(body, body_metadata)
+    members = fields.read(input_field, normalize, default={input_field: body})
     content = {
-        name: shown[name]
+        name: members[name]
         for name in (input_field, *extra_input_fields)
-        if shown.get(name) is not None
+        if members.get(name) is not None
     }
     if not content:
         fields.notes.append(f"{input_field}: missing")
-    chosen: dict[str, Parameter] = {}
-    for name, value in shown.items():
+    parameters: dict[str, Parameter] = {}
+    for name, value in members.items():
         if (
             value is None
             or name == input_field
@@ -111,35 +126,43 @@ def read_prompt(
         if isinstance(setting, str) and len(setting) > MAX_SETTING_CHARS:
             content[name] = value
         elif setting is not None:
-            chosen[name] = setting
+            parameters[name] = setting
     return Prompt(
         model=fields.text("model"),
         input=content if content.keys() - {input_field} else content.get(input_field),
-        parameters=chosen,
+        parameters=parameters,
         user=fields.text("user") or user,
         session=session,
         metadata={
-            **{name: about[name] for name in about if name not in ("user_id", "session_id")},
-            **{name: shown[name] for name in _METADATA_FIELDS if shown.get(name) is not None},
+            **{
+                name: body_metadata[name]
+                for name in body_metadata
+                if name not in ("user_id", "session_id")
+            },
+            **{name: members[name] for name in _METADATA_FIELDS if members.get(name) is not None},
         },
         notes=tuple(fields.notes),
     )
 
 
-def _user_and_session(body: dict[str, Any], about: dict[str, Any]) -> tuple[str | None, str | None]:
-    """User and session as the body's metadata name them.
+def _user_and_session(
+    body: dict[str, Any], metadata: dict[str, Any]
+) -> tuple[str | None, str | None]:
+    """User and session from the metadata of a request's body, None where they are missing.
 
-    Claude Code writes both, and its device, as JSON into the one member that Anthropic takes, the
-    user's id; Codex has a member of its own for its session.
+    Anthropic accepts only `user_id` there, so Claude Code puts a JSON object into it, with account,
+    device and session. Codex sends its session in `client_metadata`.
     """
-    user, packed = as_text(about.get("user_id")), dict[str, Any]()
+    user, client_ids = as_text(metadata.get("user_id")), dict[str, Any]()
     if user and user.startswith("{"):
-        with suppress(ValueError):  # then it is an id like any other
-            packed = as_object(strict_json.parse(user))
-    if "session_id" in packed:
-        user = as_text(packed.get("account_uuid")) or as_text(packed.get("device_id")) or user
-    sessions = (about, packed, as_object(body.get("client_metadata")))
-    return user, next(filter(None, (as_text(m.get("session_id")) for m in sessions)), None)
+        with suppress(ValueError):  # not JSON: an ordinary id
+            client_ids = as_object(strict_json.parse(user))
+    if "session_id" in client_ids:
+        user = (
+            as_text(client_ids.get("account_uuid")) or as_text(client_ids.get("device_id")) or user
+        )
+    sources = (metadata, client_ids, as_object(body.get("client_metadata")))
+    return user, next(filter(None, (as_text(source.get("session_id")) for source in sources)), None)
 
 
 def read_completion(
@@ -151,18 +174,18 @@ def read_completion(
     cost: FieldReader = lambda reply: {},
     parameters: FieldReader = lambda reply: {},
 ) -> Completion:
-    """The `Completion` of a whole reply, each field by its reader.
+    """The `Completion` of a whole reply. Each field is the result of the reader of the same name.
 
-    A reply whose output can't be read, and that is no error, is shown as it came.
+    Where the output cannot be read, it is the whole reply, unless the reply is an error.
     """
     fields = _FieldwiseReader(as_object(reply))
     error = fields.read("error", error_message, default=None)
-    shown = fields.read("output", output, default=None if error else reply)
-    if error and shown is None:
-        fields.notes.clear()  # an error without an answer is as it should be
+    output_value = fields.read("output", output, default=None if error else reply)
+    if error and output_value is None:
+        fields.notes.clear()  # an error needs no output
     return Completion(
         model=fields.text("model"),
-        output=shown,
+        output=output_value,
         usage=fields.read("usage", usage, default={}),
         cost=fields.read("cost", cost, default={}),
         parameters=fields.read("parameters", parameters, default={}),
@@ -173,20 +196,22 @@ def read_completion(
 
 
 class _FieldwiseReader:
-    """The fields of one object, each read on its own."""
+    """Reads the fields of one JSON object, and notes those that cannot be read."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.body = body
         self.notes: list[str] = []
 
     def read(self, name: str, reader: FieldReader, *, default: Any) -> Any:
+        """The reader's result. Where it raises, `default`, with a note."""
         try:
             return reader(self.body)
-        except Exception as error:  # whatever is wrong with one field must not cost the others
+        except Exception as error:  # an error in one field must not affect the others
             self.notes.append(f"{name}: {type(error).__name__}: {error}"[:200])
             return default
 
     def text(self, name: str) -> str | None:
+        """The text of a member, None where it is missing, empty or, with a note, not a string."""
         value = self.body.get(name)
         if value is not None and not isinstance(value, str):
             self.notes.append(f"{name}: not a string")
@@ -194,41 +219,51 @@ class _FieldwiseReader:
 
 
 def to_model_parameter(value: Any) -> Parameter:
-    """A Langfuse model parameter: a string, number, boolean or list of strings as it is, anything
-    else as JSON, since one value of another type refuses the whole observation."""
+    """The value as a Langfuse model parameter: a string, number, boolean or list of strings is
+    unchanged, anything else becomes JSON text.
+
+    Langfuse refuses a whole observation for one parameter of another type.
+    """
     if isinstance(value, list):
-        plain = all(isinstance(item, str) for item in value)
+        is_supported = all(isinstance(item, str) for item in value)
     else:
-        plain = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-    return value if plain else to_json(value)
+        is_supported = isinstance(value, str | int) or (
+            isinstance(value, float) and math.isfinite(value)
+        )
+    return value if is_supported else to_json(value)
 
 
 def select_parameters(members: dict[str, Any], *names: str) -> dict[str, Parameter]:
-    """Those of the named members that are there, as model parameters."""
+    """The named members that are present and not None, as model parameters."""
     return {
         name: to_model_parameter(members[name]) for name in names if members.get(name) is not None
     }
 
 
 def flatten_setting(name: str, value: Any) -> dict[str, Any]:
-    """An object of settings as settings of their own: `thinking.budget_tokens` becomes
-    `thinking_budget_tokens`. The result takes the place of the object."""
+    """The members of a settings object as separate settings: `thinking.budget_tokens` becomes
+    `thinking_budget_tokens`.
+
+    The result is to be merged into the request. It sets the object itself to None, so that it is
+    not recorded twice. Empty for a value that is not an object.
+    """
     if not isinstance(value, dict):
         return {}
     return {name: None, **{f"{name}_{member}": setting for member, setting in value.items()}}
 
 
 def error_message(reply: dict[str, Any]) -> str | None:
-    """The error in a reply as "type: message", None where there is none.
+    """The error in a reply as "type: message", None where there is none. At most
+    `MAX_ERROR_CHARS` long.
 
     https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors,
-    and vLLM's form without a wrapper.
+    and vLLM's form, in which the reply itself is the error object.
     """
     error = reply if reply.get("object") == "error" else reply.get("error")
     if not error:
         return None
     if not isinstance(error, dict):
         return (error if isinstance(error, str) else to_json(error))[:MAX_ERROR_CHARS]
-    kind = error.get("type") or error.get("code") or error.get("status")
+    error_type = error.get("type") or error.get("code") or error.get("status")
     message = error.get("message") or to_json(error)
-    return (f"{kind}: {message}" if kind else str(message))[:MAX_ERROR_CHARS]
+    return (f"{error_type}: {message}" if error_type else str(message))[:MAX_ERROR_CHARS]

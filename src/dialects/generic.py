@@ -1,4 +1,4 @@
-"""Any endpoint without a dialect of its own: the JSON as it is."""
+"""The dialect of all endpoints without one of their own: their JSON is recorded as it is."""
 
 from typing import Any
 
@@ -11,11 +11,12 @@ NAME = "other"
 
 OBSERVATION_TYPE = "generation"
 
+# Marks a folded stream, as the value of its member `object`.
 _STREAM = "stream of events"
 
 
 def read_request(body: Any) -> Prompt:
-    """A request as it is."""
+    """The `Prompt` of a request. Its input is the whole body, without credentials."""
     if not isinstance(body, dict):
         return Prompt(input=body)
     return Prompt(
@@ -25,7 +26,8 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """A stream as the list of its events. An error, and the last usage, are put beside them."""
+    """A stream as an object with the list of its events, beside the last model, usage and error
+    that they contain."""
     reply: dict[str, Any] = {"object": _STREAM, "events": events}
     for event in events:
         for name in ("model", "usage", "error"):
@@ -35,16 +37,16 @@ def fold(events: list[Any]) -> dict[str, Any]:
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Taken for granted, since it is not to be known."""
+    """Always True: the end of a stream of unknown format cannot be recognised."""
     return True
 
 
 def read_reply(reply: Any) -> Completion:
-    """A reply as it is, or the events of a stream."""
-    folded = as_object(reply).get("object") == _STREAM
+    """The `Completion` of a reply. Its output is the whole reply, or all events of a stream."""
+    is_stream = as_object(reply).get("object") == _STREAM
     return read_completion(
         reply,
-        output=lambda _: reply["events"] if folded else reply,
+        output=lambda _: reply["events"] if is_stream else reply,
         metadata=lambda _: {},
         usage=lambda reply: openai_usage(reply.get("usage")),
         cost=lambda reply: stated_cost(reply.get("usage")),

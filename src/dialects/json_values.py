@@ -1,24 +1,26 @@
-"""JSON values of which nothing is known yet."""
+"""Access to JSON values of unknown shape."""
 
 from typing import Any
 
 
 def as_object(value: Any) -> dict[str, Any]:
-    """The value if it is an object, else an empty one."""
+    """The value if it is a JSON object, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
 def object_items(value: Any) -> list[dict[str, Any]]:
-    """The objects in a list; nothing if it is no list."""
+    """The items of a list that are objects. Empty for a value that is not a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def as_text(value: Any) -> str | None:
-    """The value if it is a string that is not empty, else None."""
+    """The value if it is a string and not empty, else None."""
     return value if isinstance(value, str) and value else None
 
 
 def drop_empty(members: dict[str, Any]) -> dict[str, Any]:
-    """The members that hold something: whole replies spell out empty ones, streams leave them
-    out."""
+    """The members whose value is not None, "", [] or {}.
+
+    Whole replies contain empty members that streams leave out.
+    """
     return {name: value for name, value in members.items() if value not in (None, "", [], {})}

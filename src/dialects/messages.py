@@ -1,4 +1,4 @@
-"""Anthropic messages, shown in OpenAI's message shape, which Langfuse renders.
+"""Anthropic messages, converted to OpenAI's message form, which Langfuse renders.
 
 https://docs.anthropic.com/en/api/messages and .../build-with-claude/streaming
 """
@@ -26,7 +26,8 @@ OBSERVATION_TYPE = "generation"
 
 
 def read_request(body: Any) -> Prompt:
-    """A messages request: the system prompt as the first message, and the tools."""
+    """The `Prompt` of a messages request. Its input is the messages, of which the system prompt is
+    the first, with the tools if there are any."""
     return read_prompt(
         body,
         input_field="messages",
@@ -36,24 +37,24 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """The events of a stream as one message, its content blocks by index."""
+    """The events of a stream as one message, its content blocks in the order of their index."""
     reply: dict[str, Any] = {}
     blocks: dict[int, dict[str, Any]] = {}
     for event in events:
         if not isinstance(event, dict):
             continue
-        kind = event.get("type")
-        if kind == "content_block_delta":
+        event_type = event.get("type")
+        if event_type == "content_block_delta":
             _accumulate_block(
                 blocks.setdefault(_block_index(event), {}), as_object(event.get("delta"))
             )
-        elif kind == "content_block_start":
+        elif event_type == "content_block_start":
             blocks[_block_index(event)] = dict(as_object(event.get("content_block")))
-        elif kind == "message_start":
+        elif event_type == "message_start":
             reply |= as_object(event.get("message"))
-        elif kind == "message_delta":
+        elif event_type == "message_delta":
             reply |= drop_empty(as_object(event.get("delta")))
-            # The counts are cumulative, and may repeat those of the start.
+            # The counts are cumulative, and may repeat those of `message_start`.
             counts = {n: v for n, v in as_object(event.get("usage")).items() if v is not None}
             reply["usage"] = {**as_object(reply.get("usage")), **counts}
         elif "error" in event:
@@ -64,12 +65,12 @@ def fold(events: list[Any]) -> dict[str, Any]:
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Whether a folded message came to its end."""
+    """Whether a folded message has a stop reason."""
     return bool(reply.get("stop_reason"))
 
 
 def read_reply(reply: Any) -> Completion:
-    """A message as one assistant message."""
+    """The `Completion` of a message. Its output is one assistant message."""
     return read_completion(
         reply,
         output=_output,
@@ -87,7 +88,8 @@ def _block_index(event: dict[str, Any]) -> int:
 
 
 def _accumulate_block(block: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Text, thinking, signature and the like continue the block's member of the same name."""
+    """Add a delta to a content block, in place. Its text, thinking, signature and so on continue
+    the block's member of the same name."""
     if delta.get("type") == "citations_delta":
         accumulate(block, {"citations": [delta.get("citation")]})
     else:
@@ -95,78 +97,90 @@ def _accumulate_block(block: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _finalize_block(block: dict[str, Any]) -> dict[str, Any]:
+    """An accumulated content block in the form of a whole reply: its strings joined, and the input
+    of a tool call parsed."""
     block = finalize(block)
-    written = block.pop("partial_json", None)
-    if isinstance(written, str) and written:
+    input_json = block.pop("partial_json", None)
+    if isinstance(input_json, str) and input_json:
         try:
-            block["input"] = strict_json.parse(written)
-        except ValueError:  # the stream was cut inside of it
-            block["input"] = written
+            block["input"] = strict_json.parse(input_json)
+        except ValueError:  # the stream was cut within the JSON
+            block["input"] = input_json
     return block
 
 
 def _normalize_request(body: dict[str, Any]) -> dict[str, Any]:
-    shown = {**body, **flatten_setting("thinking", body.get("thinking"))}
-    system = shown.pop("system", None)
+    """A request with its messages and tools in OpenAI's form, and its nested settings flattened."""
+    members = {**body, **flatten_setting("thinking", body.get("thinking"))}
+    system = members.pop("system", None)
     messages = [{"role": "system", "content": system}] if system else []
     if isinstance(body.get("messages"), list):
         for message in body["messages"]:
             messages += _split_message(message)
-        shown["messages"] = messages
+        members["messages"] = messages
     elif system:
-        shown["system"] = system
+        members["system"] = system
     if isinstance(body.get("tools"), list):
-        shown["tools"] = [function_tool(tool, schema="input_schema") for tool in body["tools"]]
-    config = as_object(shown.pop("output_config", None))
-    shown |= {name: config[name] for name in config if name != "format"}
-    return shown | drop_empty({"response_format": config.get("format")})
+        members["tools"] = [function_tool(tool, schema="input_schema") for tool in body["tools"]]
+    output_config = as_object(members.pop("output_config", None))
+    members |= {name: output_config[name] for name in output_config if name != "format"}
+    return members | drop_empty({"response_format": output_config.get("format")})
 
 
 def _split_message(message: Any) -> list[Any]:
-    """The messages that one of Anthropic's stands for: tool results are messages of their own."""
+    """An Anthropic message as messages in OpenAI's form, in which each tool result is a message."""
     if not isinstance(as_object(message).get("content"), list):
         return [message]
-    found: list[Any] = []
+    messages: list[Any] = []
     blocks: list[Any] = []
     for block in message["content"]:
         if as_object(block).get("type") == "tool_result":
             if blocks:
-                found.append(_to_chat_message({**message, "content": blocks}))
+                messages.append(_to_chat_message({**message, "content": blocks}))
                 blocks = []
-            result = {n: v for n, v in block.items() if n not in ("type", "tool_use_id", "content")}
-            answered = {"tool_call_id": block.get("tool_use_id"), "content": block.get("content")}
-            found.append({"role": "tool", **answered, **result})
+            other_members = {
+                n: v for n, v in block.items() if n not in ("type", "tool_use_id", "content")
+            }
+            answer = {"tool_call_id": block.get("tool_use_id"), "content": block.get("content")}
+            messages.append({"role": "tool", **answer, **other_members})
         else:
             blocks.append(block)
     return (
-        [*found, _to_chat_message({**message, "content": blocks})] if blocks else found or [message]
+        [*messages, _to_chat_message({**message, "content": blocks})]
+        if blocks
+        else messages or [message]
     )
 
 
 def _to_chat_message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message with its thinking and tool calls beside its content; blocks of another kind, such
-    as images, documents, server tools and their results, stay in the content as they are."""
-    beside: dict[str, list[Any]] = {"thinking": [], "redacted_thinking": [], "tool_calls": []}
+    """A message with its thinking and tool calls beside its content.
+
+    Blocks of another type, such as images, documents, server tools and their results, stay in the
+    content unchanged.
+    """
+    separate: dict[str, list[Any]] = {"thinking": [], "redacted_thinking": [], "tool_calls": []}
     content: list[Any] = []
     for block in message["content"]:
-        kind = as_object(block).get("type")
-        if kind == "thinking":
-            rest = {n: v for n, v in drop_empty(block).items() if n not in ("type", "thinking")}
+        block_type = as_object(block).get("type")
+        if block_type == "thinking":
+            other_members = {
+                n: v for n, v in drop_empty(block).items() if n not in ("type", "thinking")
+            }
             thought = {"type": "thinking", "content": block.get("thinking") or ""}
-            beside["thinking"].append({**thought, **rest})
-        elif kind == "redacted_thinking":
-            beside["redacted_thinking"].append(block)
-        elif kind == "tool_use":
-            written = block.get("input")
-            arguments = written if isinstance(written, str) else to_json(written or {})
-            beside["tool_calls"].append(tool_call(block.get("id"), block.get("name"), arguments))
-        elif kind == "text":
+            separate["thinking"].append({**thought, **other_members})
+        elif block_type == "redacted_thinking":
+            separate["redacted_thinking"].append(block)
+        elif block_type == "tool_use":
+            tool_input = block.get("input")
+            arguments = tool_input if isinstance(tool_input, str) else to_json(tool_input or {})
+            separate["tool_calls"].append(tool_call(block.get("id"), block.get("name"), arguments))
+        elif block_type == "text":
             content += [drop_empty(block)] if block.get("text") else []
         else:
             content.append(block)
     if len(content) == 1 and as_object(content[0]).keys() == {"type", "text"}:
         content = content[0]["text"]
-    return {**message, "content": content or None, **drop_empty(beside)}
+    return {**message, "content": content or None, **drop_empty(separate)}
 
 
 def _output(reply: dict[str, Any]) -> dict[str, Any] | None:

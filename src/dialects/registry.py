@@ -1,9 +1,13 @@
-"""Wire formats of model endpoints, each read into the same two things.
+"""Which dialect reads which path; the bodies of requests and replies, read by their dialect.
 
-A dialect is a module with `NAME`, `OBSERVATION_TYPE` and four functions: `read_request` (a
-request to a `Prompt`), `fold` (the events of a stream to the whole reply that the same endpoint
-would have given), `ended` (whether a folded reply came to its end) and `read_reply` (a whole
-reply to a `Completion`). A streamed and a whole reply so take the same way from `fold` on.
+A dialect is a module for one wire format, with `NAME`, `OBSERVATION_TYPE` and four functions:
+
+- `read_request`: a request's JSON to a `Prompt`.
+- `fold`: the events of a stream to the whole reply that the same endpoint would have returned.
+- `is_finished`: whether a folded reply is complete.
+- `read_reply`: a whole reply's JSON to a `Completion`.
+
+A stream is folded first; after that, streamed and whole replies are read by the same code.
 """
 
 from dataclasses import replace
@@ -27,45 +31,56 @@ _DIALECTS_BY_PATH: dict[str, ModuleType] = {
     "/v1/responses": responses,
 }
 
-# The dialects whose events hold a "delta", of which `deltas.grow` makes a whole.
+# Dialects with a `delta` object in their events. Only their streams are shortened by
+# `merge_text_deltas` before they are parsed.
 _DELTA_DIALECTS = (chat, messages)
 
 
 def dialect_for_path(path: str) -> ModuleType:
-    """The dialect of an endpoint; for one that is not known, the generic one."""
+    """The dialect of an endpoint's path, `generic` for a path without a dialect of its own."""
     return _DIALECTS_BY_PATH.get(path, generic)
 
 
 def read_request(path: str, body: bytes) -> Prompt:
-    """The `Prompt` in the body of a request. Never raises."""
+    """The `Prompt` of a request's body. Never raises.
+
+    The input of a body that cannot be read is its beginning, as text.
+    """
     try:
         value = strict_json.parse(decode_utf8(body))
         dialect = dialect_for_path(path) if isinstance(value, dict) else generic
         return _make_presentable(dialect.read_request(value))
-    except Exception as error:  # a request that can't be read is still a call to be traced
+    except Exception as error:  # a call is traced even if its request cannot be read
         return Prompt(input=_beginning_of(body), notes=(_note("request", error),))
 
 
 def read_reply(path: str, body: bytes, content_type: str, complete: bool) -> Completion:
-    """The `Completion` in the captured body of a reply, streamed or whole. Never raises.
+    """The `Completion` of a reply's captured body, streamed or whole. Never raises.
 
-    `complete` is False if the body is only the start of the reply: the provider broke off, the
-    client left, or there was more of it than is captured.
+    `complete` is False if `body` is only the beginning of the reply: the provider interrupted it,
+    the client left, or it is larger than the limit of a capture. The output of a body that cannot
+    be read is its beginning, as text.
     """
     streamed = is_event_stream(body, content_type)
-    # A stream says itself where it ends.
-    bare = Completion(streamed=streamed, finished=complete and not streamed)
+    # A stream has an end marker of its own: without one it is not finished, whatever `complete` is.
+    fallback = Completion(streamed=streamed, finished=complete and not streamed)
     if not body.strip():
-        return replace(bare, notes=("reply: empty",))
+        return replace(fallback, notes=("reply: empty",))
     try:
         read = _read_stream if streamed else _read_whole
         return _make_presentable(read(dialect_for_path(path), body))
-    except Exception as error:  # the bare text is better than nothing
-        bare = replace(bare, notes=(_note("reply", error),))
-        return bare if _may_hold_vectors(path, body) else replace(bare, output=_beginning_of(body))
+    except Exception as error:  # the body's text is recorded instead
+        fallback = replace(fallback, notes=(_note("reply", error),))
+        return (
+            fallback
+            if _may_hold_vectors(path, body)
+            else replace(fallback, output=_beginning_of(body))
+        )
 
 
 def _read_stream(dialect: ModuleType, body: bytes) -> Completion:
+    """The `Completion` of a stream. Where the dialect finds nothing in it, the output is the list
+    of its events. Raises ValueError for a stream without an event."""
     events = (
         parse_events(body, merge_text_deltas) if dialect in _DELTA_DIALECTS else parse_events(body)
     )
@@ -87,9 +102,10 @@ def _read_stream(dialect: ModuleType, body: bytes) -> Completion:
 
 
 def _read_whole(dialect: ModuleType, body: bytes) -> Completion:
+    """The `Completion` of a reply that is not a stream. Raises ValueError where it is not JSON."""
     reply = strict_json.parse(decode_utf8(body))
     if isinstance(reply, list) and len(reply) == 1:
-        reply = reply[0]  # Gemini wraps its errors
+        reply = reply[0]  # Gemini sends an error in a list
     completion = (dialect if isinstance(reply, dict) else generic).read_reply(reply)
     if dialect.OBSERVATION_TYPE == "embedding" and completion.output is reply:
         return replace(completion, output=embeddings.without_vectors(reply))
@@ -99,14 +115,15 @@ def _read_whole(dialect: ModuleType, body: bytes) -> Completion:
 _Read = TypeVar("_Read", Prompt, Completion)
 
 
-def _make_presentable(read: _Read) -> _Read:
-    """A `Prompt` or `Completion` with all of its fields fit to be shown."""
-    there = {name: value for name, value in vars(read).items() if value}
-    return replace(read, **{name: make_presentable(value) for name, value in there.items()})
+def _make_presentable(result: _Read) -> _Read:
+    """A `Prompt` or `Completion` whose fields have all passed through `make_presentable`."""
+    present = {name: value for name, value in vars(result).items() if value}
+    return replace(result, **{name: make_presentable(value) for name, value in present.items()})
 
 
 def _may_hold_vectors(path: str, body: bytes) -> bool:
-    """Whether a reply that can't be read is JSON with vectors in it, which nobody wants to see."""
+    """Whether an unreadable reply may contain vectors, which are never recorded: it begins as JSON
+    and is from an endpoint for embeddings."""
     return dialect_for_path(path).OBSERVATION_TYPE == "embedding" and body.lstrip()[:1] in (
         b"{",
         b"[",
@@ -114,9 +131,11 @@ def _may_hold_vectors(path: str, body: bytes) -> bool:
 
 
 def _beginning_of(body: bytes) -> str | None:
+    """The text of a body's first `MAX_UNREADABLE_CHARS`, without base64. None for an empty body."""
     text = decode_utf8(body[: 4 * MAX_UNREADABLE_CHARS])
     return without_base64(text)[:MAX_UNREADABLE_CHARS] or None
 
 
 def _note(what: str, error: Exception) -> str:
+    """A note that `what` could not be read."""
     return f"{what}: {type(error).__name__}: {error}"[:200]

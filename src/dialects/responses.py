@@ -1,4 +1,4 @@
-"""OpenAI's Responses API, shown in the message shape of chat, which Langfuse renders.
+"""OpenAI's Responses API, converted to the message form of chat, which Langfuse renders.
 
 https://platform.openai.com/docs/api-reference/responses and .../responses-streaming
 """
@@ -15,15 +15,17 @@ NAME = "responses"
 
 OBSERVATION_TYPE = "generation"
 
-# Where the pieces of each event go: a list of the item, with the type of its parts, and a member.
-_PARTS = {
+# For each event type, where its delta belongs: the list in the item, the type of the part in that
+# list, and the member of the part.
+_PART_DELTAS = {
     "response.output_text.delta": ("content", "output_text", "text"),
     "response.refusal.delta": ("content", "refusal", "refusal"),
     "response.reasoning_text.delta": ("content", "reasoning_text", "text"),
     "response.reasoning_summary_text.delta": ("summary", "summary_text", "text"),
 }
 
-_MEMBERS = {
+# For each event type, the member of the item to which its delta belongs.
+_MEMBER_DELTAS = {
     "response.function_call_arguments.delta": "arguments",
     "response.mcp_call_arguments.delta": "arguments",
     "response.custom_tool_call_input.delta": "input",
@@ -32,7 +34,8 @@ _MEMBERS = {
 
 
 def read_request(body: Any) -> Prompt:
-    """A Responses request: instructions and input items as messages, and the tools."""
+    """The `Prompt` of a Responses request. Its input is the instructions and input items as
+    messages, with the tools if there are any."""
     return read_prompt(
         body,
         input_field="messages",
@@ -42,17 +45,20 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """The events of a stream as one response: the one in its last event, and of a stream that was
-    cut before it, or whose last event leaves the output out, the items as far as they came."""
+    """The events of a stream as one response.
+
+    The last event contains the whole response. Where that event is missing or has no output, the
+    output is accumulated from the events of the items.
+    """
     reply: dict[str, Any] = {"output": []}
     items: dict[int, dict[str, Any]] = {}
     for event in events:
         if not isinstance(event, dict):
             continue
-        kind = event.get("type")
+        event_type = event.get("type")
         if isinstance(event.get("response"), dict):
             reply |= event["response"]
-        elif kind == "error":
+        elif event_type == "error":
             reply["error"] = event.get("error") or {**event, "type": event.get("code")}
         elif isinstance(event.get("output_index"), int):
             _accumulate_item(items, event)
@@ -62,118 +68,130 @@ def fold(events: list[Any]) -> dict[str, Any]:
 
 
 def _accumulate_item(items: dict[int, dict[str, Any]], event: dict[str, Any]) -> None:
-    kind, index, delta = str(event.get("type")), event["output_index"], event.get("delta")
+    """Add the contents of an event to the item of its output index."""
+    event_type, index, delta = str(event.get("type")), event["output_index"], event.get("delta")
     item = items.setdefault(index, {})
-    if kind in _PARTS:
-        where, part_type, member = _PARTS[kind]
-        part = event.get("summary_index" if where == "summary" else "content_index")
-        accumulate(item, {where: [{"index": part, "type": part_type, member: delta}]})
-    elif kind in _MEMBERS:
-        accumulate(item, {_MEMBERS[kind]: delta})
-    elif kind == "response.output_text.annotation.added":
-        noted = {"index": event.get("content_index"), "annotations": [event.get("annotation")]}
-        accumulate(item, {"content": [noted]})
-    elif isinstance(event.get("item"), dict):  # added, then done
+    if event_type in _PART_DELTAS:
+        list_name, part_type, member = _PART_DELTAS[event_type]
+        part_index = event.get("summary_index" if list_name == "summary" else "content_index")
+        accumulate(item, {list_name: [{"index": part_index, "type": part_type, member: delta}]})
+    elif event_type in _MEMBER_DELTAS:
+        accumulate(item, {_MEMBER_DELTAS[event_type]: delta})
+    elif event_type == "response.output_text.annotation.added":
+        annotated_part = {
+            "index": event.get("content_index"),
+            "annotations": [event.get("annotation")],
+        }
+        accumulate(item, {"content": [annotated_part]})
+    elif isinstance(event.get("item"), dict):  # sent when added, again when done
         items[index] = dict(event["item"])
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Whether a folded response came to its end."""
+    """Whether a folded response has a final status."""
     return reply.get("status") in ("completed", "incomplete", "failed", "cancelled")
 
 
 def read_reply(reply: Any) -> Completion:
-    """A response as one assistant message, or as a list where there is more than that."""
+    """The `Completion` of a response. Its output is one message, or a list where there are more."""
     return read_completion(reply, output=_output, **{**chat.COMMON_READERS, "metadata": _metadata})
 
 
 def _normalize_request(body: dict[str, Any]) -> dict[str, Any]:
-    shown = {**body, **flatten_setting("reasoning", body.get("reasoning"))}
-    instructions, given = shown.pop("instructions", None), shown.pop("input", None)
+    """A request with its input as messages, its tools in the form of chat, and its nested
+    settings flattened."""
+    members = {**body, **flatten_setting("reasoning", body.get("reasoning"))}
+    instructions, request_input = members.pop("instructions", None), members.pop("input", None)
     messages = [{"role": "system", "content": instructions}] if instructions else []
-    if isinstance(given, list):
-        messages += _items_to_messages(given)
-    elif given is not None:
-        messages.append({"role": "user", "content": given})
-    shown["messages"] = messages or None
+    if isinstance(request_input, list):
+        messages += _items_to_messages(request_input)
+    elif request_input is not None:
+        messages.append({"role": "user", "content": request_input})
+    members["messages"] = messages or None
     if isinstance(body.get("tools"), list):
-        shown["tools"] = [function_tool(tool, schema="parameters") for tool in body["tools"]]
-    text = as_object(shown.pop("text", None))
-    shown |= {name: text[name] for name in text if name != "format"}
-    return shown | drop_empty({"response_format": text.get("format")})
+        members["tools"] = [function_tool(tool, schema="parameters") for tool in body["tools"]]
+    text_config = as_object(members.pop("text", None))
+    members |= {name: text_config[name] for name in text_config if name != "format"}
+    return members | drop_empty({"response_format": text_config.get("format")})
 
 
 def _items_to_messages(items: list[Any]) -> list[Any]:
-    """Items as messages: what the assistant thought, said and called in a row is one message, in
-    this order; an item of a kind that isn't known stays as it is."""
+    """Items as messages. An item of an unknown type is unchanged.
+
+    Consecutive items of the assistant become one message, as long as their order is thinking,
+    content, tool calls.
+    """
     messages: list[Any] = []
     current: dict[str, Any] | None = None
     for item in items:
-        kind = as_object(item).get("type")
-        if kind in ("function_call_output", "custom_tool_call_output"):
+        item_type = as_object(item).get("type")
+        if item_type in ("function_call_output", "custom_tool_call_output"):
             answer = {"tool_call_id": item.get("call_id"), "content": item.get("output")}
             messages.append({"role": "tool", **answer})
             current = None
             continue
-        said = _item_to_message(as_object(item))
-        if said is None:
+        message = _item_to_message(as_object(item))
+        if message is None:
             messages.append(item)
             current = None
-        elif said["role"] != "assistant":
-            messages.append(said)
+        elif message["role"] != "assistant":
+            messages.append(message)
             current = None
-        elif current is None or not _continues_message(current, said):
-            messages.append(said)
-            current = said
+        elif current is None or not _continues_message(current, message):
+            messages.append(message)
+            current = message
         else:
-            calls = current.get("tool_calls", []) + said.get("tool_calls", [])
-            thoughts = current.get("thinking", []) + said.get("thinking", [])
-            content = current["content"] or said["content"]
-            current |= {**said, "content": content}
+            calls = current.get("tool_calls", []) + message.get("tool_calls", [])
+            thoughts = current.get("thinking", []) + message.get("thinking", [])
+            content = current["content"] or message["content"]
+            current |= {**message, "content": content}
             current |= drop_empty({"thinking": thoughts, "tool_calls": calls})
     return messages
 
 
-def _continues_message(current: dict[str, Any], said: dict[str, Any]) -> bool:
-    if "tool_calls" in said:
+def _continues_message(current: dict[str, Any], message: dict[str, Any]) -> bool:
+    """Whether the contents of `message` may follow those of `current` in one message."""
+    if "tool_calls" in message:
         return True
-    if "thinking" in said:
+    if "thinking" in message:
         return current.keys() <= {"role", "content", "thinking"} and not current["content"]
     return "tool_calls" not in current and not current["content"] and "refusal" not in current
 
 
 def _item_to_message(item: dict[str, Any]) -> dict[str, Any] | None:
-    """One item as a message, None if it is of another kind."""
-    kind = item.get("type")
+    """An item as a message, None if its type is unknown."""
+    item_type = item.get("type")
     assistant: dict[str, Any] = {"role": "assistant", "content": None}
-    if kind in ("function_call", "custom_tool_call"):
-        arguments = item.get("arguments" if kind == "function_call" else "input")
+    if item_type in ("function_call", "custom_tool_call"):
+        arguments = item.get("arguments" if item_type == "function_call" else "input")
         return {
             **assistant,
             "tool_calls": [tool_call(item.get("call_id"), item.get("name"), arguments)],
         }
-    if kind == "reasoning":
+    if item_type == "reasoning":
         parts = object_items(item.get("summary")) or object_items(item.get("content"))
-        thoughts = [{"type": "thinking", "content": p["text"]} for p in parts if p.get("text")]
+        thoughts = [
+            {"type": "thinking", "content": part["text"]} for part in parts if part.get("text")
+        ]
         return {**assistant, **drop_empty({"thinking": thoughts})}
-    if "role" in item and kind in (None, "message"):
+    if "role" in item and item_type in (None, "message"):
         return {"role": item["role"], **_message_content(item.get("content"))}
     return None
 
 
 def _message_content(parts: Any) -> dict[str, Any]:
-    """The content of a message, its refusal and its annotations beside it."""
+    """The content of a message as its members `content`, `refusal` and `annotations`."""
     if not isinstance(parts, list):
         return {"content": parts}
     content: list[Any] = []
     refusals: list[str] = []
     annotations: list[Any] = []
     for part in parts:
-        kind = as_object(part).get("type")
-        if kind in ("input_text", "output_text"):
+        part_type = as_object(part).get("type")
+        if part_type in ("input_text", "output_text"):
             content += [{"type": "text", "text": part["text"]}] if part.get("text") else []
             annotations += part.get("annotations") or []
-        elif kind == "refusal":
+        elif part_type == "refusal":
             refusals.append(str(part.get("refusal")))
         else:
             content.append(part)

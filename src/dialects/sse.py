@@ -1,9 +1,9 @@
-"""Server-sent events, decoded once from the whole captured text.
+"""Server-sent events, parsed from the whole captured text of a stream.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
-A language model's stream is thousands of small JSON events, so the work per event is what costs.
-`event:`, `id:` and `retry:` are not looked at, since the dialects name an event's kind inside it.
+A model's stream is thousands of small JSON events, so that the work for each event determines the
+cost. The fields `event:`, `id:` and `retry:` are ignored: the type of an event is in its JSON too.
 """
 
 import re
@@ -16,24 +16,32 @@ from core.strict_json import decode_utf8
 
 
 def is_event_stream(body: bytes, content_type: str) -> bool:
-    """By its first bytes, since some providers send a stream as JSON, and an error the other way;
-    by its content type where those tell nothing."""
+    """Whether a reply is an event stream.
+
+    Its first bytes decide, since some providers send a stream with the content type of JSON, or a
+    JSON error with that of a stream. Where they are inconclusive, the content type decides.
+    """
     start = body[:100].removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
         return True
     return content_type.lower().startswith("text/event-stream") and start[:1] not in (b"{", b"[")
 
 
-# A line is found by the newline before it: the engine searches for a literal prefix at C speed,
-# and for "^" in multi-line mode only position by position.
+# Begins with the newline before the line: the regex engine searches for a literal prefix at C
+# speed, but for "^" in multi-line mode it tries every position.
 _DATA = re.compile(r"\ndata:[ \t]*+(.*)")
 
+# An event with more than one data line.
 _TWO_DATA_LINES = re.compile(r"\ndata:.*+(?:\n(?!data:).++)*+\ndata:")
 
 
 @dataclass(frozen=True)
 class EventStream:
-    """A stream's payloads in order, whether `[DONE]` was among them, and what was unreadable."""
+    """The parsed events of a stream.
+
+    `payloads` are their JSON values in order, `done` is whether `[DONE]` was among them, and
+    `notes` name what could not be read.
+    """
 
     payloads: list[Any]
     done: bool
@@ -41,29 +49,30 @@ class EventStream:
 
 
 def parse_events(body: bytes, merge: Callable[[str], str] = str) -> EventStream:
-    """The JSON payloads of a captured event stream, which may be cut anywhere. Never raises.
+    """The events of a captured stream, which may be cut anywhere. Never raises.
 
-    `join` may make one event of several in the text of the stream, if all of it can be read.
+    `merge` gets the text of the stream and may merge several events into one. Where an event of its
+    result cannot be read, the original text is parsed instead.
     """
     text = "\n" + decode_utf8(body)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    joined = merge(text)
-    events, all_read = _parse_text(joined)
-    return events if all_read or joined == text else _parse_text(text)[0]
+    merged = merge(text)
+    events, all_read = _parse_text(merged)
+    return events if all_read or merged == text else _parse_text(text)[0]
 
 
 def _parse_text(text: str) -> tuple[EventStream, bool]:
     """The events of a text, and whether all of them could be read."""
     if _TWO_DATA_LINES.search(text):
-        found = ["\n".join(_DATA.findall("\n" + e)).strip() for e in text.split("\n\n")]
+        found = ["\n".join(_DATA.findall("\n" + event)).strip() for event in text.split("\n\n")]
     else:
         found = _DATA.findall(text)
 
-    read, unreadable, done = [], [], False
+    payloads, unreadable, done = [], [], False
     for position, payload in enumerate(found):
         try:
-            read.append(strict_json.parse(payload))
+            payloads.append(strict_json.parse(payload))
         except ValueError:
             if payload.strip() == "[DONE]":
                 done = True
@@ -76,4 +85,4 @@ def _parse_text(text: str) -> tuple[EventStream, bool]:
         notes.append("stream: cut inside its last event")
     if unreadable:
         notes.append(f"stream: {len(unreadable)} of {len(found)} events could not be read")
-    return EventStream(read, done, tuple(notes)), all_read
+    return EventStream(payloads, done, tuple(notes)), all_read

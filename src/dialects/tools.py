@@ -1,4 +1,4 @@
-"""Tools and their calls in OpenAI's nested shape, which Langfuse renders."""
+"""Tools and tool calls in OpenAI's nested form, which Langfuse renders, without credentials."""
 
 from typing import Any
 
@@ -7,27 +7,40 @@ from dialects.json_values import object_items
 
 
 def tool_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
-    """A call of a tool; arguments that are no text become JSON."""
-    written = arguments if isinstance(arguments, str) else to_json(arguments)
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": written}}
+    """A tool call in OpenAI's form. Arguments that are not a string become JSON text."""
+    arguments_text = arguments if isinstance(arguments, str) else to_json(arguments)
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments_text},
+    }
 
 
 def function_tool(tool: Any, schema: str) -> Any:
-    """A function tool, whose parameters are its member `schema`; a tool of another kind as it
-    is."""
+    """A function tool in OpenAI's form. A tool of another type is unchanged.
+
+    `schema` is the name of the member that has the schema of its parameters; a tool without that
+    member is not a function tool.
+    """
     if not isinstance(tool, dict) or schema not in tool:
         return tool
-    names = {"name": "name", "description": "description", schema: "parameters", "strict": "strict"}
-    function = {names[name]: tool[name] for name in names if tool.get(name) is not None}
-    rest = {name: tool[name] for name in tool if name not in names}
-    return {**rest, "type": "function", "function": function}
+    new_names = {
+        "name": "name",
+        "description": "description",
+        schema: "parameters",
+        "strict": "strict",
+    }
+    function = {new_names[name]: tool[name] for name in new_names if tool.get(name) is not None}
+    other_members = {name: tool[name] for name in tool if name not in new_names}
+    return {**other_members, "type": "function", "function": function}
 
 
+# Members of a tool or an MCP server that contain credentials.
 _CREDENTIAL_MEMBERS = ("authorization", "authorization_token", "headers")
 
 
 def without_credentials(body: dict[str, Any]) -> dict[str, Any]:
-    """A request without what logs in to the remote (MCP) servers that it names.
+    """A request without the credentials for the remote (MCP) servers in `tools` and `mcp_servers`.
 
     https://platform.openai.com/docs/guides/tools-connectors-mcp#authentication
     https://docs.anthropic.com/en/docs/agents-and-tools/mcp-connector

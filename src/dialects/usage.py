@@ -1,7 +1,8 @@
-"""Token counts in Langfuse's words.
+"""Token counts and costs under the names that Langfuse uses.
 
-The parts are disjoint and add up to `total`: `input` and `output` are what is left without the
-details beside them. https://langfuse.com/docs/observability/features/token-and-cost-tracking
+The counts do not overlap and add up to `total`: `input` and `output` do not include the details
+beside them, such as `input_cached_tokens`.
+https://langfuse.com/docs/observability/features/token-and-cost-tracking
 """
 
 from typing import Any
@@ -11,9 +12,10 @@ from dialects.json_values import as_object
 
 
 def openai_usage(usage: Any) -> dict[str, int]:
-    """Usage in OpenAI's forms: chat and completions (`prompt_tokens`), Responses
-    (`input_tokens`), embeddings, and what other providers add to them. Details are included in
-    the counts that they detail.
+    """Langfuse's usage from OpenAI's: of chat and completions (`prompt_tokens`), of Responses
+    (`input_tokens`), of embeddings, and with the additions of other providers.
+
+    In OpenAI's usage a count includes its details. Empty where there is no count.
 
     https://platform.openai.com/docs/api-reference/chat/object#chat-object-usage
     https://platform.openai.com/docs/api-reference/responses/object#responses-object-usage
@@ -30,7 +32,7 @@ def openai_usage(usage: Any) -> dict[str, int]:
     )
     input_details = input_details or as_object(
         usage.get("prompt_token_details")
-    )  # Mistral, beside the plural
+    )  # Mistral sends this and the plural
     output_details = as_object(
         _first_present(usage, "completion_tokens_details", "output_tokens_details")
     )
@@ -49,7 +51,7 @@ def openai_usage(usage: Any) -> dict[str, int]:
     if input_tokens is None:
         input_tokens, unexplained = max(unexplained, 0), 0
     if unexplained > 0 and output_tokens is not None and reasoning in (0, unexplained):
-        # Gemini and xAI leave the reasoning out of the completion count, but not out of the total.
+        # Gemini and xAI include the reasoning in the total, but not in the completion count.
         output_tokens, reasoning = output_tokens + unexplained, unexplained
 
     return _with_total(
@@ -74,25 +76,26 @@ def openai_usage(usage: Any) -> dict[str, int]:
 
 
 def anthropic_usage(usage: Any) -> dict[str, int]:
-    """Usage in Anthropic's form, where `input_tokens` leaves out what the cache read or wrote.
+    """Langfuse's usage from Anthropic's, whose `input_tokens` excludes tokens that were read from
+    the cache or written to it. Empty where there is no count.
 
     https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance
     """
     usage = as_object(usage)
     input_tokens = _first_count(usage, "input_tokens")
     output_tokens = _first_count(usage, "output_tokens")
-    read = _first_count(usage, "cache_read_input_tokens")
-    if input_tokens is None and output_tokens is None and read is None:
+    cache_read = _first_count(usage, "cache_read_input_tokens")
+    if input_tokens is None and output_tokens is None and cache_read is None:
         return {}
-    by_time = as_object(usage.get("cache_creation"))
-    short = _first_count(by_time, "ephemeral_5m_input_tokens") or 0
-    long = _first_count(by_time, "ephemeral_1h_input_tokens") or 0
-    written = _first_count(usage, "cache_creation_input_tokens") or 0
+    by_lifetime = as_object(usage.get("cache_creation"))
+    written_5m = _first_count(by_lifetime, "ephemeral_5m_input_tokens") or 0
+    written_1h = _first_count(by_lifetime, "ephemeral_1h_input_tokens") or 0
+    cache_written = _first_count(usage, "cache_creation_input_tokens") or 0
     details = {
-        "input_cached_tokens": read,
-        "input_cache_creation": max(written - short - long, 0),
-        "input_cache_creation_5m": short,
-        "input_cache_creation_1h": long,
+        "input_cached_tokens": cache_read,
+        "input_cache_creation": max(cache_written - written_5m - written_1h, 0),
+        "input_cache_creation_5m": written_5m,
+        "input_cache_creation_1h": written_1h,
     }
     thinking = _first_count(as_object(usage.get("output_tokens_details")), "thinking_tokens")
     return _with_total(
@@ -103,7 +106,7 @@ def anthropic_usage(usage: Any) -> dict[str, int]:
 
 
 def stated_cost(usage: Any) -> dict[str, float]:
-    """The cost in US dollars where the provider states it.
+    """The cost in US dollars as `total`, empty where the provider does not state it.
 
     https://openrouter.ai/docs/use-cases/usage-accounting (a number),
     https://docs.perplexity.ai/api-reference/chat-completions-post (an object with a total).
@@ -116,8 +119,11 @@ def stated_cost(usage: Any) -> dict[str, float]:
 
 
 def _split_count(name: str, count: int | None, **details: int | None) -> dict[str, int]:
-    """A count split in its details and the rest. Details that say more than the count, such as
-    cached audio counted as both, are cut so that the parts add up to it."""
+    """A count, split into its details and, under `name`, the rest. Empty without a count.
+
+    Details that exceed the count, such as cached audio that is counted as both, are reduced so that
+    all parts add up to the count.
+    """
     if count is None:
         return {}
     parts = {}
@@ -130,11 +136,12 @@ def _split_count(name: str, count: int | None, **details: int | None) -> dict[st
 
 
 def _with_total(parts: dict[str, int]) -> dict[str, int]:
+    """The counts and their sum."""
     return parts | {"total": sum(parts.values())}
 
 
 def _first_count(counts: dict[str, Any], *names: str) -> int | None:
-    """The first of the members that is a count."""
+    """The first value of the named members that is a valid count, None if there is none."""
     for name in names:
         count = counts.get(name)
         if type(count) is int and 0 <= count < MAX_JSON_INTEGER:
@@ -143,4 +150,5 @@ def _first_count(counts: dict[str, Any], *names: str) -> int | None:
 
 
 def _first_present(members: dict[str, Any], *names: str) -> Any:
+    """The first value of the named members that is not empty, None if there is none."""
     return next((members[name] for name in names if members.get(name)), None)
