@@ -5,7 +5,7 @@ import re
 
 from core.secret_names import SECRET_MEMBER_NAMES
 
-# Each begins with a literal, which a text is searched for before the pattern is tried at all.
+# Each pattern begins with a literal, its name here, and is tried only on a text that contains it.
 # Formats are from the vendors' documentation and GitHub's list of secret scanning patterns:
 # https://docs.github.com/en/code-security/reference/secret-security/supported-secret-scanning-patterns
 _KEY_PATTERNS = {
@@ -25,18 +25,21 @@ _KEY_PATTERNS = {
     "hf_": r"hf_(?<![A-Za-z0-9]hf_)[A-Za-z0-9]{30,100}",
     "xai-": r"xai-[A-Za-z0-9]{40,200}",
     "xox": r"xox[abeoprs]-[A-Za-z0-9-]{10,250}",
-    # Not from every place in a long run of letters, each of which goes on to its end.
+    # The lookbehind skips an "eyJ" within a long run of such characters. Otherwise each of them
+    # would be searched from there to the end of the run.
     "eyJ": r"eyJ(?<![A-Za-z0-9_-]{4}eyJ)[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,8000}"
     r"\.[A-Za-z0-9_-]{10,2000}",
     "-----BEGIN ": r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,10000}-----END",
 }
 
+# The value of a member with the name of a secret, in JSON text or in JSON inside a JSON string.
 _KEY_PATTERNS |= {
     name: rf'{name}\\?"\s{{0,20}}:\s{{0,20}}\\?"[^"]{{0,500}}' for name in SECRET_MEMBER_NAMES
 }
 
-# One of them is in every text that holds a key. To look for each literal takes several times as
-# long as for characters that are rare, and for what must stand around them.
+# Every text that contains a key matches one of these, or contains "secret". They search for rare
+# characters and then check what is around them; a search for each literal takes several times as
+# long.
 _HINTS = [
     re.compile(hint).search
     for hint in (
@@ -48,7 +51,7 @@ _HINTS = [
 
 
 def key_patterns_for(text: str) -> list[re.Pattern[str]]:
-    """The patterns of keys that a text may hold one of. Empty, and quick, for nearly every text."""
+    """The patterns of keys that may match in a text. Nearly always empty, and fast then."""
     if "secret" not in text and not any(hint(text) for hint in _HINTS):
         return []
     return [_compiled(pattern) for literal, pattern in _KEY_PATTERNS.items() if literal in text]

@@ -1,4 +1,4 @@
-"""One structured line per event in the platform's log."""
+"""The gateway's log: one line of JSON per event, without secrets."""
 
 import json
 
@@ -8,13 +8,14 @@ _secrets: tuple[str, ...] = ()
 
 
 def set_secrets(secrets: tuple[str, ...]) -> None:
-    """Keep these values, the deployment's own secrets, out of every line from now on."""
+    """Set the deployment's own secrets, which are removed from every line from now on."""
     global _secrets
     _secrets = secrets
 
 
 def describe_error(error: BaseException) -> str:
-    """Type and place of an error. Its message may quote what a log must not hold."""
+    """The type of an error and where it was raised. Its message is left out, since it may quote
+    content or a secret."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -25,9 +26,9 @@ def describe_error(error: BaseException) -> str:
 def log(event: str, secrets: tuple[str, ...] = (), **fields: str | int | float | None) -> None:
     """Write one line: the event's name and its fields, as a JSON object.
 
-    The fields carry no content of requests and replies. A line about one request has its
-    `request_id`. `secrets` are a request's own credentials, which are taken out of the line as the
-    deployment's are.
+    `fields` must not contain content of requests and replies. A line about one request has its
+    `request_id`. `secrets` are a request's own credentials, which are removed from the line, as the
+    deployment's secrets are.
     """
     line = Redactor((*_secrets, *secrets)).redact({"event": event, **fields})
-    print(json.dumps(line))  # in ASCII, which any log takes
+    print(json.dumps(line))  # ASCII, which every log accepts

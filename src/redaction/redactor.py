@@ -1,8 +1,8 @@
-"""What is secret in a request, and how it is taken out of a text before that is kept anywhere.
+"""Removal of secrets from texts and JSON values, before these are recorded anywhere.
 
-Removal is by value: a provider may echo a credential in an error message, and no field's name
-tells that. Values shorter than `SHORTEST` are placeholders such as "none" or "test", which would
-tear holes into ordinary text.
+Secrets are searched for by value: a provider may repeat a credential in an error message, where the
+name of the member does not indicate it. Values shorter than `MIN_SECRET_CHARS` are not treated as
+secrets: they are placeholders such as "none" or "test", which also occur in ordinary text.
 """
 
 import json
@@ -19,44 +19,49 @@ from redaction.known_keys import key_patterns_for
 
 REDACTED = "[redacted]"
 
+# A secret of these characters alone looks the same in JSON and in a URL.
 _UNESCAPED = re.compile(r"[A-Za-z0-9_.~-]*+")
 
 
 class Redactor:
-    """Takes secrets out of what is recorded.
+    """Removes secrets from what is recorded, and puts `REDACTED` in their place.
 
-    `secrets` are values, found whether they stand in a text plainly or escaped as in JSON; at a
-    text's end a beginning of one counts too, since a text may have been cut in the middle of it.
-    What looks like a key goes as well, and what the deployer's own `patterns` find. `searchable`
-    is False for more secrets than a long text can be searched for.
+    `secrets` are values to remove, as they are and as they are escaped in JSON or in a URL. At the
+    end of a text, the beginning of one is removed too, since the text may have been cut within it.
+    Also removed are keys of known formats, the values of members with the name of a secret, and
+    what the deployer's `patterns` match.
+
+    `searchable` is False where there are more secrets than a long text can be searched for.
     """
 
     def __init__(
         self, secrets: Iterable[str] = (), patterns: tuple[re.Pattern[str], ...] = ()
     ) -> None:
-        by_secret = [_escaped_forms(secret) for secret in filter(None, secrets)]
-        # The longest first, since one secret may be a part of another; each with how its beginning
-        # looks in JSON.
-        forms = sorted(set().union(*by_secret), key=len, reverse=True)
+        forms_by_secret = [_escaped_forms(secret) for secret in filter(None, secrets)]
+        # Longest first, since one secret may be part of another. Each form is mapped to its
+        # beginning, escaped as in JSON.
+        forms = sorted(set().union(*forms_by_secret), key=len, reverse=True)
         self._beginnings_by_form = {form: to_json(form[:MIN_SECRET_CHARS])[1:-1] for form in forms}
         self._patterns = patterns
-        self.searchable = len(by_secret) <= MAX_SEARCHED_SECRETS
+        self.searchable = len(forms_by_secret) <= MAX_SEARCHED_SECRETS
 
     def to_json(self, value: Any, text: str = "") -> str:
-        """A structure of JSON as text, without secrets. `text` is the one with them, if known."""
+        """The JSON text of a value, without secrets. `text` is its JSON text with them, where the
+        caller already has it."""
         text = text or to_json(value)
-        cleaned = self._redact_known_text(value, text)
-        return text if cleaned is value else to_json(cleaned)
+        redacted = self._redact_if_found(value, text)
+        return text if redacted is value else to_json(redacted)
 
     def redact(self, value: Any) -> Any:
-        """A text, or a structure of JSON with texts in it, without secrets."""
-        return self._redact_known_text(value, to_json(value)) if value else value
+        """A text or another JSON value, without the secrets in its texts and member names."""
+        return self._redact_if_found(value, to_json(value)) if value else value
 
-    def _redact_known_text(self, value: Any, text: str) -> Any:
-        """The value without secrets: itself where its JSON text holds none.
+    def _redact_if_found(self, value: Any, text: str) -> Any:
+        """The value without secrets. `text` is its JSON text.
 
-        Nearly always there is nothing to take out, which a search in the text tells at C speed.
-        To replace there would be wrong: "n1234567" also stands in the text of "\\n1234567".
+        Nearly always there is nothing to remove, which a search of the JSON text finds out at C
+        speed; then the result is the value itself. The text is not changed, only searched, since an
+        escape may look like part of a secret: the JSON text of "\\n1234567" contains "n1234567".
         """
         forms = [form for form, beginning in self._beginnings_by_form.items() if beginning in text]
         if forms or self._patterns or key_patterns_for(text):
@@ -78,25 +83,27 @@ class Redactor:
         return value
 
     def found_across_texts(self, value: Any) -> bool:
-        """Whether a secret comes together from several texts of a structure, such as the events of
-        a stream that nobody could put together."""
+        """Whether a secret is divided among several texts of a JSON value, such as the events of a
+        stream that no dialect could fold."""
         joined = "".join(_all_texts(self.redact(value)))
         return any(form in joined for form in self._beginnings_by_form)
 
     def _redact_text(self, text: str, forms: list[str]) -> str:
         for form in forms:
             text = text.replace(form, REDACTED)
-            start = text.find(form[:MIN_SECRET_CHARS], max(0, len(text) - len(form)))
-            while start >= 0 and not form.startswith(text[start:]):
-                start = text.find(form[:MIN_SECRET_CHARS], start + 1)
-            if start >= 0:
-                text = text[:start] + REDACTED
+            # The text may end with the beginning of this form.
+            beginning = text.find(form[:MIN_SECRET_CHARS], max(0, len(text) - len(form)))
+            while beginning >= 0 and not form.startswith(text[beginning:]):
+                beginning = text.find(form[:MIN_SECRET_CHARS], beginning + 1)
+            if beginning >= 0:
+                text = text[:beginning] + REDACTED
         for pattern in key_patterns_for(text):
             text = pattern.sub(REDACTED, text)
         return replace_matches(text, self._patterns, REDACTED)
 
 
 def _all_texts(value: Any) -> Iterator[str]:
+    """All strings in a JSON value in order, without member names."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):
@@ -105,7 +112,7 @@ def _all_texts(value: Any) -> Iterator[str]:
 
 
 def _escaped_forms(secret: str) -> set[str]:
-    """The secret, and how it looks in a URL, in JSON, in JSON in a text of JSON, and so on."""
+    """The forms of a secret: as it is, in a URL, in JSON, in JSON inside a JSON string, …"""
     if _UNESCAPED.fullmatch(secret):
         return {secret}
     forms = {secret, secret.replace("/", "\\/"), quote(secret, safe="")}

@@ -14,27 +14,29 @@ from settings.gateway_keys import PORTKEY_PLACEHOLDER
 from settings.provider_table import URL_PARAMETERS
 from settings.routing_configs import CONFIG_HEADER, CONFIG_NAME
 
-# x-portkey-* headers that hold no secret. A config holds provider keys, and of a header that is
-# not listed here nobody knows what it holds.
+# `x-portkey-*` headers that contain no secret. A config may contain the keys of providers, and any
+# other header that is not listed here may contain a secret too.
 RECORDED_HEADERS = frozenset(
     f"x-portkey-{name}"
     for name in (
         *("provider", "user-id", "session-id", "metadata", "trace"),
         *("trace-id", "span-id", "parent-span-id", "span-name"),
         *("cache", "cache-force-refresh", "retry-count", "retry-attempts", "request-timeout"),
-        # What Portkey's client says of itself.
+        # Sent by Portkey's client about itself.
         *("package-version", "runtime", "runtime-version", "strict-open-ai-compliance"),
     )
 )
 
-# They are not recorded, but hold no secret either: a deployment is often called what its model is.
+# Headers with parts of a provider's URL are not recorded, but contain no secret either. An Azure
+# deployment often has the name of its model, which must not be removed from a trace.
 _NOT_SECRET_HEADERS = RECORDED_HEADERS | {header for header, _ in URL_PARAMETERS.values()}
 
 _SEPARATOR = re.compile(r"""[\s,;="':]+""")
 
 
 def recorded_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The `x-portkey-*` headers of a request as they may be recorded, by lower-case name."""
+    """The `x-portkey-*` headers of a request, by lower-case name. The value of a header that may
+    contain a secret is replaced."""
     return {
         name: value if name in RECORDED_HEADERS else REDACTED
         for name, value in headers.items()
@@ -43,13 +45,15 @@ def recorded_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def secrets_of_request(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
-    """Every value in a request's headers and query that is or may hold a credential."""
+    """All values in a request's headers and query that are a credential or may contain one, and the
+    parts of these values. None is shorter than `MIN_SECRET_CHARS`."""
     found: set[str] = set()
     for name, value in headers.items():
         if name.startswith("x-portkey-"):
-            # A config's name, which is the deployment's, or the request is refused.
-            named = name == CONFIG_HEADER and CONFIG_NAME.fullmatch(value.strip())
-            if name not in _NOT_SECRET_HEADERS and not named:
+            # A config's name is no secret: it is one that the deployment defines, or the call is
+            # refused.
+            is_config_name = name == CONFIG_HEADER and CONFIG_NAME.fullmatch(value.strip())
+            if name not in _NOT_SECRET_HEADERS and not is_config_name:
                 found.update(_secrets_in(value, is_secret_name(name.removeprefix("x-portkey-"))))
         elif is_secret_name(name):
             found.update(_header_parts(value))
@@ -61,15 +65,17 @@ def secrets_of_request(headers: Mapping[str, str], query: str) -> tuple[str, ...
 
 
 def _header_parts(value: str) -> Iterator[str]:
-    """A header's value, and what it is made of: "Bearer key", "a=1; b=2", 'Token token="key"'."""
+    """A header's value and the parts of it, for values such as "Bearer key", "a=1; b=2" and
+    'Token token="key"'."""
     yield value
-    for piece in _SEPARATOR.split(value):
-        yield piece
-        yield from _basic_credentials(piece)
+    for part in _SEPARATOR.split(value):
+        yield part
+        yield from _basic_credentials(part)
 
 
 def _basic_credentials(encoded: str) -> tuple[str, ...]:
-    """What a credential of HTTP's Basic scheme encodes: "user:password", and the password."""
+    """The decoded credential of HTTP's Basic scheme: "user:password", and the password alone. Empty
+    for a value that is no such credential."""
     try:
         pair = base64.b64decode(encoded, validate=True).decode()
     except ValueError:
@@ -77,21 +83,27 @@ def _basic_credentials(encoded: str) -> tuple[str, ...]:
     return (pair, pair.partition(":")[2]) if ":" in pair else ()
 
 
-def _secrets_in(value: str, secret: bool) -> Iterator[str]:
-    """The texts under a secret's name in a JSON value; any other value as a whole, if it is under
-    one itself or so long that it may be one."""
+def _secrets_in(value: str, is_secret: bool) -> Iterator[str]:
+    """The credentials in a header's value. `is_secret` is whether the header's name is a secret's.
+
+    In a JSON value these are the texts at any depth below a secret's name. Any other value is taken
+    for a credential if `is_secret`, or if it has at least `MIN_OPAQUE_SECRET_CHARS`.
+    """
     try:
         nested = strict_json.parse(value)
     except ValueError:
-        if secret or len(value) >= MIN_OPAQUE_SECRET_CHARS:
+        if is_secret or len(value) >= MIN_OPAQUE_SECRET_CHARS:
             yield from _header_parts(value)
         return
-    waiting: list[tuple[bool, Any]] = [(secret, nested)]
-    while waiting:
-        secret, item = waiting.pop()
+    pending: list[tuple[bool, Any]] = [(is_secret, nested)]
+    while pending:
+        is_secret, item = pending.pop()
         if isinstance(item, dict):
-            waiting.extend((secret or is_secret_name(str(k).lower()), v) for k, v in item.items())
+            pending.extend(
+                (is_secret or is_secret_name(str(name).lower()), member)
+                for name, member in item.items()
+            )
         elif isinstance(item, list):
-            waiting.extend((secret, element) for element in item)
-        elif isinstance(item, str) and secret:
+            pending.extend((is_secret, element) for element in item)
+        elif isinstance(item, str) and is_secret:
             yield from _header_parts(item)

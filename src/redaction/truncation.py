@@ -1,4 +1,4 @@
-"""Values made to fit into what Langfuse takes, visibly and as valid JSON."""
+"""Values cut to the sizes that Langfuse accepts, visibly and as valid JSON."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,11 +18,11 @@ from dialects.media import make_presentable
 
 
 def truncate_value(value: Any, limit: int, clean: Callable[[str], str] = str) -> Any:
-    """The value, if its JSON text has at most `limit` bytes in UTF-8; else as much as fits.
+    """The value if its JSON text has at most `limit` bytes of UTF-8, else a value that has.
 
-    Long texts in it are cut first, with a note of their length at the end. Where there are so many
-    that this does not help, the beginning of the JSON text takes the value's place. `clean` gets
-    what is left of a text before the note is added.
+    Long texts in it are cut first, and end with a note of their length. Where that is not enough,
+    because there are too many texts, the result is the beginning of the JSON text, as a string.
+    `clean` is applied to what is kept of a cut text, before the note is added.
     """
     text = to_json(value)
     if fits_bytes(text, limit):
@@ -40,7 +40,11 @@ def truncate_value(value: Any, limit: int, clean: Callable[[str], str] = str) ->
 
 
 def truncate_text(text: str, length: int, clean: Callable[[str], str] = str) -> str:
-    """A text of at most `length` characters as it is; of any other the beginning, with a note."""
+    """The text if it has at most `length` characters, else its beginning with a note of the cut.
+
+    At most `length` characters are kept, to which `clean` is applied; the note is added to them.
+    The cut is at a blank, if there is one near.
+    """
     if len(text) <= length:
         return text
     blank = max(
@@ -65,43 +69,48 @@ def _truncate_texts(value: Any, length: int, clean: Callable[[str], str]) -> Any
 
 
 def truncate_json(text: str, limit: int) -> str:
-    """A JSON text of at most `limit` bytes, of what `truncate_value` makes of its value."""
+    """A JSON text of at most `limit` bytes, whose value is cut as by `truncate_value`."""
     try:
         value = strict_json.parse(text)
-    except ValueError:  # a dialect may have put what was nested deep a little deeper
+    except ValueError:  # too deep for the parser: a dialect may nest a value deeper
         value = text
     return to_json(truncate_value(value, limit))
 
 
 def fits_bytes(text: str, limit: int) -> bool:
-    """Whether a text has at most `limit` bytes in UTF-8."""
-    # Nearly every text is so short, or so long, that its bytes need not be counted.
+    """Whether a text has at most `limit` bytes of UTF-8."""
+    # A character has 1 to 4 bytes, so that only few texts must be encoded to count them.
     if 4 * len(text) <= limit:
         return True
     return len(text) <= limit and len(text.encode("utf-8", "replace")) <= limit
 
 
 def bound_metadata(metadata: Mapping[str, Any], clean: Callable[[Any], Any]) -> dict[str, Any]:
-    """Metadata without secrets, of which no value, and not all together, is too large."""
+    """Metadata without secrets, in which names, values and the whole are within their limits.
+
+    `clean` removes the secrets of a text or a JSON value. Where cutting each value is not enough,
+    the result is the beginning of the metadata's JSON text, under the name "cut".
+    """
     if len(metadata) > MAX_METADATA_NAMES:
         return {"cut": truncate_text(to_json(dict(metadata)), MAX_METADATA_BYTES // 2, clean)}
-    shown: dict[str, Any] = clean(make_presentable(dict(metadata)))
-    longest_name = max(map(len, shown), default=0)
-    # Nearly always all together is no larger than one may be.
+    cleaned: dict[str, Any] = clean(make_presentable(dict(metadata)))
+    longest_name = max(map(len, cleaned), default=0)
+    # Nearly always the whole is no larger than a single value may be.
     if longest_name <= MAX_METADATA_NAME_CHARS and fits_bytes(
-        to_json(shown), MAX_METADATA_VALUE_BYTES
+        to_json(cleaned), MAX_METADATA_VALUE_BYTES
     ):
-        return shown
-    fitted = {
+        return cleaned
+    bounded = {
         truncate_text(name, MAX_METADATA_NAME_CHARS): truncate_value(
             value, MAX_METADATA_VALUE_BYTES, clean
         )
-        for name, value in shown.items()
+        for name, value in cleaned.items()
     }
-    whole = truncate_value(fitted, MAX_METADATA_BYTES, clean)
-    return whole if isinstance(whole, dict) else {"cut": whole}
+    result = truncate_value(bounded, MAX_METADATA_BYTES, clean)
+    return result if isinstance(result, dict) else {"cut": result}
 
 
 def bound_parameter(value: Any) -> Any:
+    """A model parameter, as a text with a note where it is longer than `MAX_PARAMETER_CHARS`."""
     text = value if isinstance(value, str) else to_json(value)
     return value if len(text) <= MAX_PARAMETER_CHARS else truncate_text(text, MAX_PARAMETER_CHARS)
