@@ -1,7 +1,7 @@
-"""An exchange with a provider, turned into one observation; several of one request, into a tree.
+"""Exchanges with providers as observations: one for each, or a tree for a request with a config.
 
-Each field is read on its own: what cannot be read is left out and noted in the metadata. Every
-credential of the request and of the deployment is taken out of everything that is kept.
+Each field is read separately: what cannot be read is left out and noted in the metadata. The
+credentials of the request and of the deployment are removed from everything that is recorded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ from settings.load import Destination, Settings
 # Levels are Langfuse's: https://langfuse.com/docs/observability/features/log-levels
 DEFAULT, WARNING, ERROR = "DEFAULT", "WARNING", "ERROR"
 
-# Parameters whose text is a choice among a few, and says nothing of the content.
+# Parameters whose text is one of a few choices, and therefore no content.
 _CHOICE_PARAMETERS = frozenset(
     (
         *("service_tier", "reasoning_effort", "effort", "verbosity", "speed", "encoding_format"),
@@ -42,21 +42,21 @@ _CHOICE_PARAMETERS = frozenset(
     )
 )
 
-# Whose key let a request in.
+# The member of the metadata with the name of the gateway key that admitted the request.
 _GATEWAY_KEY = "gateway_key"
 
-# What a reply's metadata may quote of its content.
+# Members of a reply's metadata that may quote its content.
 _CONTENT_METADATA = {"stop_sequence", "stop_details"}
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A call to a provider and what came of it.
+    """A call to a provider and its result.
 
-    `request` is the beginning of the request's body and `request_size` the size of all of it, in
-    bytes. `started` is when the gateway began to call the provider, in seconds since the epoch.
-    `routed_model` is the model as the client named it, where the gateway took the provider out of
-    it. `about` is what the gateway knows beside call and reply, as JSON for the metadata.
+    `request_body` is the beginning of the body that was sent, `request_bytes` the size of the whole
+    body. `started_at` is when the gateway called the provider, in seconds since the epoch.
+    `prefixed_model` is the model as the client named it, where the gateway removed the provider's
+    slug from it, else "". `gateway_metadata` are JSON values that the gateway adds to the metadata.
     """
 
     call: Call
@@ -73,11 +73,11 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Trace:
-    """What is told of the trace that an observation belongs to.
+    """What an observation sends about its trace. A value that is None or empty is not sent.
 
-    `joined` is set where another observation makes the trace. That is the caller's own, of which
-    only what the caller says is told, since the trace may have a name, an input and an output
-    already; or the span above this one. `started` is None where it is the caller's to say.
+    `is_existing` is True where another observation creates the trace: the span above this one, or
+    an observation of the caller's app. About the trace of an app, only values from the request's
+    headers are sent, since it may already have a name, input and output; `started_at` is None then.
     """
 
     id: str
@@ -95,11 +95,11 @@ class Trace:
 
 @dataclass(frozen=True)
 class Observation:
-    """One exchange as a tracing backend stores it, whichever protocol carries it there.
+    """One exchange as Langfuse stores it, in a form that does not depend on the export protocol.
 
-    `type` is "generation", "embedding" or "span", which stands above several of the others and has
-    no model of its own, nor what comes with one. Times are seconds since the epoch. `input` and
-    `output` are JSON texts, or None where there is none. `usage` and `cost` have Langfuse's keys.
+    `type` is "generation", "embedding", or "span" for the parent of several others, which has no
+    model, usage or cost. Times are seconds since the epoch. `input` and `output` are JSON texts, or
+    None where there is none. `usage` and `cost` have Langfuse's keys.
     https://langfuse.com/docs/observability/features/observation-types
     """
 
@@ -128,11 +128,11 @@ class Observation:
 
 
 def effective_content_mode(trace_context: TraceContext, settings: Settings) -> str:
-    """What of a call's content is recorded: the lesser of what deployment and request allow.
+    """Which of `CONTENT_MODES` applies to a call: the lesser of what deployment and request allow.
 
-    "off" also where the deployment's sample leaves the trace out. That is decided by the trace's
-    id, so that a trace of several calls is kept or dropped whole: by its end, since ids may begin
-    with a time (https://www.w3.org/TR/trace-context-2/#random-trace-id-flag).
+    "off" also where the deployment's sample rate drops the trace. The end of the trace's id decides
+    that, so that all calls of a trace are kept or dropped together. The beginning of an id may be a
+    time (https://www.w3.org/TR/trace-context-2/#random-trace-id-flag).
     """
     if int(trace_context.trace_id[16:], 16) >= settings.sample_rate * 2**64:
         return "off"
@@ -140,7 +140,7 @@ def effective_content_mode(trace_context: TraceContext, settings: Settings) -> s
 
 
 def observe(exchange: Exchange, settings: Settings) -> Observation:
-    """The observation of an exchange whose content mode is not "off"."""
+    """The observation of an exchange. Its effective content mode must not be "off"."""
     call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
     dialect = dialect_for_path(call.path)
     prompt = read_request(call.path, exchange.request_body)
@@ -153,35 +153,35 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     output = completion.output
     if output is None and (capture.status or 0) >= 400:
         output = read_reply("", capture.body, "", complete=True).output
-    # Each once: there is a limit to how many are searched for.
+    # Without duplicates, since the number of secrets that are searched for is limited.
     secrets = {*secrets_of_request(call.headers, call.query), *settings.secrets}
     redactor = Redactor(secrets, settings.redact_patterns)
-    # The events of a stream that no dialect could put together, of which a secret may be parts.
+    # A list of events that no dialect could fold: a secret may be divided among several of them.
     if isinstance(output, list) and redactor.searchable and redactor.found_across_texts(output):
         output = "[redacted]: its pieces, put together, hold a credential"
     redact = redactor.redact
     if not redactor.searchable:
-        # So many would have to be looked for in each of these texts, of which there may be as many.
+        # There may be as many texts here as secrets, and each would be searched for each secret.
         trace_context = replace(trace_context, metadata={}, tags=())
         prompt = replace(prompt, metadata={}, parameters={})
         exchange = replace(exchange, trace_context=trace_context)
-    full = redactor.searchable and effective_content_mode(trace_context, settings) == "full"
-    level, status = _level_and_status(capture, completion, full)
+    with_content = redactor.searchable and effective_content_mode(trace_context, settings) == "full"
+    level, status = _level_and_status(capture, completion, with_content)
     name = trace_context.name or call.path.removeprefix("/v1/")
     limit = settings.max_field_bytes
 
     def content(value: Any) -> str | None:
-        if value is None or not full:
+        if value is None or not with_content:
             return None
         text = to_json(value)
         if not fits_bytes(text, limit):
             text = to_json(value := truncate_value(value, limit, redact))
         text = redactor.to_json(value, text)
-        # What was put in a secret's place may have been longer than that.
+        # A placeholder may be longer than the secret that it replaced.
         return text if fits_bytes(text, limit) else truncate_json(text, limit)
 
-    metadata = _metadata(exchange, prompt, completion, full, redactor.searchable, redact)
-    # Together, since each search takes its time.
+    metadata = _metadata(exchange, prompt, completion, with_content, redactor.searchable, redact)
+    # Redacted in one call, since each call takes time.
     texts = [
         *(
             trace_context.trace_name or (None if trace_context.is_existing else name),
@@ -227,10 +227,10 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         name=name,
         started_at=exchange.started_at,
         ended_at=capture.ended_at,
-        # The first bytes of a whole reply come when all of it is there: they tell nothing.
+        # The first byte of a whole reply arrives with the rest of it: its time means nothing.
         completion_started_at=capture.first_byte_at if completion.streamed else None,
         model=model,
-        parameters=_model_parameters(prompt, completion, full, redact),
+        parameters=_model_parameters(prompt, completion, with_content, redact),
         input=content(prompt.input),
         output=content(output),
         usage=completion.usage,
@@ -248,11 +248,10 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
 def request_span_with_attempts(
     client_observation: Observation, attempts: Sequence[Observation]
 ) -> list[Observation]:
-    """The observations of a request for which several providers were asked one after another.
+    """The observations of a request with a config: a span, and the attempts below it.
 
-    In: the request as the client saw it, and each call to a provider. Out: the first of them as a
-    span, and below it the others. Model, tokens and cost are theirs alone, or they would count
-    twice.
+    `client_observation` is the request as the client saw it, and becomes the span. Only the
+    attempts have model, usage and cost, which Langfuse would otherwise count twice.
     """
     span = replace(
         client_observation,
@@ -265,18 +264,18 @@ def request_span_with_attempts(
         prompt_name=None,
         prompt_version=None,
     )
-    # Every observation tells of its trace, and which one Langfuse believes depends on the field and
-    # on what came when. So all of them tell the same, and of its content only the span does.
+    # Every observation sends values of its trace, and which of them Langfuse keeps depends on the
+    # field and on the order of arrival. So all send the same, and only the span sends content.
     trace = replace(span.trace, is_existing=True, metadata={})
-    return [span, *(replace(a, parent_id=span.id, trace=trace) for a in attempts)]
+    return [span, *(replace(attempt, parent_id=span.id, trace=trace) for attempt in attempts)]
 
 
 def truncate_content(observation: Observation, limit: int) -> Observation:
-    """The observation with an input and an output of at most `limit` bytes each, and a note of it;
-    as it is where they are no longer than that."""
+    """The observation with input and output cut to at most `limit` bytes each, and a note in its
+    metadata. Unchanged where neither is longer."""
     texts = {"input": observation.input, "output": observation.output}
-    long = {name: text for name, text in texts.items() if text and not fits_bytes(text, limit)}
-    if not long:
+    too_long = {name: text for name, text in texts.items() if text and not fits_bytes(text, limit)}
+    if not too_long:
         return observation
     notes = observation.metadata.get("notes", [])
     notes = notes if isinstance(notes, list) else [notes]
@@ -285,7 +284,7 @@ def truncate_content(observation: Observation, limit: int) -> Observation:
     trace = observation.trace
     return replace(
         observation,
-        **{name: truncate_json(text, limit) for name, text in long.items()},
+        **{name: truncate_json(text, limit) for name, text in too_long.items()},
         metadata=metadata,
         trace=trace if trace.is_existing else replace(trace, metadata=metadata),
     )
@@ -295,10 +294,12 @@ def _metadata(
     exchange: Exchange,
     prompt: Prompt,
     completion: Completion,
-    full: bool,
+    with_content: bool,
     searchable: bool,
     redact: Callable[[Any], Any],
 ) -> dict[str, Any]:
+    """The metadata of an observation. Where several sources have the same name, the gateway has
+    priority, then the request's headers, the reply, and the request's body."""
     call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
     model = completion.model or prompt.model
     notes = [*trace_context.notes, *prompt.notes, *completion.notes]
@@ -309,9 +310,10 @@ def _metadata(
     if capture.truncated:
         notes.append(f"reply: the first {len(capture.body)} bytes are recorded")
     reply = completion.metadata
-    if not full:
+    if not with_content:
         reply = {name: reply[name] for name in reply.keys() - _CONTENT_METADATA}
-    known = {
+    # The gateway's own values, which no other source may overwrite.
+    own = {
         "provider": exchange.provider,
         "endpoint": call.path,
         "request_type": dialect_for_path(call.path).NAME,
@@ -328,37 +330,36 @@ def _metadata(
         "request_headers": recorded_headers(call.headers) or None,
         "notes": notes or None,
     }
-    # What the gateway knows itself is not for others to overwrite.
-    known = {name: value for name, value in known.items() if value is not None}
-    read = {**(prompt.metadata if full else {}), **reply, **trace_context.metadata, **known}
-    # Nor, where this decides who pays, to crowd out, or to say for who shows no key.
-    read.pop(_GATEWAY_KEY, None)
-    return {**bound_metadata(read, redact), **redact(dict(exchange.gateway_metadata))}
+    own = {name: value for name, value in own.items() if value is not None}
+    merged = {**(prompt.metadata if with_content else {}), **reply, **trace_context.metadata, **own}
+    # Costs may be charged by gateway key. A request without one cannot set this name, and large
+    # metadata cannot displace it, since it is added after the rest was bounded.
+    merged.pop(_GATEWAY_KEY, None)
+    return {**bound_metadata(merged, redact), **redact(dict(exchange.gateway_metadata))}
 
 
-def _existing_trace_metadata(exchange: Exchange, clean: Callable[[Any], Any]) -> dict[str, Any]:
-    """What the caller says of a trace that is its own, but for what only the gateway may say."""
-    said = exchange.trace_context.metadata
-    ours = {*exchange.gateway_metadata, _GATEWAY_KEY}
-    return bound_metadata({name: said[name] for name in said if name not in ours}, clean)
+def _existing_trace_metadata(exchange: Exchange, redact: Callable[[Any], Any]) -> dict[str, Any]:
+    """The metadata that a request's headers set on an existing trace, without the gateway's own."""
+    values = exchange.trace_context.metadata
+    reserved = {*exchange.gateway_metadata, _GATEWAY_KEY}
+    return bound_metadata({name: values[name] for name in values if name not in reserved}, redact)
 
 
 def _model_parameters(
-    prompt: Prompt,
-    completion: Completion,
-    full: bool,
-    clean: Callable[[Any], Any],
+    prompt: Prompt, completion: Completion, with_content: bool, redact: Callable[[Any], Any]
 ) -> dict[str, Any]:
-    """The model's parameters; without content only those that are numbers, switches or choices."""
-    chosen = {**prompt.parameters, **completion.parameters}
-    if not full:
-        chosen = {
-            k: v for k, v in chosen.items() if isinstance(v, int | float) or k in _CHOICE_PARAMETERS
+    """The model's parameters. Without content, only numbers, booleans and choices."""
+    parameters = {**prompt.parameters, **completion.parameters}
+    if not with_content:
+        parameters = {
+            name: value
+            for name, value in parameters.items()
+            if isinstance(value, int | float) or name in _CHOICE_PARAMETERS
         }
-    chosen = clean(dict([*chosen.items()][:MAX_PARAMETERS]))
+    parameters = redact(dict([*parameters.items()][:MAX_PARAMETERS]))
     return {
-        truncate_text(n, MAX_METADATA_NAME_CHARS): bound_parameter(value)
-        for n, value in chosen.items()
+        truncate_text(name, MAX_METADATA_NAME_CHARS): bound_parameter(value)
+        for name, value in parameters.items()
     }
 
 
@@ -371,25 +372,25 @@ def _duration_ms(start: float, end: float | None) -> int | None:
 
 
 def _level_and_status(
-    capture: Capture, completion: Completion, full: bool
+    capture: Capture, completion: Completion, with_content: bool
 ) -> tuple[str, str | None]:
-    """Level and status message: what went wrong, the earliest cause first."""
+    """Level and status message of an observation, by the earliest cause of a failure."""
     if capture.ending is Ending.UNREACHABLE:
         return ERROR, f"The provider could not be reached: {capture.reason}"
     if capture.ending is Ending.CLIENT_LEFT:
-        before = "while" if capture.status else "before"
-        return WARNING, f"The client closed the connection {before} the reply came."
-    # What a provider says about an error may quote the request, so it counts as content.
+        when = "while" if capture.status else "before"
+        return WARNING, f"The client closed the connection {when} the reply came."
+    # A provider's error message may quote the request, so it counts as content.
     if capture.status is not None and capture.status >= 400:
         status = f"HTTP {capture.status}"
         text = completion.error or capture.body[:MAX_STATUS_MESSAGE_CHARS].decode(
             "utf-8", "replace"
         )
-        return ERROR, f"{status}: {text}"[:MAX_STATUS_MESSAGE_CHARS] if full else status
+        return ERROR, f"{status}: {text}"[:MAX_STATUS_MESSAGE_CHARS] if with_content else status
     if completion.error:
         return ERROR, completion.error[
             :MAX_STATUS_MESSAGE_CHARS
-        ] if full else "An error in the reply."
+        ] if with_content else "An error in the reply."
     if capture.ending is Ending.INTERRUPTED:
         return ERROR, f"The provider broke off the reply: {capture.reason}"
     if completion.streamed and not completion.finished and not capture.truncated:
