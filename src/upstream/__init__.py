@@ -1,1 +1,1 @@
-"""Calls to providers: which, with what, how often."""
+"""Calls to providers: their order, what each one sends, and what came of it."""

@@ -1,4 +1,9 @@
-"""The attempts at a request: what each sends, and what comes of it."""
+"""One attempt at a provider: what it sends, and what came of it.
+
+`AttemptPlanner` decides what is sent to a target: URL, headers, credential and body. `Attempt`
+sends it, and then either relays the reply to the client or discards it. `upstream.strategy` decides
+the order of the attempts.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Collection, Mapping
@@ -26,21 +31,23 @@ from upstream.request_body import (
 )
 from upstream.target_request import build_upstream_call, named_provider
 
-# Where a stream carries its usage only if the request asks for it.
+# The endpoint whose streams contain token counts only where the request asks for them.
 STREAM_USAGE_ENDPOINT = "/v1/chat/completions"
 
-# What stands for the status of a provider that could not be reached, and of one that took too long:
-# the gateway's own, and the one that Portkey's has for the second, which configs name.
+# The statuses of an attempt without a reply, for the status codes that a config lists: where the
+# provider could not be reached, and where it did not reply in time. The gateway's own response has
+# the first status of each. 408 is Portkey's status for a timeout, which existing configs list.
 UNREACHABLE_STATUSES, TIMEOUT_STATUSES = (502,), (504, 408)
 
 
 @dataclass(frozen=True)
 class AdmittedRequest:
-    """A call that was let in, and what is known of it.
+    """A call that may go on to a provider, with what admission read of it.
 
-    `caller` is the gateway key that it shows, None where it shows none. `body` is None where it is
-    streamed through. `timeout` is what the call itself gives each attempt, in seconds. `context` is
-    there, and `destination`, where it is traced.
+    `caller` is the gateway key of the call, None where it has none. `config` is None where the call
+    selects no routing config. `body` is None where the runtime streams it through unread.
+    `timeout_seconds` is the call's own limit for each attempt, None where it sets none.
+    `trace_context` and `destination` are None where the call is not traced.
     """
 
     call: Call
@@ -55,8 +62,11 @@ class AdmittedRequest:
 class Attempt:
     """One call to one provider.
 
-    `capture` is set as soon as nothing more is to be done for the client. `reservation` is None
-    where nothing of the reply is captured. Times are in seconds since the epoch.
+    After `send`, either `reply` or `error` is set. `capture` is set when the call fails, and when
+    its reply is discarded or relayed; awaiting it returns what was read of the reply.
+    `reservation` is None where replies are not captured: then a relayed reply has no `capture`.
+    `answered_at` is when the head of the reply arrived, or when the call failed. Times are in
+    seconds since the epoch.
     """
 
     def __init__(
@@ -90,50 +100,56 @@ class Attempt:
         self.capture: Awaitable[Capture] | None = None
 
     async def send(self) -> None:
-        """Call the provider, and wait until its reply begins, or until it is known why not."""
+        """Call the provider, and wait until the head of its reply arrives or the call fails. Raises
+        no `NetworkError`: a failure is in `error`."""
         self.started_at = self.platform.now()
         try:
             self.reply = await self.platform.fetch(self.upstream, self.body, self.timeout_seconds)
         except NetworkError as error:
-            self._failed(error)
+            self._record_failure(error)
         self.answered_at = self.platform.now()
 
     @property
     def statuses(self) -> Collection[int]:
-        """The reply's status, or what stands for it."""
+        """The status of the reply. Where there is none, the statuses that stand for the failure in
+        a config."""
         if self.reply:
             return (self.reply.status,)
         return TIMEOUT_STATUSES if isinstance(self.error, UpstreamTimeout) else UNREACHABLE_STATUSES
 
     @property
     def portkey_retry_count(self) -> int:
-        """How many retries it took, or as Portkey has it -1 where all of them were in vain."""
+        """The value of Portkey's header `x-portkey-retry-attempt-count`: the number of retries, or
+        -1 where the target has retries and the last status still calls for one."""
         retry = self.target.retry
-        in_vain = any(status in retry.on_status_codes for status in self.statuses)
-        return -1 if retry.attempts and in_vain else self.retry_number
+        still_fails = any(status in retry.on_status_codes for status in self.statuses)
+        return -1 if retry.attempts and still_fails else self.retry_number
 
     @property
     def retry_after(self) -> float | None:
-        """How many seconds the provider wants to be left alone, where it says so."""
-        said = self.reply.header("retry-after") if self.reply else ""
-        return parse_retry_after(said, self.platform.now())
+        """The pause that the reply's `Retry-After` requires, in seconds; None where there is no
+        valid one."""
+        value = self.reply.header("retry-after") if self.reply else ""
+        return parse_retry_after(value, self.platform.now())
 
     def discard_reply(self) -> None:
-        """Let go of the reply: the client will get another one."""
+        """Release the reply, which does not go to the client, and capture its beginning for the
+        trace. Where replies are not captured, cancel it. Further calls have no effect."""
         if self.capture or self.reply is None:
             return
         self.is_discarded = True
         if self.reservation:
-            captured = self.reply.capture_discarded(
+            capture = self.reply.capture_discarded(
                 self.settings.max_capture_bytes, self.reservation
             )
-            self.capture = asyncio.ensure_future(captured)
+            self.capture = asyncio.ensure_future(capture)
         else:
             self.platform.run_after_response("cancel", self.reply.cancel())
             self.capture = _resolved(Capture(Ending.COMPLETE, self.platform.now()))
 
     def relay(self, headers: tuple[tuple[str, str], ...]) -> Any | Refusal:
-        """The client's response, or why there is none."""
+        """The runtime's response for the client, with `headers` added; or a refusal where there is
+        no reply, or none that can be passed on."""
         name = self.upstream.provider
         if self.reply and self.capture is None:
             try:
@@ -144,19 +160,20 @@ class Attempt:
                 )
                 return response
             except NetworkError as error:
-                self._failed(error)
+                self._record_failure(error)
         if isinstance(self.error, UpstreamTimeout):
             return Refusal(
                 504, f"The provider {name} did not answer in {self.timeout_seconds or 0:g} s."
             )
         return Refusal(502, f"The provider {name} could not be reached.")
 
-    def _failed(self, error: NetworkError) -> None:
+    def _record_failure(self, error: NetworkError) -> None:
+        """Set `error` and `capture`. Log the failure, unless the client caused it by leaving."""
         self.error = error
-        left = self.platform.client_left()
-        ending = Ending.CLIENT_LEFT if left else Ending.UNREACHABLE
+        client_left = self.platform.client_left()
+        ending = Ending.CLIENT_LEFT if client_left else Ending.UNREACHABLE
         self.capture = _resolved(Capture(ending, self.platform.now(), reason=str(error)))
-        if not left:
+        if not client_left:
             call = self.request.call
             secrets = secrets_of_request(call.headers, call.query)
             log(
@@ -169,7 +186,7 @@ class Attempt:
 
 
 class AttemptPlanner:
-    """Plans the attempts at one request; `reservation` is that of one that is traced."""
+    """Plans the attempts of one request. `reservation` is None where replies are not captured."""
 
     def __init__(
         self,
@@ -191,7 +208,8 @@ class AttemptPlanner:
         self._planned: dict[str, tuple[UpstreamCall, RequestBody | None] | Refusal] = {}
 
     def plan_attempt(self, target: Target, tries: int) -> Attempt | Refusal:
-        """The so many-eth attempt at a target, or why there is none."""
+        """The attempt at a target with this retry number (0 for the first attempt), or the refusal
+        where the target cannot be called."""
         if target.path not in self._planned:
             self._planned[target.path] = self._plan_target(target)
         planned = self._planned[target.path]
@@ -204,7 +222,8 @@ class AttemptPlanner:
         )
 
     def _plan_target(self, target: Target) -> tuple[UpstreamCall, RequestBody | None] | Refusal:
-        """What a target is sent, each time."""
+        """The call and the body that each attempt at a target sends, or the refusal where it cannot
+        be called. The body is None where the runtime streams the client's own through."""
         request, settings, body, model = self.request, self.settings, self.request.body, self.model
         if target.override_params:
             body = override_body(body, target.override_params, settings)
@@ -212,6 +231,7 @@ class AttemptPlanner:
                 return body
             model = find_prefixed_model(body, settings)
         if isinstance(model, Refusal):
+            # An unreadable model matters only where nothing else names the provider.
             if not (target.provider or named_provider(request.call)):
                 return model
             model = ""
@@ -229,17 +249,17 @@ class AttemptPlanner:
             refusal = refuse_beyond_rights(request.caller, call, upstream, body, settings)
             if refusal:
                 return refusal
-        asks = (
+        needs_stream_usage = (
             settings.request_stream_usage
             and self.reservation
             and call.path == STREAM_USAGE_ENDPOINT
         )
-        if body and asks:
+        if body and needs_stream_usage:
             body = ask_for_stream_usage(body, settings)
         return upstream, body
 
     def cached_attempt(self, reply: UpstreamReply) -> Attempt:
-        """What stands for an attempt where a reply was kept, and no provider is asked."""
+        """The attempt that stands for a cached reply: no provider is called."""
         call = self.request.call
         upstream = UpstreamCall("cache", call.method, "", ())
         attempt = Attempt(
@@ -256,7 +276,9 @@ class AttemptPlanner:
         return attempt
 
     def condition_values(self) -> Mapping[str, Mapping[str, Any]]:
-        """What a config's conditions ask for."""
+        """The values that a config's conditions test, by source: `metadata`, `params` (the members
+        of the body) and `url`. A source that cannot be read, or a body that is too large, is
+        empty."""
         call, body = self.request.call, self.request.body
         readable = body is not None and body.size_bytes <= self.settings.max_capture_bytes
         return {
@@ -267,7 +289,7 @@ class AttemptPlanner:
 
 
 def _resolved(capture: Capture) -> Awaitable[Capture]:
-    """A capture that need not be waited for."""
-    known: asyncio.Future[Capture] = asyncio.Future()
-    known.set_result(capture)
-    return known
+    """An awaitable that returns this capture at once."""
+    future: asyncio.Future[Capture] = asyncio.Future()
+    future.set_result(capture)
+    return future

@@ -1,8 +1,8 @@
-"""Whose key pays for an attempt: the caller's own, one of its config's, or the deployment's.
+"""Which credential an attempt sends: the caller's, one from its config, or the deployment's.
 
-A caller's key goes to the provider that the request names, and to no other. A key of the
-deployment's is used only for a caller with a gateway key, and only where the deployment itself says
-where it goes: not at a host, nor for an account, that a caller names.
+A caller's credential goes to the provider that the request names, and to no other. A key of the
+deployment is used only for a caller with a gateway key, and only where the deployment itself
+configures the destination: not for a host or an account that the caller names.
 """
 
 from dataclasses import replace
@@ -21,22 +21,27 @@ from settings.provider_table import (
 from settings.routing_configs import Target
 from upstream.target_request import named_provider, provider_in_model, resolve_provider
 
+# Headers that name a host or a parameter of a provider's URL, such as an account.
 _TARGET_HEADERS = {CUSTOM_HOST_HEADER, *(header for header, _ in URL_PARAMETERS.values())}
 
 _ACCOUNT_HEADERS = [URL_PARAMETERS[name][0] for name in ACCOUNT_PARAMETERS]
 
-# What has a secret's name, and is none or is seen to by itself.
+# Headers with a secret's name that `_without_foreign_credentials` keeps: credential headers are
+# handled separately, and an idempotency key is no secret.
 _SEPARATELY_HANDLED_HEADERS = {*CREDENTIAL_HEADERS.values(), "idempotency-key"}
 
-# Whose the key in a request's headers is, where that is no one provider.
+# Values of `credential_provider` that are not a provider's slug.
 ANY_PROVIDER, UNKNOWN_PROVIDER = "*", "?"
 
 
 def credential_provider(call: Call, config: Target, model: str, settings: Settings) -> str | None:
-    """The provider whose key a request brings in its headers; None where it brings none.
+    """The slug of the provider that the credential in a request's headers is for. None where the
+    headers contain no credential.
 
-    `ANY` is whichever is asked, of which a request without targets has only one. `NOBODY` is where
-    there are several, and nothing says whose the key is.
+    `ANY_PROVIDER` where the config has no list of targets, so that the request can call only one
+    provider. `UNKNOWN_PROVIDER` where the targets have several providers, and neither the headers
+    nor `model` name the one that the credential is for. `model` is the body's model if it may name
+    a provider, else "".
     """
     if not any(
         is_provider_credential(call.headers.get(name, "")) for name in CREDENTIAL_HEADERS.values()
@@ -60,10 +65,13 @@ def with_target_credential(
     provider_of_credential: str | None,
     settings: Settings,
 ) -> Call | Refusal:
-    """A call as it goes to a target: with the target's headers, and with the one key that is for
-    it. The refusal says why there is none.
+    """The call as an attempt sends it to a target: with the target's headers, and with the one
+    credential that is for this target. A refusal where a credential exists that may not be used for
+    it.
 
-    `brought` is what `owner` says of the request.
+    The target's own `api_key` comes first, then the credential of the request, then the key that
+    the deployment has for this target. `caller` is the gateway key of the call, None where it has
+    none. `provider_of_credential` is the result of `credential_provider`.
     """
     named = named_provider(call)
     if target.provider or target.headers:
@@ -81,7 +89,8 @@ def with_target_credential(
     if stored is None or call.headers.get(CUSTOM_HOST_HEADER, "").strip():
         if provider_of_credential:
             return Refusal(401, f"There is no key for {slug}: that of the request is not for it.")
-        return call  # some providers need no key, the others say so
+        # Some providers require no key; the others refuse the call themselves.
+        return call
     if caller is None:
         if settings.gateway_keys is None:
             why = "but no gateway keys are configured (GATEWAY_API_KEYS), so it is for nobody"
@@ -101,17 +110,19 @@ def with_target_credential(
 
 
 def _with_target_headers(call: Call, target: Target) -> Call:
-    """The call with a target's headers."""
-    said = call.headers
+    """The call with a target's headers, which name its provider, host and URL parameters."""
+    headers = call.headers
     if target.provider:
-        # The host and the account that a request names are not for whichever provider comes next.
-        said = {name: value for name, value in said.items() if name not in _TARGET_HEADERS}
-        said["x-portkey-provider"] = target.provider
-    return replace(call, headers={**said, **target.headers})
+        # The host and the account in the request's headers are for the provider that the request
+        # names, which may be another one.
+        headers = {name: value for name, value in headers.items() if name not in _TARGET_HEADERS}
+        headers["x-portkey-provider"] = target.provider
+    return replace(call, headers={**headers, **target.headers})
 
 
 def _without_foreign_credentials(call: Call) -> Call:
-    """The call without what may be another provider's key in a header or a query of its own."""
+    """The call without the headers and query members that may contain another provider's key, by
+    their names. Credential headers and `x-portkey-*` headers stay."""
     headers = {
         name: value
         for name, value in call.headers.items()
@@ -120,13 +131,17 @@ def _without_foreign_credentials(call: Call) -> Call:
         or not is_secret_name(name)
     }
     pairs = (pair for pair in call.query.split("&") if pair)
-    kept = (p for p in pairs if not is_secret_name(unquote_plus(p.partition("=")[0]).lower()))
+    kept = (
+        pair for pair in pairs if not is_secret_name(unquote_plus(pair.partition("=")[0]).lower())
+    )
     return replace(call, headers=headers, query="&".join(kept))
 
 
 def _with_bearer_key(call: Call, key: str) -> Call:
-    """The call with this key, in place of any that is there."""
+    """The call with this key as a Bearer token, in place of any credential in its headers."""
     others = {
-        name: v for name, v in call.headers.items() if name not in CREDENTIAL_HEADERS.values()
+        name: value
+        for name, value in call.headers.items()
+        if name not in CREDENTIAL_HEADERS.values()
     }
     return replace(call, headers={**others, "authorization": f"Bearer {key}"})

@@ -1,4 +1,4 @@
-"""Whether a gateway key may be used for a call."""
+"""Whether the rights of a gateway key cover a call."""
 
 import re
 
@@ -18,12 +18,18 @@ def refuse_beyond_rights(
     body: RequestBody | None,
     settings: Settings,
 ) -> Refusal | None:
-    """A refusal where a gateway key does not open what a call asks for."""
+    """The refusal of a call whose provider or model the gateway key does not cover; None where it
+    covers them.
+
+    A key that is limited to some models covers only calls whose models can be read: to a traced
+    endpoint, with a JSON body of at most `max_capture_bytes`. The deployment that a URL names
+    counts as a model.
+    """
     if caller.models is None:
         return caller.refusal_for(upstream.provider)
     models: list[str] = []
-    # What goes to the provider must be what is read here, whichever parser that one has: none that
-    # an encoding or a second type could make something else of.
+    # The provider must read the same models as are read here, whichever parser it has. An encoding
+    # or a second content type could make it read something else.
     is_json = _JSON_CONTENT_TYPE.fullmatch(call.headers.get("content-type", "").strip())
     is_plain = call.headers.get("content-encoding", "identity").strip().lower() == "identity"
     if body and is_json and is_plain and body.size_bytes <= settings.max_capture_bytes:

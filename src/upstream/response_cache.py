@@ -1,4 +1,8 @@
-"""Replies that are kept for the same request of the same caller, where its config asks for it."""
+"""The cache for replies: which replies are cached, and under which key.
+
+A cached reply goes only to the same caller for the same request, and only where the routing config
+enables the cache.
+"""
 
 import hashlib
 import json
@@ -14,12 +18,14 @@ from upstream.request_body import parse_object
 
 FORCE_REFRESH_HEADER = "x-portkey-cache-force-refresh"
 
-# Headers that say what is asked for, beside what steers the gateway and the provider's own ones.
+# Headers that belong to the key, since they identify the caller or may change the reply: these
+# names, and the prefixes below of headers that configure the gateway or are a provider's own.
 _KEY_HEADERS = ("content-type", "accept", *CREDENTIAL_HEADERS.values())
 
 _KEY_HEADER_PREFIXES = ("openai-", "anthropic-", "x-portkey-")
 
-# Of what steers the gateway, these say nothing of what is asked for.
+# Headers with such a prefix that do not belong to the key: they change the trace or refresh the
+# cache, but not the reply.
 _TRACE_ONLY_HEADERS = (
     *(FORCE_REFRESH_HEADER, "x-portkey-trace", "x-portkey-trace-id", "x-portkey-span-id"),
     *("x-portkey-parent-span-id", "x-portkey-span-name"),
@@ -27,7 +33,8 @@ _TRACE_ONLY_HEADERS = (
 
 
 class CacheStatus(StrEnum):
-    """What the cache did for a request, in Portkey's words."""
+    """The result of the cache for a request, in the terms of Portkey's
+    `x-portkey-cache-status`."""
 
     HIT = "HIT"
     MISS = "MISS"
@@ -36,7 +43,11 @@ class CacheStatus(StrEnum):
 
 
 class ResponseCache:
-    """The cache for one request whose config asks for one. `status` is None where none does."""
+    """The cache as one request uses it.
+
+    `status` is None where the config does not enable the cache. `key` is "" where nothing is read
+    or written.
+    """
 
     def __init__(
         self, request: AdmittedRequest, settings: Settings, platform: RequestPlatform
@@ -55,26 +66,27 @@ class ResponseCache:
 
     @property
     def stores_reply(self) -> bool:
-        """Whether the reply is one to be kept."""
+        """Whether the provider's reply is written to the cache, if it is cacheable."""
         return self.status in (CacheStatus.MISS, CacheStatus.REFRESH)
 
     async def read(self) -> UpstreamReply | None:
-        """The reply that is kept, if there is one."""
-        found = (
+        """The cached reply, None where there is none or a new one is requested. Sets `status`."""
+        cached = (
             await self.platform.read_cache(self.key) if self.status is CacheStatus.MISS else None
         )
-        if found:
+        if cached:
             self.status = CacheStatus.HIT
-        return found
+        return cached
 
     async def write(self, capture: Capture) -> None:
-        """Keep a reply, if it is one that anybody should get again."""
-        whole = (
+        """Cache a reply where this request caches replies, if it is a whole JSON object with status
+        200 and without an error."""
+        is_whole = (
             capture.ending is Ending.COMPLETE and not capture.truncated and capture.status == 200
         )
         if (
             self.stores_reply
-            and whole
+            and is_whole
             and "json" in capture.content_type
             and _is_cacheable(capture.body)
         ):
@@ -84,34 +96,39 @@ class ResponseCache:
 
 
 def cache_key(request: AdmittedRequest) -> str:
-    """What is the same for two requests that may share a reply, as a hash in hex: who asks and with
-    which credential, and what is asked of whom."""
+    """The key of a request in the cache: a SHA-256 in hex, equal only for requests that may share a
+    reply. It covers the caller, the credential, the config and the request with its body."""
     call, body = request.call, request.body
     headers = {name: value for name, value in call.headers.items() if _is_key_header(name)}
-    said = [
-        repr(request.caller),  # with its rights, which may be fewer tomorrow
-        repr(request.config),  # a named one may be another tomorrow
+    parts = [
+        # The rights of a gateway key and the content of a named config may change; what was cached
+        # before such a change must not be used after it.
+        repr(request.caller),
+        repr(request.config),
         [call.method, call.path, call.query],
         sorted(headers.items()),
     ]
-    digest = hashlib.sha256(json.dumps(said).encode() + b"\n")
+    digest = hashlib.sha256(json.dumps(parts).encode() + b"\n")
     digest.update(body.read(body.size_bytes) if body else b"")
     return digest.hexdigest()
 
 
 def _is_key_header(name: str) -> bool:
-    """Whether a header says who asks, or what is asked for."""
+    """Whether a header belongs to the key: it identifies the caller or may change the reply."""
     if name in _KEY_HEADERS or (
         name.startswith(_KEY_HEADER_PREFIXES) and name not in _TRACE_ONLY_HEADERS
     ):
         return True
-    # A provider may read a caller's key in a header of its own, but gets no cookie.
+    # Some providers read the caller's key from a header of their own. Cookies are not forwarded.
     return is_secret_name(name) and name != "cookie" and not name.startswith("x-portkey-")
 
 
 def _is_cacheable(reply: bytes) -> bool:
-    """Whether a reply is an answer: no error in spite of its status, nor in an encoding that would
-    have to be kept with it."""
+    """Whether the body of a reply is a JSON object without an error.
+
+    Some errors come with status 200. A body in an encoding that the runtime does not decode is no
+    JSON; it could only be cached together with the name of its encoding.
+    """
     try:
         return not parse_object(reply).get("error")
     except ValueError:
@@ -119,7 +136,8 @@ def _is_cacheable(reply: bytes) -> bool:
 
 
 def _asks_for_whole_reply(request: AdmittedRequest, settings: Settings) -> bool:
-    """Whether a request is for one whole reply, and small enough to be looked at."""
+    """Whether a request is a POST of a JSON object that does not ask for a stream, and is small
+    enough to be parsed."""
     body = request.body
     if request.call.method != "POST" or not body or body.size_bytes > settings.max_capture_bytes:
         return False

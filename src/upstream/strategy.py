@@ -1,4 +1,8 @@
-"""A request's way through its config: attempt after attempt, until a reply is good enough."""
+"""The order of the attempts at one request: retry, fallback, load balancing and conditions.
+
+The targets of a config are called one after another until a reply has an acceptable status. The
+number of attempts and the total of all pauses are limited by `core.limits`.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,24 +21,26 @@ from settings.routing_configs import RetryPolicy, Target
 
 
 class StrategyAttempt(Protocol):
-    """One provider that is to be asked once."""
+    """One call to one provider, as the strategy needs it."""
 
     async def send(self) -> None:
-        """Ask it, and wait until its reply begins."""
+        """Call the provider, and wait until the head of its reply arrives or the call fails."""
         ...
 
     @property
     def statuses(self) -> Collection[int]:
-        """The status of the reply; without one what stands for that in a config."""
+        """The status of the reply. Where there is none, the statuses that stand for the failure in
+        a config."""
         ...
 
     @property
     def retry_after(self) -> float | None:
-        """How many seconds the provider wants to be left alone, where it says so."""
+        """The pause that the reply's `Retry-After` requires, in seconds; None where there is no
+        valid one."""
         ...
 
     def discard_reply(self) -> None:
-        """Let go of the reply, which nobody will get; again is without effect."""
+        """Release the reply, which does not go to the client. Further calls have no effect."""
         ...
 
 
@@ -42,12 +48,15 @@ A = TypeVar("A", bound=StrategyAttempt)
 
 
 class StrategyRun(Generic[A]):
-    """One request's way through its config.
+    """Executes the config of one request.
 
-    `plan` makes the so many-eth attempt at a target, from 0, or says why there can't be one.
-    `facts` are what conditions ask for. Afterwards `attempts` are those that were made, of which
-    the last one's reply is the request's, and `skipped` are the others. `left` is set where it
-    went no further for want of a client.
+    `plan_attempt` returns the attempt at a target with this retry number (0 for the first attempt),
+    or the refusal where the target cannot be called. `condition_values` returns the values that
+    conditions test, by source (`metadata`, `params`, `url`).
+
+    `run` fills `attempts` with the attempts that were sent, in order: the reply of the last one is
+    for the client. `skipped` has the targets that could not be called, each with its refusal.
+    `client_left` is set where the run stopped because the client had left.
     """
 
     def __init__(
@@ -64,10 +73,11 @@ class StrategyRun(Generic[A]):
         self.attempts: list[A] = []
         self.skipped: list[tuple[Target, Refusal]] = []
         self.client_left = False
-        self._waited = 0.0
+        self._total_pause_seconds = 0.0
 
     async def run(self, target: Target) -> bool:
-        """Ask a target, or the right ones in it. Whether anybody was asked."""
+        """Call a target or, where it contains targets, those that its mode selects. Returns whether
+        any provider was called."""
         if not target.targets:
             return await self._run_with_retries(target)
         if target.mode == "loadbalance":
@@ -77,53 +87,62 @@ class StrategyRun(Generic[A]):
         return await self._run_fallback(target)
 
     async def _run_fallback(self, target: Target) -> bool:
-        asked = False
+        """Call the targets in order, until a reply has none of the statuses of a failure."""
+        was_called = False
         for each in target.targets:
-            asked = await self.run(each) or asked
-            if asked and not self._is_failure(target.on_status_codes):
+            was_called = await self.run(each) or was_called
+            if was_called and not self._is_failure(target.on_status_codes):
                 break
-        return asked
+        return was_called
 
     async def _run_loadbalance(self, target: Target) -> bool:
+        """Call one target, at random by weight. Where it cannot be called, draw another one."""
         # A weight of 0 switches a target off.
-        left = [each for each in target.targets if each.weight > 0]
-        while left:
-            point = self.platform.random() * sum(each.weight for each in left)
-            chosen = left[-1]
-            for each in left:
+        remaining = [each for each in target.targets if each.weight > 0]
+        while remaining:
+            point = self.platform.random() * sum(each.weight for each in remaining)
+            chosen = remaining[-1]
+            for each in remaining:
                 point -= each.weight
                 if point < 0:
                     chosen = each
                     break
             if await self.run(chosen):
                 return True
-            left.remove(chosen)
+            remaining.remove(chosen)
         return False
 
     async def _run_conditional(self, target: Target) -> bool:
-        facts = self.condition_values()
-        met = (then for query, then in target.conditions if query_matches(query, facts))
-        name = next(met, target.default)
+        """Call the target that the first matching condition names, else the default one."""
+        values = self.condition_values()
+        matches = (name for query, name in target.conditions if query_matches(query, values))
+        chosen = next(matches, target.default)
         for each in target.targets:
-            if name is not None and each.name == name:
+            if chosen is not None and each.name == chosen:
                 return await self.run(each)
         refusal = Refusal(400, "No condition of the config is met, and it has no default.")
         self.skipped.append((target, refusal))
         return False
 
     async def _run_with_retries(self, target: Target) -> bool:
-        tries = 0
-        while await self._run_attempt(target, tries):
-            tries += 1
-            if not await self._wait_before_retry(tries, target.retry):
+        """Call a single target, again after each failure while its retries and the limits allow."""
+        retry_number = 0
+        while await self._run_attempt(target, retry_number):
+            retry_number += 1
+            if not await self._wait_before_retry(retry_number, target.retry):
                 break
-        return tries > 0
+        return retry_number > 0
 
-    async def _run_attempt(self, target: Target, tries: int) -> bool:
+    async def _run_attempt(self, target: Target, retry_number: int) -> bool:
+        """Send one attempt and discard the reply of the one before. Returns whether it was sent.
+
+        None is sent where the target cannot be called, or where the request has no attempts left.
+        Nor is one sent after the client has left, which is not checked before the first attempt.
+        """
         self.client_left = self.client_left or (bool(self.attempts) and self.platform.client_left())
         if self.client_left or len(self.attempts) == MAX_ATTEMPTS_PER_REQUEST:
             return False
-        attempt = self.plan_attempt(target, tries)
+        attempt = self.plan_attempt(target, retry_number)
         if isinstance(attempt, Refusal):
             self.skipped.append((target, attempt))
             return False
@@ -133,30 +152,33 @@ class StrategyRun(Generic[A]):
         await attempt.send()
         return True
 
-    async def _wait_before_retry(self, tries: int, retry: RetryPolicy) -> bool:
-        """Wait until a target is to be asked again, if it is."""
-        if tries > retry.attempts or len(self.attempts) == MAX_ATTEMPTS_PER_REQUEST:
+    async def _wait_before_retry(self, retry_number: int, retry: RetryPolicy) -> bool:
+        """Discard the last reply and pause before the retry with this number, which is 1 for the
+        first. Returns whether to retry; where not, there is no pause and the reply stays."""
+        if retry_number > retry.attempts or len(self.attempts) == MAX_ATTEMPTS_PER_REQUEST:
             return False
         if not self._is_failure(retry.on_status_codes):
             return False
         last = self.attempts[-1]
         pause = self.platform.random() * min(
-            MAX_RETRY_PAUSE_SECONDS, FIRST_RETRY_PAUSE_SECONDS * 2 ** (tries - 1)
+            MAX_RETRY_PAUSE_SECONDS, FIRST_RETRY_PAUSE_SECONDS * 2 ** (retry_number - 1)
         )
-        after = last.retry_after if retry.use_retry_after_header else None
-        pause = max(pause, after or 0.0)
-        if self._waited + pause > MAX_TOTAL_PAUSE_SECONDS:
+        retry_after = last.retry_after if retry.use_retry_after_header else None
+        pause = max(pause, retry_after or 0.0)
+        if self._total_pause_seconds + pause > MAX_TOTAL_PAUSE_SECONDS:
             return False
-        self._waited += pause
+        self._total_pause_seconds += pause
         last.discard_reply()
-        # The platform soon ends whatever goes on for a client that left.
+        # Soon after a client has left, the platform ends whatever still runs for it. So a pause is
+        # cut short then.
         while pause > 0 and not self.platform.client_left():
             await self.platform.sleep(min(pause, CLIENT_CHECK_SECONDS))
             pause -= CLIENT_CHECK_SECONDS
         return True
 
     def _is_failure(self, codes: Collection[int] | None) -> bool:
-        """Whether the last reply is one of those that are not good enough."""
+        """Whether the status of the last attempt is one of `codes`; where `codes` is None, whether
+        it is not 2xx."""
         statuses = self.attempts[-1].statuses
         if codes is None:
             return not any(200 <= status < 300 for status in statuses)

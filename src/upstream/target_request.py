@@ -1,4 +1,4 @@
-"""Where a call goes and what goes along: the policy for URLs, headers and credentials."""
+"""The provider, URL and headers of a call: what of a client's request is forwarded, and where."""
 
 from collections.abc import Mapping
 
@@ -16,38 +16,46 @@ from settings.provider_table import (
 
 PATH_PREFIX = "/v1/"
 
-# Headers that end at the gateway: those that steer it, those of one connection (RFC 9110, 7.6.1),
-# those that say where the client is, and those that a browser adds on its own.
+# Headers that are not forwarded, besides those with a prefix below.
 _DROPPED_HEADERS = frozenset(
     (
+        # Headers of one connection: RFC 9110, 7.6.1.
         *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization"),
         *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+        # Headers that apply only to the client's own request; `fetch` sets those it needs.
         *("host", "content-length", "expect", "accept-encoding"),
+        # Headers that proxies add about the client.
         *("forwarded", "via", "x-real-ip", "true-client-ip", "cdn-loop"),
+        # Headers that a browser adds on its own, and trace attributes for the gateway.
         *("cookie", "origin", "referer", "baggage"),
     )
 )
 
-# An encoded stream may be held back until a block is full, and the runtime decodes only some
-# encodings, so the client's choice does not go on.
+# Replaces the client's own: an encoded stream may be held back until a block is full, and the
+# runtime decodes only some encodings.
 _ACCEPT_ENCODING = ("accept-encoding", "identity")
 
+# Prefixes of headers that are not forwarded: those for the gateway, and those that proxies add.
 _DROPPED_HEADER_PREFIXES = ("x-portkey-", "langfuse-", "cf-", "x-forwarded-")
 
 
 def is_anthropic_path(path: str) -> bool:
-    """Whether a path belongs to Anthropic's Messages API (and not to the OpenAI-shaped rest)."""
+    """Whether a path belongs to Anthropic's Messages API. All other paths are those of OpenAI's
+    API."""
     return path == "/v1/messages" or path.startswith("/v1/messages/")
 
 
 def named_provider(call: Call) -> str:
-    """The provider that a call's `x-portkey-provider` names, else ""."""
+    """The slug that a call's `x-portkey-provider` names, else ""."""
     return call.headers.get("x-portkey-provider", "").strip().lower().removeprefix("@")
 
 
 def provider_in_model(model: str, rules: ProviderRouting) -> str:
-    """The provider that a model such as "@groq/llama-3.3-70b" names, else "": those of Workers AI
-    ("@cf/…") name none."""
+    """The slug that a model such as "@groq/llama-3.3-70b" names, else "".
+
+    The models of Workers AI ("@cf/…") name no provider, unless the deployment has a provider with
+    such a slug. The slug may be absent from `rules.providers`.
+    """
     if not model.startswith("@"):
         return ""
     prefix, slash, _ = model[1:].lower().partition("/")
@@ -59,8 +67,11 @@ def provider_in_model(model: str, rules: ProviderRouting) -> str:
 
 
 def resolve_provider(call: Call, rules: ProviderRouting, model: str = "") -> str:
-    """The provider of a call: the one that `x-portkey-provider` names, else that of the body's
-    `model`, else the path's, else the default. It may be one that nobody knows."""
+    """The slug of the provider that a call is for: the one that `x-portkey-provider` names, else
+    the one in the body's `model`, else the path's, else the deployment's default.
+
+    It may be absent from `rules.providers`.
+    """
     by_path = "anthropic" if is_anthropic_path(call.path) else rules.default_provider
     return named_provider(call) or provider_in_model(model, rules) or by_path
 
@@ -68,10 +79,12 @@ def resolve_provider(call: Call, rules: ProviderRouting, model: str = "") -> str
 def build_upstream_call(
     call: Call, rules: ProviderRouting, model: str = ""
 ) -> UpstreamCall | Refusal:
-    """Where a call goes and what goes along.
+    """The call to the provider that a client's call is for. A refusal where the provider is unknown
+    or does not serve the path, or where its URL is incomplete or not allowed.
 
-    `model` is the body's, if it may name a provider. The name goes from the model where it is the
-    provider's; a model that names another provider than the header does is left alone.
+    `model` is the body's model if it may name a provider, else "". The result has a
+    `prefixed_model` only where `model` names the provider that is called: that prefix must be
+    removed from the body. A model that names another provider than the header does stays as it is.
     """
     chosen = resolve_provider(call, rules, model)
     provider = rules.providers.get(chosen)
@@ -103,6 +116,8 @@ def build_upstream_call(
 def _resolve_base_url(
     call: Call, slug: str, provider: Provider, rules: ProviderRouting
 ) -> str | Refusal:
+    """The custom host of the call if it names an allowed one, else the provider's base URL with its
+    parameters inserted. May end in a query."""
     custom_host = call.headers.get(CUSTOM_HOST_HEADER, "").strip()
     if custom_host:
         return check_custom_host(custom_host, rules.allowed_custom_hosts)
@@ -112,27 +127,29 @@ def _resolve_base_url(
             f"The provider {slug} runs on a host of your own. Name it in {CUSTOM_HOST_HEADER}, "
             "such as https://llm.example.com/v1.",
         )
-    given = _url_parameters(call, rules)
+    parameters = _url_parameters(call, rules)
     template = provider.base_url
-    needed = template_parameters(template)
+    required = template_parameters(template)
     for_deployment = template_parameters(provider.deployment_url)
-    if any(name in given for name in for_deployment if name not in needed):
-        template, needed = provider.deployment_url, for_deployment
-    for name in needed:
+    # A parameter that only the deployment URL has selects that URL.
+    if any(name in parameters for name in for_deployment if name not in required):
+        template, required = provider.deployment_url, for_deployment
+    for name in required:
         header, variable = URL_PARAMETERS[name]
-        if name not in given:
+        if name not in parameters:
             return Refusal(
                 400, f"The provider {slug} needs to know its {name}: {header}, or {variable}."
             )
         try:
-            check_url_parameter(name, given[name])
+            check_url_parameter(name, parameters[name])
         except ValueError as error:
             return Refusal(400, f"{header} {error}.")
-    return template.format_map(given)
+    return template.format_map(parameters)
 
 
 def _url_parameters(call: Call, rules: ProviderRouting) -> dict[str, str]:
-    """The parameters that a call or a variable gives; the call's own count first."""
+    """The values for the parameters of a base URL, by name: from the call's headers, else from the
+    deployment's variables."""
     sent = {
         name: call.headers.get(header, "").strip() for name, (header, _) in URL_PARAMETERS.items()
     }
@@ -140,30 +157,37 @@ def _url_parameters(call: Call, rules: ProviderRouting) -> dict[str, str]:
 
 
 def _serves_path(path: str, served: tuple[str, ...]) -> bool:
-    return any(path == one or path.startswith(f"{one}/") for one in served)
+    """Whether one of the `served` paths is this path, or one above it."""
+    return any(path == parent or path.startswith(f"{parent}/") for parent in served)
 
 
 def _join_url(base_url: str, path: str, query: str) -> str:
-    """A URL of a base URL, which may end in a query; of a name in both, the client's counts."""
-    base_url, _, fixed = base_url.partition("?")
-    named = {pair.partition("=")[0] for pair in query.split("&")}
-    pairs = [pair for pair in fixed.split("&") if pair and pair.partition("=")[0] not in named]
-    whole = "&".join([*pairs, query] if query else pairs)
-    return f"{base_url}/{path}?{whole}" if whole else f"{base_url}/{path}"
+    """The URL of a path below a base URL, which may end in a query of its own. Of a query member in
+    both, the client's is used."""
+    base_url, _, base_query = base_url.partition("?")
+    client_names = {pair.partition("=")[0] for pair in query.split("&")}
+    pairs = [
+        pair
+        for pair in base_query.split("&")
+        if pair and pair.partition("=")[0] not in client_names
+    ]
+    merged = "&".join([*pairs, query] if query else pairs)
+    return f"{base_url}/{path}?{merged}" if merged else f"{base_url}/{path}"
 
 
 def forwarded_headers(
     headers: Mapping[str, str], provider: Provider, path: str
 ) -> tuple[tuple[str, str], ...]:
-    """The client's headers that go on to the provider, with at most one credential among them.
+    """The headers of the call to a provider: those of the client that are forwarded, with at most
+    one credential, and those that the provider requires.
 
-    A client may send its credential in `authorization`, `x-api-key` or `api-key`; it goes on in the
-    header that the provider reads. Where a client sends several, the one counts that is in that
-    header, else `authorization`, else `x-api-key`. What can't be a key stays in `authorization`:
-    another scheme than Bearer, and the tokens that the provider reads there. A gateway key is no
-    credential, and never goes on.
+    A client may send its credential in `authorization`, `x-api-key` or `api-key`; it is forwarded
+    in the header that the provider reads. Of several credentials, the one in that header is used,
+    else `authorization`, else `x-api-key`. An `authorization` that is no API key stays there:
+    another scheme than Bearer, and the tokens that the provider reads there. A gateway key is never
+    forwarded. `path` is without "/v1/".
     """
-    # A client may name further headers of its connection; they end here too.
+    # `connection` may name further headers of one connection, which are not forwarded either.
     hop_by_hop = {name.strip().lower() for name in headers.get("connection", "").split(",")}
     forwarded = {
         name: value
@@ -175,7 +199,7 @@ def forwarded_headers(
     }
     credentials = {name: forwarded.pop(name, "") for name in CREDENTIAL_HEADERS.values()}
     credentials = {
-        n: value if is_provider_credential(value) else "" for n, value in credentials.items()
+        name: value if is_provider_credential(value) else "" for name, value in credentials.items()
     }
     if path in provider.bearer_paths:
         credential, extra = "bearer", {}
@@ -189,16 +213,21 @@ def forwarded_headers(
 
 
 def _credential_header(
-    sent: Mapping[str, str], credential: str, tokens: tuple[str, ...]
+    sent: Mapping[str, str], credential: str, bearer_prefixes: tuple[str, ...]
 ) -> tuple[tuple[str, str], ...]:
-    wanted = CREDENTIAL_HEADERS[credential]
-    name = next((name for name in (wanted, *CREDENTIAL_HEADERS.values()) if sent[name]), None)
+    """The one credential that is forwarded, in its header; empty where the client sent none.
+
+    `sent` has a value, or "", for each credential header. `credential` is a key of
+    `CREDENTIAL_HEADERS`. A Bearer token that begins with one of `bearer_prefixes` is no API key.
+    """
+    target = CREDENTIAL_HEADERS[credential]
+    name = next((name for name in (target, *CREDENTIAL_HEADERS.values()) if sent[name]), None)
     if name is None:
         return ()
     key = strip_bearer(sent[name])
     is_bearer = key != sent[name].strip()
-    if name == "authorization" and (not is_bearer or key.startswith(tokens)):
-        wanted = name
-    if name == wanted:
+    if name == "authorization" and (not is_bearer or key.startswith(bearer_prefixes)):
+        target = name
+    if name == target:
         return ((name, sent[name]),)
-    return ((wanted, f"Bearer {key}" if wanted == "authorization" else key),)
+    return ((target, f"Bearer {key}" if target == "authorization" else key),)
