@@ -1,1 +1,1 @@
-"""A request from end to end."""
+"""A request from end to end: admission, attempts, response and trace."""

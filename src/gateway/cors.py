@@ -1,4 +1,4 @@
-"""Which web pages may read what the gateway answers: by default none.
+"""Which web pages may read the gateway's responses: by default none.
 
 https://fetch.spec.whatwg.org/#http-cors-protocol
 """
@@ -13,7 +13,9 @@ ALLOW_ORIGIN = "access-control-allow-origin"
 
 
 def cors_headers(call: Call, allowed: Collection[str]) -> tuple[tuple[str, str], ...]:
-    """The headers that let a page of an allowed origin read the answer to its call."""
+    """The response headers with which a browser lets a page of an allowed origin read the response
+    to its call. Empty for a call without an origin, or with one that is not in `allowed`; "*" in
+    `allowed` stands for every origin."""
     origin = call.headers.get("origin", "")
     if not origin or not ("*" in allowed or origin in allowed):
         return ()
@@ -26,7 +28,8 @@ def cors_headers(call: Call, allowed: Collection[str]) -> tuple[tuple[str, str],
     return (
         *shared,
         ("access-control-allow-methods", ", ".join(METHODS)),
-        # Whatever headers an SDK sends may come; a key is one of them, so "*" would not do.
+        # All headers that the page's SDK sends are allowed. "*" would not cover `authorization`,
+        # in which most SDKs send the key.
         (
             "access-control-allow-headers",
             call.headers.get("access-control-request-headers", ""),

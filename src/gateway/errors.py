@@ -1,6 +1,6 @@
-"""The gateway's own errors, in the shape of the API that was called.
+"""The gateway's own errors, in the format of the API that was called, so that client SDKs raise
+their usual exceptions for them.
 
-Client SDKs raise their usual exceptions for them.
 https://platform.openai.com/docs/guides/error-codes · https://docs.claude.com/en/api/errors
 """
 
@@ -9,7 +9,7 @@ import json
 from core.types import Call, GatewayResponse, Refusal
 from upstream.target_request import is_anthropic_path
 
-# HTTP status to the error type of OpenAI and of Anthropic.
+# The error types of OpenAI and of Anthropic by HTTP status.
 _ERROR_TYPES = {
     400: ("invalid_request_error", "invalid_request_error"),
     401: ("authentication_error", "authentication_error"),
@@ -20,14 +20,15 @@ _ERROR_TYPES = {
     429: ("rate_limit_error", "rate_limit_error"),
 }
 
+# The same for every other status.
 _SERVER_ERROR = ("gateway_error", "api_error")
 
 
 def error_response(refusal: Refusal, call: Call) -> GatewayResponse:
-    """The response that carries a refusal to the client that made the call.
+    """The JSON error response for a refusal of this call.
 
-    Its `x-request-id`, for Anthropic's SDK `request-id`, is what the log knows the request by. A
-    provider's reply has the provider's own instead.
+    Its header `x-request-id`, or `request-id` as Anthropic's SDK reads it, has the id of the
+    request in the gateway's log. A provider's reply keeps the provider's own header instead.
     """
     openai, anthropic = _ERROR_TYPES.get(refusal.status, _SERVER_ERROR)
     if is_anthropic_path(call.path):

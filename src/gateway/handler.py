@@ -1,9 +1,9 @@
-"""The story of a request, written against the runtime as a set of small promises.
+"""One request from end to end, independent of the runtime (`core.platform`).
 
-A call is checked, let in and sent to a provider, or to several where a config says so; the
-provider's reply goes straight back. For a traced endpoint a second branch of the reply is captured
-meanwhile, and after the reply has ended it becomes a Langfuse observation. Nothing that the client
-waits for waits for tracing.
+A call is admitted or refused, and sent to a provider, or to several where a config requires it. The
+provider's reply is relayed to the client as it arrives. Where the call is traced, a second branch
+of the reply is captured at the same time. After the reply has ended, the exchange becomes an
+observation that is delivered to Langfuse. The client never waits for tracing.
 """
 
 import re
@@ -31,26 +31,28 @@ from upstream.response_cache import CacheStatus, ResponseCache
 from upstream.strategy import StrategyRun
 from upstream.target_request import PATH_PREFIX
 
-# The beginning of a path that is of plain words, as an API's are; what comes then may be anything.
+# Matches the beginning of a path, as far as its segments are plain words, as those of an API are.
+# The rest may contain anything, such as a credential, and is not logged.
 _LOGGABLE_PATH = re.compile("(/(v[0-9]|[a-z_]{1,16})(?![^/]))*/?")
 
 
 async def handle(call: Call, settings: Settings, platform: RequestPlatform) -> Any:
-    """Answer a call: with an `Answer` of the gateway's own, or with the platform's response."""
-    shared = cors_headers(call, settings.allowed_origins)
-    answer = await _respond(call, settings, platform, shared)
-    if isinstance(answer, Refusal):
-        _log_refusal(call, answer)
-        answer = error_response(answer, call)
-    if isinstance(answer, GatewayResponse):
-        return replace(answer, headers=(*answer.headers, *shared))
-    return answer
+    """The response to a call: a `GatewayResponse`, or the runtime's own response where a provider's
+    reply is relayed. A refusal is logged and becomes an error response."""
+    cors = cors_headers(call, settings.allowed_origins)
+    response = await _respond(call, settings, platform, cors)
+    if isinstance(response, Refusal):
+        _log_refusal(call, response)
+        response = error_response(response, call)
+    if isinstance(response, GatewayResponse):
+        return replace(response, headers=(*response.headers, *cors))
+    return response
 
 
 def _log_refusal(call: Call, refusal: Refusal) -> None:
-    """Log what the client was refused, in none of its own words."""
-    known = _LOGGABLE_PATH.match(call.path)
-    path = known[0] if known else ""
+    """Log a refusal without any text of the client, which may contain a credential."""
+    match = _LOGGABLE_PATH.match(call.path)
+    path = match[0] if match else ""
     log(
         "refused",
         request_id=call.request_id,
@@ -64,8 +66,10 @@ def _log_refusal(call: Call, refusal: Refusal) -> None:
 
 
 async def _respond(
-    call: Call, settings: Settings, platform: RequestPlatform, shared: tuple[tuple[str, str], ...]
+    call: Call, settings: Settings, platform: RequestPlatform, cors: tuple[tuple[str, str], ...]
 ) -> Any | GatewayResponse | Refusal:
+    """The response to a call. Only the runtime's own response gets the headers of `cors` here:
+    `handle` adds them to the others."""
     allow = (("allow", ", ".join(METHODS)),)
     if call.method == "OPTIONS":
         return GatewayResponse(204, "", headers=allow)
@@ -79,13 +83,17 @@ async def _respond(
     request = await admit(call, settings, platform)
     if isinstance(request, Refusal):
         return request
-    return await _serve_request(request, settings, platform, shared)
+    return await _serve_request(request, settings, platform, cors)
 
 
 async def admit(
     call: Call, settings: Settings, platform: RequestPlatform
 ) -> AdmittedRequest | Refusal:
-    """The request of a call that may go on to a provider."""
+    """The request of a call that may go on to a provider, or the refusal of the call.
+
+    Reads the body of a POST to a traced endpoint, and where the config needs it. The request has a
+    trace context and a destination only where it is traced.
+    """
     if settings.problem:
         return Refusal(500, f"This gateway is misconfigured: {settings.problem}.")
     caller = authenticate(call, settings.gateway_keys, anonymous=settings.allow_anonymous)
@@ -114,13 +122,14 @@ async def admit(
     destination = settings.destination(caller) if is_traced else None
     if destination is None:
         return request
-    said = read_trace_context(call.headers)
-    if effective_content_mode(said, settings) == "off":
+    trace_context = read_trace_context(call.headers)
+    if effective_content_mode(trace_context, settings) == "off":
         return request
-    return replace(request, trace_context=said, destination=destination)
+    return replace(request, trace_context=trace_context, destination=destination)
 
 
 def _check_path(call: Call) -> Refusal | None:
+    """The refusal of a path that is outside "/v1/" or unsafe, or of a WebSocket; else None."""
     if not call.path.startswith(PATH_PREFIX):
         path = call.path[:128]
         return Refusal(404, f"There is no {path} here. Paths start with /v1/.", quoted_input=path)
@@ -134,6 +143,7 @@ def _check_path(call: Call) -> Refusal | None:
 
 
 async def _read_body(settings: Settings, platform: RequestPlatform) -> RequestBody | Refusal:
+    """The request's body, or the refusal where it is too large or does not arrive whole."""
     limit = settings.max_request_bytes
     try:
         return await platform.read_body(limit)
@@ -147,44 +157,46 @@ async def _serve_request(
     request: AdmittedRequest,
     settings: Settings,
     platform: RequestPlatform,
-    shared: tuple[tuple[str, str], ...],
+    cors: tuple[tuple[str, str], ...],
 ) -> Any | GatewayResponse | Refusal:
-    """Ask providers until one's reply is good enough, and hand that back. Where the request is
-    traced let what happened become observations once it has ended."""
+    """Execute the request's config, and return the client's response from the last attempt. Tracing
+    and caching of the reply are left to a job that goes on after the response."""
     cache = ResponseCache(request, settings, platform)
     reservation = Reservation(capture_budget) if request.destination or cache.stores_reply else None
     planner = AttemptPlanner(request, settings, platform, reservation)
     run = StrategyRun(planner.plan_attempt, planner.condition_values, platform)
     if reservation is None:
         await run.run(request.config or Target())
-        return _client_response(request, run, cache, shared)
+        return _client_response(request, run, cache, cors)
     recorder = TraceRecorder(request, run, cache, reservation, settings)
-    # Begun before there is a reply, so that a client that leaves while it waits is traced too.
+    # The job starts before there is a reply, so that a request whose client leaves before that is
+    # traced too.
     platform.run_after_response(
         "trace", _deliver_observations(recorder.collect_observations(), settings, platform)
     )
     try:
-        kept = await cache.read()
-        if kept:
-            run.attempts.append(planner.cached_attempt(kept))
+        cached = await cache.read()
+        if cached:
+            run.attempts.append(planner.cached_attempt(cached))
         else:
             await run.run(request.config or Target())
         recorder.release_bodies()
-        answer = _client_response(request, run, cache, shared)
+        response = _client_response(request, run, cache, cors)
     except BaseException:
         recorder.reply_started.cancel()
         raise
     recorder.reply_started.set_result(None)
-    return answer
+    return response
 
 
 def _client_response(
     request: AdmittedRequest,
     run: StrategyRun[Attempt],
     cache: ResponseCache,
-    shared: tuple[tuple[str, str], ...],
+    cors: tuple[tuple[str, str], ...],
 ) -> Any | GatewayResponse | Refusal:
-    """The client's answer, from the last attempt."""
+    """The client's response from the last attempt, with `x-portkey-*` headers about trace, cache,
+    provider and target. A refusal where no provider was called, or the last one gave no reply."""
     if not run.attempts:
         return run.skipped[0][1] if run.skipped else Refusal(502, "No provider was asked.")
     last = run.attempts[-1]
@@ -198,16 +210,16 @@ def _client_response(
         if request.config:
             headers.append(("x-portkey-last-used-option-index", last.target.path))
             headers.append(("x-portkey-retry-attempt-count", str(last.portkey_retry_count)))
-    answer = last.relay((*headers, *shared))
-    if isinstance(answer, Refusal):
-        return replace(answer, headers=tuple(headers))
-    return answer
+    response = last.relay((*headers, *cors))
+    if isinstance(response, Refusal):
+        return replace(response, headers=tuple(headers))
+    return response
 
 
 async def _deliver_observations(
-    observed: Coroutine[Any, Any, Sequence[Observation]],
+    observations: Coroutine[Any, Any, Sequence[Observation]],
     settings: Settings,
     platform: RequestPlatform,
 ) -> None:
-    # In a function of its own, which holds nothing of the exchange while Langfuse is waited for.
-    await deliver_observations(await observed, settings, platform)
+    # A separate function, so that no variable keeps the exchange in memory during the delivery.
+    await deliver_observations(await observations, settings, platform)

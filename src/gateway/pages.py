@@ -1,4 +1,4 @@
-"""What the gateway says of itself: to who opens its address, and to who watches over it."""
+"""The responses to `/` and `/health`: a page about the gateway, and its state for monitoring."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ This is an AI gateway. Apps use it in place of their AI provider's address:
 an OpenAI SDK with this address and /v1 as its base URL, an Anthropic SDK with this address.
 """
 
-# Without a script, and with nothing from elsewhere; the policy holds it to that.
+# The page has no script and loads nothing; its content security policy enforces that.
 PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -48,11 +48,12 @@ PAGE_HEADERS = (
 
 
 def page_response(call: Call, settings: Settings) -> GatewayResponse | Refusal:
-    """The answer to a call of one of `PATHS`.
+    """The response to a call of one of `PAGE_PATHS`, or the refusal of another method than GET.
 
-    `/` is a page for a browser and a few words for everyone else, and tells nothing of this
-    deployment. `/health` is JSON: `status` (`ok` or `misconfigured`), `version`, whether `tracing`
-    is on, and for who shows a gateway key `delivery`, which is what became of the traces.
+    `/` is an HTML page for a browser and plain text for other clients, without any information
+    about this deployment. `/health` is JSON with `status` (`ok` or `misconfigured`), `version` and
+    `tracing` (whether it is on). A call with a valid gateway key also gets `delivery`: the state of
+    the outbox for the traces of that key.
     """
     if call.method not in ("GET", "HEAD"):
         return Refusal(405, f"{call.path} answers GET.", (("allow", "GET, HEAD"),))
@@ -69,7 +70,7 @@ def _health(call: Call, settings: Settings) -> dict[str, Any]:
         "version": VERSION,
         "tracing": bool(settings.destinations),
     }
-    # Where there are no keys to show, nobody is known to run this gateway.
+    # Without configured gateway keys no caller can be authenticated, and none gets `delivery`.
     caller = authenticate(call, settings.gateway_keys)
     if isinstance(caller, GatewayKey):
         destination = settings.destination(caller)

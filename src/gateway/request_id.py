@@ -1,4 +1,4 @@
-"""The id of a request."""
+"""The id of a request in the log, in its trace and in the gateway's error responses."""
 
 import re
 import uuid
@@ -9,22 +9,23 @@ from redaction.request_secrets import secrets_of_request
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
-_RAY = re.compile(r"[0-9a-f]{16}(-[A-Z]{3})?")
+_RAY_ID = re.compile(r"[0-9a-f]{16}(-[A-Z]{3})?")
 
 
 def choose_request_id(headers: Mapping[str, str], query: str) -> str:
-    """What a request is called in the log, in its trace and in the gateway's own answers.
+    """The id of a request: the client's `x-request-id`, else Cloudflare's `cf-ray`, which also
+    identifies the request in Cloudflare's logs, else a new UUID in hex.
 
-    The client's `x-request-id`, else Cloudflare's `cf-ray`, by which its own logs know the request,
-    else a new one. One of the client's that holds a credential, or more than 128 characters, or
-    other than visible ASCII, does not count.
+    A client's id is used only if it is at most 128 characters of visible ASCII and contains no
+    credential of the request. It is not used where headers and query are too long to be searched
+    for credentials.
     https://developers.cloudflare.com/fundamentals/reference/http-headers/#cf-ray
     """
-    said, ray = headers.get("x-request-id", ""), headers.get("cf-ray", "")
+    client_request_id, ray_id = headers.get("x-request-id", ""), headers.get("cf-ray", "")
     if (
-        _REQUEST_ID.fullmatch(said)
+        _REQUEST_ID.fullmatch(client_request_id)
         and sum(map(len, headers.values())) + len(query) <= MAX_REQUEST_ID_SEARCH_CHARS
-        and not any(secret in said for secret in secrets_of_request(headers, query))
+        and not any(secret in client_request_id for secret in secrets_of_request(headers, query))
     ):
-        return said
-    return ray if _RAY.fullmatch(ray) else uuid.uuid4().hex
+        return client_request_id
+    return ray_id if _RAY_ID.fullmatch(ray_id) else uuid.uuid4().hex

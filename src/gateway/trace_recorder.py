@@ -1,4 +1,8 @@
-"""What a traced request's attempts become: one observation, or with a config a span above them."""
+"""A traced request's attempts as observations.
+
+Without a config the only attempt becomes one observation. With a config the request becomes a span,
+and each attempt an observation below it.
+"""
 
 import asyncio
 import os
@@ -19,9 +23,11 @@ from upstream.strategy import StrategyRun
 
 
 class TraceRecorder:
-    """Follows a request's attempts until there is nothing more to see of them.
+    """Waits for the captures of a request's attempts, and makes observations of them. Also writes
+    the reply to the response cache, since that takes the same capture.
 
-    `ended` is to be resolved when the last one's reply is on its way to the client.
+    `reply_started` is resolved by the caller when the last attempt's reply is on its way to the
+    client, or cancelled where the request fails.
     """
 
     def __init__(
@@ -35,13 +41,14 @@ class TraceRecorder:
         self.request, self.run, self.cache = request, run, cache
         self.reservation, self.settings = reservation, settings
         self.reply_started: asyncio.Future[None] = asyncio.Future()
-        # The bodies that were sent, of which several attempts may share one, and how much of each
-        # there is room for.
+        # How much of each sent body is recorded, by the body's `id()`: attempts may share a body.
+        # 0 where the budget for captures had no space left.
         self._recorded_bytes: dict[int, int] = {}
         self._reserve_body(request.body)
 
     def release_bodies(self) -> None:
-        """Let go of what is not kept of the bodies: nothing more is to be sent."""
+        """Release the memory of all bodies beyond the part that is recorded. Only after the last
+        attempt: a truncated body cannot be sent again."""
         for body in (self.request.body, *(attempt.body for attempt in self.run.attempts)):
             self._reserve_body(body)
             if body:
@@ -53,12 +60,14 @@ class TraceRecorder:
             self._recorded_bytes[id(body)] = size if self.reservation.reserve(size) else 0
 
     async def collect_observations(self) -> list[Observation]:
-        """What there is to be told of the request, once it has ended: nothing of one that no
-        provider was asked for."""
+        """The observations of the request, once all captures are complete: with a config the span
+        first. Empty where no provider was called, or where the request is captured only for the
+        response cache."""
         with self.reservation:
             await self.reply_started
             attempts = self.run.attempts
-            # The last one's begins when it is waited for, and must not wait for the others'.
+            # The last attempt's capture starts only when it is awaited. It is awaited first, since
+            # the captures of discarded replies are running already.
             last_first = reversed(attempts)
             captures = [await attempt.capture for attempt in last_first if attempt.capture][::-1]
             if captures:
@@ -72,25 +81,28 @@ class TraceRecorder:
             ]
             if self.request.config is None:
                 return [observe(exchanges[0], self.settings)]
-            whole = observe(self._client_exchange(exchanges), self.settings)
-            hit = self.cache.status is CacheStatus.HIT
-            calls = () if hit else (_with_own_observation_id(exchange) for exchange in exchanges)
+            request_observation = observe(self._client_exchange(exchanges), self.settings)
+            is_hit = self.cache.status is CacheStatus.HIT
+            children = (
+                () if is_hit else (_with_own_observation_id(exchange) for exchange in exchanges)
+            )
             return request_span_with_attempts(
-                whole, [observe(call, self.settings) for call in calls]
+                request_observation, [observe(child, self.settings) for child in children]
             )
 
     def _exchange(self, attempt: Attempt, capture: Capture) -> Exchange:
+        """The exchange of one attempt."""
         request, body = self.request, attempt.body
         assert request.trace_context
         assert request.destination
         if attempt.is_discarded:
-            # What came of it later took nobody's time.
+            # The client did not wait for the rest of a discarded reply.
             capture = replace(capture, ended_at=attempt.answered_at)
-        about = self._gateway_metadata()
+        metadata = self._gateway_metadata()
         if request.config:
-            about |= {"target": attempt.target.path, "try": attempt.retry_number + 1}
+            metadata |= {"target": attempt.target.path, "try": attempt.retry_number + 1}
             if attempt.target.name:
-                about["target_name"] = attempt.target.name
+                metadata["target_name"] = attempt.target.name
         return Exchange(
             call=request.call,
             trace_context=request.trace_context,
@@ -101,21 +113,26 @@ class TraceRecorder:
             started_at=attempt.started_at,
             capture=capture,
             prefixed_model=attempt.upstream.prefixed_model,
-            gateway_metadata=about,
+            gateway_metadata=metadata,
         )
 
     def _client_exchange(self, exchanges: list[Exchange]) -> Exchange:
-        """The exchange as the client saw it: its own request, and the last attempt's reply, unless
-        it left before that was its own."""
+        """The exchange from the client's side, for the span: the body that the client sent, and the
+        last attempt's reply; no reply where the client left before one was relayed."""
         request, last = self.request, exchanges[-1]
-        named = request.call.headers.get(CONFIG_HEADER, "").strip()
-        about = {**self._gateway_metadata(), "config": "inline" if named.startswith("{") else named}
+        config_header = request.call.headers.get(CONFIG_HEADER, "").strip()
+        metadata = {
+            **self._gateway_metadata(),
+            "config": "inline" if config_header.startswith("{") else config_header,
+        }
         if self.cache.status:
-            about["cache_status"] = self.cache.status.value
+            metadata["cache_status"] = self.cache.status.value
         if self.cache.status is not CacheStatus.HIT:
-            about |= {"target": last.gateway_metadata["target"], "attempts": len(exchanges)}
+            metadata |= {"target": last.gateway_metadata["target"], "attempts": len(exchanges)}
         if self.run.skipped:
-            about["skipped"] = [f"{target.path}: {why.message}" for target, why in self.run.skipped]
+            metadata["skipped"] = [
+                f"{target.path}: {refusal.message}" for target, refusal in self.run.skipped
+            ]
         capture = last.capture
         if self.run.client_left:
             capture = Capture(Ending.CLIENT_LEFT, capture.ended_at)
@@ -125,18 +142,19 @@ class TraceRecorder:
             request_body=self._recorded_body(request.body),
             request_bytes=request.body.size_bytes if request.body else 0,
             started_at=exchanges[0].started_at,
-            gateway_metadata=about,
+            gateway_metadata=metadata,
         )
 
     def _gateway_metadata(self) -> dict[str, Any]:
-        """What the gateway knows of each of the request's observations."""
+        """The metadata of every observation of the request: the name of its gateway key."""
         return {"gateway_key": self.request.caller.name} if self.request.caller else {}
 
     def _recorded_body(self, body: RequestBody | None) -> bytes:
+        """The part of a sent body that is recorded; b"" where the attempt sent none."""
         return body.read(self._recorded_bytes[id(body)]) if body else b""
 
 
 def _with_own_observation_id(exchange: Exchange) -> Exchange:
-    """An attempt's exchange, whose observation is another one than its request's."""
-    own = os.urandom(SPAN_ID_DIGITS // 2).hex()
-    return replace(exchange, trace_context=replace(exchange.trace_context, observation_id=own))
+    """An attempt's exchange with a new observation id: the request's own is that of the span."""
+    new_id = os.urandom(SPAN_ID_DIGITS // 2).hex()
+    return replace(exchange, trace_context=replace(exchange.trace_context, observation_id=new_id))
