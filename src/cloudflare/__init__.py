@@ -1,1 +1,1 @@
-"""The Cloudflare runtime behind the protocols of `core.platform`."""
+"""The protocols of `core.platform`, implemented with the Cloudflare Workers runtime."""

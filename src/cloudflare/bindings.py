@@ -1,8 +1,8 @@
-"""What the platform lends beside fetch: a rate limit, a cache, and a queue's messages.
+"""Bindings and caches of the Worker: the rate limit, the response cache, and queue messages.
 
-Its objects are handed in, so that this room knows the platform by their methods alone. A call can
-do without a limit and without a cache: where one fails, a line of the log says so and the call goes
-on.
+The runtime's objects are passed in, so that this module imports nothing of the runtime and its
+tests run in CPython. Where the rate limit or the cache fails, the failure is logged and the call
+goes on without it.
 """
 
 import asyncio
@@ -15,14 +15,15 @@ from redaction.logs import log
 
 
 def trace_queue_binding(env: Any) -> Any:
-    """The binding of the queue for traces, or None."""
+    """The binding of the queue for traces; None where the deployment binds none."""
     return getattr(env, "TRACE_QUEUE", None)
 
 
 class RateLimit:
-    """How often a name may come, by the binding `RATE_LIMIT`; where that is None, always.
+    """The deployment's rate limit, from the binding `RATE_LIMIT`.
 
-    `request_id` is of the request that asks.
+    `binding` is None where none is bound: then every call is allowed. `request_id` is the id of the
+    request that is counted, for the log.
 
     https://developers.cloudflare.com/workers/runtime-apis/bindings/rate-limit/
     """
@@ -31,23 +32,23 @@ class RateLimit:
         self.binding, self.request_id = binding, request_id
 
     async def is_allowed(self, name: str) -> bool:
-        """Count a call by this name. False where it is one too many."""
+        """Count a call under this name. False where the call is over the limit. Never raises."""
         if self.binding is None:
             return True
         try:
-            answer = await asyncio.wait_for(self.binding.limit(key=name), BINDING_TIMEOUT_SECONDS)
-            return bool(answer.success)
-        except Exception as error:  # of any kind: a limit must not take the gateway down
+            result = await asyncio.wait_for(self.binding.limit(key=name), BINDING_TIMEOUT_SECONDS)
+            return bool(result.success)
+        except Exception as error:  # of any kind: a broken rate limit must not stop the gateway
             log("rate_limit_failed", request_id=self.request_id, reason=_failure_reason(error))
             return True
 
 
 class CloudflareCache:
-    """What one Cloudflare location keeps of answers, for the calls to one host.
+    """The Cache API for replies to calls of one host. Each Cloudflare location has its own cache.
 
-    In: the platform's `caches`, the host, and the request's id. `enabled` says whether anything is
-    kept here: on a workers.dev address nothing is, nor after a failure. A key is of letters and
-    digits.
+    `caches` is the runtime's global of that name, `request_id` the id of the request, for the log.
+    `enabled` is False on workers.dev hosts, where Cloudflare caches nothing, and after a failure. A
+    key consists of letters and digits.
     https://developers.cloudflare.com/workers/runtime-apis/cache/
     """
 
@@ -56,37 +57,43 @@ class CloudflareCache:
         self.enabled = not host.endswith(".workers.dev")
 
     async def match(self, key: str) -> Any:
-        """The platform's response that is kept under a key, or None."""
+        """The cached JavaScript `Response` of a key; None where there is none. Never raises."""
         return await self._call("match", key)
 
     async def put(self, key: str, response: Any) -> None:
-        """Keep the platform's response under a key for as long as its `cache-control` says."""
+        """Cache a JavaScript `Response` under a key, for as long as its `cache-control` allows.
+        Never raises."""
         await self._call("put", key, response)
 
     async def _call(self, method: str, key: str, *response: Any) -> Any:
-        # A cache entry is an address's, and no client may get it by asking for that address.
-        # Nor does one: a named cache is apart from the one that requests and `fetch` are answered
-        # from, and this Worker, which has no such path, runs before either.
+        # The Cache API requires a URL as the key, but no client can get the entry by requesting
+        # that URL. A named cache is separate from the default cache, from which Cloudflare serves
+        # requests and `fetch`; and this Worker, which has no such path, runs before either.
         # https://developers.cloudflare.com/workers/reference/how-the-cache-works/#cache-api
-        address = f"https://{self.host}/.cache/{key}"
+        url = f"https://{self.host}/.cache/{key}"
 
-        async def asked() -> Any:
+        async def call_cache() -> Any:
             cache = await self.caches.open(NAME)
-            return await getattr(cache, method)(address, *response)
+            return await getattr(cache, method)(url, *response)
 
         if not self.enabled:
             return None
         try:
-            return await asyncio.wait_for(asked(), BINDING_TIMEOUT_SECONDS)
-        except Exception as error:  # of any kind: it is as if nothing were kept
-            self.enabled = False  # so that a call waits for it and says so once
+            return await asyncio.wait_for(call_cache(), BINDING_TIMEOUT_SECONDS)
+        except Exception as error:  # of any kind: the call goes on as if nothing were cached
+            # A request waits for a broken cache once, and logs it once.
+            self.enabled = False
             log("cache_failed", request_id=self.request_id, reason=_failure_reason(error))
             return None
 
 
 @dataclass(frozen=True)
 class CloudflareQueueMessage:
-    """A message of a queue. Of `ack` and `retry` the first that is called counts."""
+    """A message that the queue delivers: the `QueueMessage` of `core.platform`.
+
+    `attempts` counts its deliveries, this one included. `platform` is the SDK's message object.
+    Only the first call of `ack` or `retry` has an effect.
+    """
 
     body: str | bytes
     attempts: int
@@ -100,12 +107,12 @@ class CloudflareQueueMessage:
 
 
 def queue_messages(batch: Any) -> list[CloudflareQueueMessage]:
-    """The messages of a batch, as the SDK hands it to the `queue` handler."""
+    """The messages of a batch, which the SDK passes to the `queue` handler."""
     return [CloudflareQueueMessage(_message_body(m.body), m.attempts, m) for m in batch.messages]
 
 
 def _message_body(body: Any) -> str | bytes:
-    # Whatever somebody else has put into the queue must not fail the batch that it is in.
+    # Another producer's message, of whatever type, must not fail the whole batch.
     return bytes(body) if isinstance(body, memoryview) else str(body)
 
 

@@ -1,5 +1,8 @@
-"""The platform's side: fetch, timers, waitUntil, gzip, the queue and the cache. Its replies and
-their streams are in `reply`."""
+"""The platform of an isolate and of one request: fetch, timers, `waitUntil`, gzip, queue and cache.
+
+Implements the protocols of `core.platform`, whose docstrings describe the methods. A provider's
+reply and its streams are in `cloudflare.reply`.
+"""
 
 import asyncio
 import functools
@@ -36,11 +39,13 @@ from core.types import (
 from gateway.request_id import choose_request_id
 from redaction.logs import describe_error, log
 
-CACHED_HEADERS = ("content-type", "content-length")  # of a cached reply
+# The headers of a cached reply that the client gets.
+CACHED_HEADERS = ("content-type", "content-length")
 
 
 class CloudflareIsolate:
-    """What any job can use: what `delivery.Platform` asks for. `queue` is the binding of one."""
+    """The `IsolatePlatform` of `core.platform`. Its parameter `queue` is the binding of the queue
+    for traces, None where none is bound."""
 
     def __init__(self, queue: Any) -> None:
         self.queue = CloudflareQueue(queue) if queue else None
@@ -67,13 +72,14 @@ class CloudflareIsolate:
             init["body"] = to_js(body)
         try:
             fetching = js.fetch(url, to_js_object(init))
-            # An answer may take long, and an error keeps what is here for even longer.
+            # Release the memory: the response may take long, and the traceback of an error keeps
+            # the variables of this function for even longer.
             del body, init
             response = await fetching
-            answer = await _read_short_response(response.body)
-            # Nobody asks for those of a success.
+            data = await _read_short_response(response.body)
+            # Only the headers of a failure are used; reading them costs a call into JavaScript.
             headers = {} if response.ok else headers_to_dict(response)
-            return HttpResponse(response.status, headers, decode_utf8(answer))
+            return HttpResponse(response.status, headers, decode_utf8(data))
         except BodyTooLarge:
             raise NetworkError(
                 f"an answer of more than {MAX_UPLOAD_RESPONSE_BYTES} bytes"
@@ -87,7 +93,8 @@ class CloudflareIsolate:
         return (await js.Response.new(stream).arrayBuffer()).to_bytes()
 
     async def gunzip(self, data: bytes, limit: int) -> bytes:
-        # Its last four bytes say how long it is unpacked, so that one native read takes it whole.
+        # The last four bytes of gzip data are its unpacked size, so that one native read gets all
+        # of it. That read asks for one byte more: getting it shows that the size is wrong.
         size = int.from_bytes(data[-4:], "little")
         if size > limit:
             raise ValueError(f"more than {limit} bytes")
@@ -105,13 +112,18 @@ class CloudflareIsolate:
 
 
 class CloudflareRequest(CloudflareIsolate):
-    """One request's platform: what `gateway.Platform` asks for."""
+    """The `RequestPlatform` of `core.platform`, for one request of a client.
+
+    `request` is the JavaScript `Request`; `ctx` and `env` are those of the Worker. `call` is the
+    request without its body. `outlives_client` is set as soon as a job has been started that goes
+    on after the response.
+    """
 
     def __init__(self, request: Any, ctx: Any, env: Any) -> None:
         super().__init__(trace_queue_binding(env))
         self.request = request
         self.ctx = ctx
-        # The URL as the runtime reads it, without "." and ".." in its path.
+        # The runtime's parser resolves "." and ".." in the path.
         url = js.URL.new(request.url)
         headers, query = headers_to_dict(request), url.search[1:]
         self.call = Call(
@@ -136,28 +148,30 @@ class CloudflareRequest(CloudflareIsolate):
         self, upstream: UpstreamCall, body: "CloudflareRequestBody | None", timeout: float | None
     ) -> CloudflareReply:
         init = {"method": upstream.method, "headers": upstream.headers, "redirect": "manual"}
-        abort = None
+        abort_controller = None
         if self.outlives_client or timeout:
-            # What goes on after the reply outlives a client that leaves, so the provider has to be
-            # told. The runtime leaves the request's own signal out of a fetch, but not one made
-            # from it.
-            abort = js.AbortController.new()
-            init["signal"] = js.AbortSignal.any(to_js([self.request.signal, abort.signal]))
+            # While a job goes on after the response, the runtime does not end the call to the
+            # provider when the client leaves: the signal has to. The runtime ignores the request's
+            # own signal in a fetch, but not one that is derived from it.
+            abort_controller = js.AbortController.new()
+            init["signal"] = js.AbortSignal.any(
+                to_js([self.request.signal, abort_controller.signal])
+            )
         if body is not None:
             init["body"] = body.buffer
         elif upstream.method not in ("GET", "HEAD"):
             init["body"] = self.request.body
         fetching = js.fetch(upstream.url, to_js_object(init))
         try:
-            # Until the reply begins, and no longer: a stream may take any time.
+            # The timeout ends when the head of the reply arrives: a stream may take any time.
             response = await (asyncio.wait_for(fetching, timeout) if timeout else fetching)
         except TimeoutError:
-            if abort:
-                abort.abort()
+            if abort_controller:
+                abort_controller.abort()
             raise UpstreamTimeout(f"no reply in {timeout:g} s") from None
         except JsException as error:
             raise NetworkError(error.message) from error
-        return CloudflareReply(response, self, abort)
+        return CloudflareReply(response, self, abort_controller)
 
     async def is_within_rate_limit(self, name: str) -> bool:
         limit = RateLimit(getattr(self.env, "RATE_LIMIT", None), self.call.request_id)
@@ -165,7 +179,8 @@ class CloudflareRequest(CloudflareIsolate):
 
     @functools.cached_property
     def cache(self) -> CloudflareCache:
-        """What is kept for the host that the request is for; most requests do not ask for it."""
+        """The cache of the host that the request is for, made on first use: most requests use
+        none."""
         return CloudflareCache(js.caches, self.url.hostname, self.call.request_id)
 
     @property
@@ -173,13 +188,15 @@ class CloudflareRequest(CloudflareIsolate):
         return self.cache.enabled
 
     async def read_cache(self, key: str) -> CloudflareReply | None:
-        found = await self.cache.match(key)
-        if found is None:
+        cached = await self.cache.match(key)
+        if cached is None:
             return None
-        # The others of its headers are the cache's own, and none of the client's business.
-        headers = {n: v for n, v in headers_to_dict(found).items() if n in CACHED_HEADERS}
-        init = to_js_object({"status": found.status, "headers": headers})
-        return CloudflareReply(js.Response.new(found.body, init), self, None)
+        # The cache adds headers of its own, which the client does not get.
+        headers = {
+            name: value for name, value in headers_to_dict(cached).items() if name in CACHED_HEADERS
+        }
+        init = to_js_object({"status": cached.status, "headers": headers})
+        return CloudflareReply(js.Response.new(cached.body, init), self, None)
 
     async def write_cache(
         self, key: str, status: int, content_type: str, body: bytes, max_age: int
@@ -197,8 +214,8 @@ class CloudflareRequest(CloudflareIsolate):
             try:
                 await job
             except asyncio.CancelledError:
-                return  # by a request that failed, and said so
-            except Exception as error:  # a job's last resort: nobody else would hear of it
+                return  # the request failed, and its own failure is reported
+            except Exception as error:  # of any kind: no other code receives a job's exception
                 log(
                     "job_failed",
                     request_id=self.call.request_id,
@@ -211,7 +228,7 @@ class CloudflareRequest(CloudflareIsolate):
 
 
 class CloudflareQueue:
-    """The producer's end of a queue, made from its binding.
+    """The `TraceQueue` of `core.platform`: the producer's end of a queue, from its binding.
 
     https://developers.cloudflare.com/queues/configuration/javascript-apis/
     """
@@ -220,7 +237,8 @@ class CloudflareQueue:
         self.binding = binding
 
     async def send(self, bodies: Sequence[str | bytes]) -> None:
-        """Put messages into the queue: at most 100, and 256 KB. Raises `NetworkError`."""
+        """Put messages into the queue, all or none: at most 100, and 256 KB together. Raises
+        `NetworkError`."""
         messages = [
             {"body": body, "contentType": "text" if isinstance(body, str) else "bytes"}
             for body in bodies
@@ -236,7 +254,7 @@ class CloudflareQueue:
 
 
 class CloudflareRequestBody:
-    """A request's body in JavaScript's memory."""
+    """The `RequestBody` of `core.platform`: an ArrayBuffer in JavaScript's memory."""
 
     def __init__(self, buffer: Any) -> None:
         self.buffer = buffer
@@ -256,32 +274,35 @@ class CloudflareRequestBody:
 
 
 def to_js_response(answer: GatewayResponse) -> Any:
-    """A JavaScript Response of an answer of the gateway's own."""
+    """The JavaScript `Response` for a response of the gateway's own."""
     headers = (*answer.headers, ("content-type", answer.content_type))
     body = answer.body if answer.body else None
     return js.Response.new(body, to_js_object({"status": answer.status, "headers": headers}))
 
 
 async def _read_short_response(stream: Any) -> bytes:
-    """All of an answer; nearly always in one read. Raises `BodyTooLarge`."""
-    answer = b""
+    """The whole body of a response, nearly always with a single read. `stream` is a ReadableStream
+    or `jsnull`. Raises `BodyTooLarge` for more than `MAX_UPLOAD_RESPONSE_BYTES`."""
+    data = b""
     if stream is not jsnull:
         reader, size = byob_reader(stream), USUAL_UPLOAD_RESPONSE_BYTES
-        while piece := await read_at_least(reader, size, size):
-            answer += piece
-            if len(answer) > MAX_UPLOAD_RESPONSE_BYTES:
+        while chunk := await read_at_least(reader, size, size):
+            data += chunk
+            if len(data) > MAX_UPLOAD_RESPONSE_BYTES:
                 await reader.cancel()
                 raise BodyTooLarge
-            if len(piece) < size:
+            if len(chunk) < size:
                 break
             size = 4 * USUAL_UPLOAD_RESPONSE_BYTES
-    return answer
+    return data
 
 
 async def _read_unsized_body(stream: Any, limit: int) -> Any:
-    """A stream of unknown length as an ArrayBuffer; only counting as it comes in bounds it.
+    """A request body without `content-length` as an ArrayBuffer. `stream` is a ReadableStream or
+    `jsnull`.
 
-    Raises `BodyTooLarge`.
+    Counts the bytes as they arrive, since nothing else limits them. Raises `BodyTooLarge` for more
+    than `limit` bytes.
     """
     chunks, size = js.Array.new(), 0
     if stream is not jsnull:

@@ -1,9 +1,9 @@
-"""A provider's reply on its way to the client, and the branch of it that is captured for a trace.
+"""A provider's reply: relayed to the client and, on a second branch, captured for the trace.
 
-A reply is never copied through Python on its way to the client. Two native pumps, each through an
-`IdentityTransformStream`, carry the two branches of its body, since a branch of a `tee` that is
-read directly stalls the other one; the captured branch is drained in a handful of large reads,
-since each thing that Python waits for costs as much as dozens of calls.
+The client's bytes never pass through Python. `tee` splits the body into two branches, and a native
+`pipeTo` pumps each through a stream of its own: a branch of a `tee` that is read directly stalls
+the other one. The capture is drained in a few large reads, since each await of a JavaScript
+promise costs as much as dozens of calls.
 https://developers.cloudflare.com/workers/runtime-apis/streams/
 """
 
@@ -27,12 +27,16 @@ from core.platform import ClientConnection
 from core.types import Capture, Ending, NetworkError
 from gateway.cors import ALLOW_ORIGIN
 
-# What the runtime decodes when a body is read; it passes any other encoding on as it is.
+# The encodings that the runtime decodes when a body is read. It passes any other on as it is.
 DECODED_ENCODINGS = ("gzip", "br")
 
 
 class CloudflareReply:
-    """A provider's response, or a cached one: its head is there, its body on the way."""
+    """The `UpstreamReply` of `core.platform`: a provider's response, or a cached one.
+
+    `response` is the JavaScript `Response`. `abort_controller` is the JavaScript `AbortController`
+    of the call to the provider; None where the call has none, as for a cached reply.
+    """
 
     def __init__(self, response: Any, connection: ClientConnection, abort_controller: Any) -> None:
         self.response = response
@@ -42,7 +46,7 @@ class CloudflareReply:
 
     @functools.cached_property
     def headers(self) -> dict[str, str]:
-        """By lower-case name."""
+        """The headers by lower-case name."""
         return headers_to_dict(self.response)
 
     def header(self, name: str) -> str:
@@ -62,7 +66,6 @@ class CloudflareReply:
             await self.response.body.cancel()
 
     def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
-        # Raises `NetworkError` for what no response can be made of, such as a status of 999.
         return self._response(self.response.body, headers)
 
     def relay_and_capture(
@@ -71,41 +74,52 @@ class CloudflareReply:
         body = self.response.body
         if body is jsnull:
             return self.relay(headers), _ReplyCapture(self, reservation).capture_without_body()
-        to_client, to_trace = body.tee()
+        client_branch, capture_branch = body.tee()
         encoding, length = self.header("content-encoding"), self.header("content-length")
         if length.isdigit() and not encoding and not self.header("transfer-encoding"):
-            client = js.FixedLengthStream.new(int(length))
+            client_stream = js.FixedLengthStream.new(int(length))
         else:
-            client = js.IdentityTransformStream.new()
-        copy = js.IdentityTransformStream.new()
-        sent = to_client.pipeTo(client.writable)
-        copied = to_trace.pipeTo(copy.writable, to_js_object({"preventAbort": True}))
-        response = self._response(client.readable, headers)
+            client_stream = js.IdentityTransformStream.new()
+        capture_stream = js.IdentityTransformStream.new()
+        client_pump = client_branch.pipeTo(client_stream.writable)
+        # After a failure the stream stays open, so that the bytes in it can still be read.
+        capture_pump = capture_branch.pipeTo(
+            capture_stream.writable, to_js_object({"preventAbort": True})
+        )
+        response = self._response(client_stream.readable, headers)
         if encoding in DECODED_ENCODINGS:
             response.headers.delete("content-encoding")
             response.headers.delete("content-length")
-        return response, _ReplyCapture(self, reservation).capture(sent, copied, copy, limit)
+        return response, _ReplyCapture(self, reservation).capture(
+            client_pump, capture_pump, capture_stream, limit
+        )
 
     def _response(self, body: Any, headers: tuple[tuple[str, str], ...]) -> Any:
-        # Made from the original, a response keeps its status and all its headers, repeated ones
-        # too.
+        """The JavaScript `Response` for the client: with this body, the provider's status and
+        headers, and `headers` set over those. Raises `NetworkError` where the runtime cannot make
+        one, such as for a status of 999."""
+        # With the original as its init, the new response keeps repeated headers too.
         try:
             response = js.Response.new(body, self.response)
         except JsException as error:
             raise NetworkError(f"a reply that cannot be passed on: {error.message}") from error
-        changed = response.headers
-        # Which pages may read the gateway's answers is not for a provider to say.
-        changed.delete(ALLOW_ORIGIN)
+        response_headers = response.headers
+        # Only the gateway decides which pages may read its responses.
+        response_headers.delete(ALLOW_ORIGIN)
         for name, value in headers:
             if name == "vary":
-                changed.append(name, value)
+                response_headers.append(name, value)
             else:
-                changed.set(name, value)
+                response_headers.set(name, value)
         return response
 
 
 class _ReplyCapture:
-    """Follows a reply's two pumps to their end."""
+    """The capture of one reply. Keeps the chunks that were read, and what is known of its end.
+
+    `truncated` is set where the capture ended at its limit or at that of the memory budget. Times
+    are in seconds since the epoch; `ended_at` is 0 until the pump of the capture has ended.
+    """
 
     def __init__(self, reply: CloudflareReply, reservation: Reservation) -> None:
         self.reply = reply
@@ -119,24 +133,36 @@ class _ReplyCapture:
     async def capture_without_body(self) -> Capture:
         return self._result(Ending.COMPLETE)
 
-    async def capture(self, sent: Any, copied: Any, copy: Any, limit: int) -> Capture:
-        """Follow the pumps to the client and into the copy to their ends: their promises, which
-        Pyodide has made futures."""
-        sent.add_done_callback(self._on_client_pump_end)
-        copied.add_done_callback(functools.partial(self._on_capture_pump_end, copy.writable))
-        await self._drain(copy.readable, limit, self._expected_size())
-        not_copied, not_sent = await _pump_error(copied), await _pump_error(sent)
-        # Once the limit has ended the copy, only the client's branch knows how the reply ended.
-        error = not_sent if self.truncated else not_copied or not_sent
+    async def capture(
+        self, client_pump: Any, capture_pump: Any, capture_stream: Any, limit: int
+    ) -> Capture:
+        """Read at most `limit` bytes of the stream, and wait until both pumps have ended. A pump is
+        the promise of a `pipeTo`, which Pyodide turns into a future."""
+        client_pump.add_done_callback(self._on_client_pump_end)
+        capture_pump.add_done_callback(
+            functools.partial(self._on_capture_pump_end, capture_stream.writable)
+        )
+        await self._drain(capture_stream.readable, limit, self._expected_size())
+        capture_error, client_error = (
+            await _pump_error(capture_pump),
+            await _pump_error(client_pump),
+        )
+        # A truncated capture has cancelled its own pump, so that only the client's pump shows how
+        # the reply ended.
+        error = client_error if self.truncated else capture_error or client_error
         if error is None:
             return self._result(Ending.COMPLETE)
-        left = error.name == "AbortError" or (
-            error is not_sent and self.reply.connection.client_left()
+        # An `AbortError` comes from the abort of the call after the client has left.
+        client_left = error.name == "AbortError" or (
+            error is client_error and self.reply.connection.client_left()
         )
-        return self._result(Ending.CLIENT_LEFT if left else Ending.INTERRUPTED, error.message)
+        return self._result(
+            Ending.CLIENT_LEFT if client_left else Ending.INTERRUPTED, error.message
+        )
 
     async def capture_discarded(self, limit: int) -> Capture:
-        """Record a reply that no client gets."""
+        """Read at most `limit` bytes of a reply that no client gets, for a few seconds at most, and
+        cancel the rest."""
         ending, reason = Ending.COMPLETE, ""
         try:
             drain = self._drain(self.reply.response.body, limit, 0)
@@ -148,46 +174,52 @@ class _ReplyCapture:
         await self.reply.cancel()
         return self._result(ending, reason)
 
-    def _on_client_pump_end(self, sent: Any) -> None:
-        # The provider should not go on for nobody. After the provider's own failure this is without
-        # effect, and a cached reply has none.
-        if sent.exception() and self.reply.abort_controller:
+    def _on_client_pump_end(self, client_pump: Any) -> None:
+        # The client has left: the abort makes the provider stop generating. After a failure of the
+        # provider itself it has no effect. A cached reply has no controller.
+        if client_pump.exception() and self.reply.abort_controller:
             self.reply.abort_controller.abort()
 
-    def _on_capture_pump_end(self, writable: Any, copied: Any) -> None:
+    def _on_capture_pump_end(self, writable: Any, capture_pump: Any) -> None:
         self.ended_at = time.time()
-        if copied.exception() and not self.truncated:
-            # Closing hands the drain what had arrived.
+        if capture_pump.exception() and not self.truncated:
+            # The end of the stream lets a waiting read return the bytes that had arrived.
             writable.getWriter().close()
 
     def _expected_size(self) -> int:
-        """The size of a reply that may be read at once, since nobody asks when it began; else 0.
-        Some providers send a stream as JSON, but of that they do not know the size."""
+        """The size in bytes of a reply that is no stream, else 0. The time of a stream's first byte
+        is recorded, so that its first read must be short; any other reply may be read at once.
+
+        Some providers send a stream as JSON, but without a `content-length`.
+        """
         length = self.reply.header("content-length")
-        whole = "json" in self.reply.header("content-type") and length.isdigit()
-        return int(length) if whole else 0
+        is_whole = "json" in self.reply.header("content-type") and length.isdigit()
+        return int(length) if is_whole else 0
 
     async def _drain(self, readable: Any, limit: int, known_size: int) -> None:
+        """Read a stream into `chunks` until it ends, or until `limit` bytes or the reservation are
+        used up: then cancel it. `known_size` is the size of the whole reply, 0 where unknown."""
         reader = byob_reader(readable)
-        # One byte more shows the end. An encoded reply is longer than that, and is read on.
+        # A read of one byte more than the size shows the end too. A decoded reply is longer than
+        # its `content-length`, and is read on.
         size = min(known_size + 1 if known_size else FIRST_READ_BYTES, MAX_READ_BYTES, limit + 1)
         least = size if known_size else 1
-        piece = await read_at_least(reader, least, size)
-        if piece:
+        chunk = await read_at_least(reader, least, size)
+        if chunk:
             self.first_byte_at = time.time()
-        while piece:
-            room = self.reservation.reserve(len(piece))
-            if room:
-                self.chunks.append(piece[: limit - self.size_bytes])
-                self.size_bytes += len(piece)
-            if not room or self.size_bytes > limit:
+        while chunk:
+            is_reserved = self.reservation.reserve(len(chunk))
+            if is_reserved:
+                self.chunks.append(chunk[: limit - self.size_bytes])
+                self.size_bytes += len(chunk)
+            if not is_reserved or self.size_bytes > limit:
                 self.truncated = True
                 await reader.cancel()
                 return
-            if len(piece) < least:
-                return  # it has ended
+            if len(chunk) < least:
+                return  # the stream has ended
             size = least = min(MAX_READ_BYTES, limit + 1 - self.size_bytes)
-            piece = await read_at_least(reader, least, size)
+            chunk = await read_at_least(reader, least, size)
 
     def _result(self, ending: Ending, reason: str = "") -> Capture:
         return Capture(
@@ -203,19 +235,24 @@ class _ReplyCapture:
 
 
 def byob_reader(stream: Any) -> Any:
+    """A reader of a JavaScript ReadableStream that fills the caller's buffers, for
+    `read_at_least`."""
     return stream.getReader(to_js_object({"mode": "byob"}))
 
 
 async def read_at_least(reader: Any, least: int, size: int) -> bytes:
-    """From `least` to `size` bytes; fewer, or none, only at the end. Where the stream fails while
-    this waits for more, what had come is lost."""
-    # The result itself should not outlive this, since the next read may have to wait for long, and
-    # each has a buffer.
+    """Read from `least` to `size` bytes; fewer, or b"", only at the end of the stream.
+
+    Raises `JsException` where the stream fails during the read: bytes that had arrived are lost.
+    """
+    # Returns bytes, so that the result and its buffer of `size` bytes are released here: the next
+    # read may have to wait for long, and allocates a buffer of its own.
     result = await reader.readAtLeast(least, js.Uint8Array.new(size))
     return b"" if result.done else result.value.to_bytes()
 
 
 async def _pump_error(pump: Any) -> JsException | None:
+    """Wait until a pump has ended. Returns its error, None where it was successful."""
     try:
         await pump
     except JsException as error:
@@ -229,6 +266,6 @@ def headers_to_dict(message: Any) -> dict[str, str]:
 
 
 def to_js_object(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
-    """A dict, or a list of them, as JavaScript has it."""
-    # Without the converter a dict arrives in JavaScript as a Map, which fetch does not understand.
+    """The JavaScript object of a dict, or the array of a list of dicts."""
+    # Without the converter a dict becomes a JavaScript Map, which `fetch` cannot read.
     return to_js(value, dict_converter=js.Object.fromEntries)
