@@ -1,4 +1,4 @@
-# `make` lists the targets. Everything they need is installed on the way.
+# `make` lists the targets. Each target installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
 NPM := npm --loglevel=error --no-update-notifier
@@ -29,13 +29,13 @@ python_modules/.requirements-worker.txt: requirements-worker.txt .venv/.installe
 demo: setup ## Run the gateway with an echo provider and a trace inbox, offline
 	@PYTHONPATH=src $(BIN)/python -m local demo
 
-dev: setup ## Run the gateway against real providers, with an inbox where no Langfuse is set
+dev: setup ## Run the gateway with real providers, and with an inbox unless a Langfuse is set
 	@PYTHONPATH=src $(BIN)/python -m local dev
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist=loadfile
 
-test-all: setup ## Run the tests, the long ones too
+test-all: setup ## Run all tests, also the long ones
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 2 --dist=loadfile -m 'not clients' --timeout=1800
 
 clients: setup ## Install the clients of docs/clients.md and test each against the gateway
@@ -58,7 +58,7 @@ bench: setup .venv/.bench-installed ## Measure what the gateway costs: make benc
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@touch $@
 
-self-host: setup ## Build dist/, which runs on a machine of your own: docs/self-hosting.md
+self-host: setup ## Build dist/, to run the gateway on your own machine: docs/self-hosting.md
 	@PYTHONPATH=src $(BIN)/python -m local.selfhost $(ARGS)
 
 deploy: setup ## Deploy to Cloudflare
@@ -67,5 +67,5 @@ deploy: setup ## Deploy to Cloudflare
 key: setup ## Make a gateway key: make key NAME=alice
 	@PYTHONPATH=src $(BIN)/python -m local key $(NAME)
 
-clean: ## Remove everything that was installed or built
+clean: ## Remove all that was installed or built
 	rm -rf .venv node_modules python_modules .clients clients/*/node_modules .wrangler .pytest_cache .ruff_cache .hypothesis dist
