@@ -1,4 +1,4 @@
-"""Items of an upload, and how they are grouped."""
+"""The items of an upload, and their grouping by size."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import TypeVar
 
 @dataclass(frozen=True)
 class BatchItem:
-    """A piece of a batch that a server may judge by itself: an ingestion event, or a span.
+    """What a server accepts or refuses separately: an ingestion event, or a span.
 
-    `texts` together are its JSON: several, so that what is long in it need not be copied.
-    `alternative` is sent in its place where a server refuses it.
+    `json_fragments` joined are its JSON text. They are several, so that long input and output need
+    not be copied. `alternative` is sent instead where a server refuses the item as malformed.
     """
 
     id: str
@@ -19,12 +19,12 @@ class BatchItem:
 
     @property
     def json(self) -> str:
-        """All of it."""
+        """The whole JSON text."""
         return "".join(self.json_fragments)
 
     @property
     def size_bytes(self) -> int:
-        """In bytes of UTF-8."""
+        """The size of the JSON text, in bytes of UTF-8."""
         return sum(
             len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
             for text in self.json_fragments
@@ -39,15 +39,15 @@ def group_by_size(
 ) -> list[list[Item]]:
     """The items in their order, in groups of at most `limit` bytes and, if given, `most` items.
 
-    An item that is larger than the limit makes a group of its own.
+    `size` returns an item's size in bytes. An item larger than the limit is a group of its own.
     """
     groups: list[list[Item]] = []
-    room = 0
+    free_bytes = 0
     for item in items:
-        taken = size(item)
-        if not groups or taken > room or len(groups[-1]) == most:
+        item_bytes = size(item)
+        if not groups or item_bytes > free_bytes or len(groups[-1]) == most:
             groups.append([])
-            room = limit
+            free_bytes = limit
         groups[-1].append(item)
-        room -= taken
+        free_bytes -= item_bytes
     return groups

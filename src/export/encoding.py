@@ -1,4 +1,4 @@
-"""Values as both of Langfuse's protocols write them."""
+"""Encoding of times and token counts, which both of Langfuse's protocols need."""
 
 import functools
 from collections.abc import Mapping
@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 
 
 def to_milliseconds(seconds: float) -> int:
-    """A time in whole milliseconds, as Langfuse keeps it."""
+    """Seconds as whole milliseconds, the precision with which Langfuse stores times."""
     return round(seconds * 1000)
 
 
-@functools.lru_cache(8)  # each is written several times
+@functools.lru_cache(8)  # one observation has the same times in several places
 def to_iso_time(seconds: float | None) -> str | None:
-    """A time as Langfuse reads it, which refuses one without an offset."""
+    """A time in seconds since the epoch as ISO 8601, with milliseconds and the offset that Langfuse
+    requires; None for None."""
     if seconds is None:
         return None
     date = datetime.fromtimestamp(to_milliseconds(seconds) / 1000, UTC)
@@ -20,9 +21,11 @@ def to_iso_time(seconds: float | None) -> str | None:
 
 
 def inclusive_usage_counts(usage: Mapping[str, int]) -> dict[str, int]:
-    """The counts of input and output with all of their parts, and the total; empty without usage.
+    """Token counts as `input`, `output` and `total`, where each is the sum of all its parts; empty
+    for an empty `usage`.
 
-    Langfuse v2 and the OpenTelemetry conventions know only such sums.
+    `usage` has Langfuse's keys, such as `input_cached_tokens`. Langfuse v2 and the OpenTelemetry
+    conventions support only these sums.
     """
     if not usage:
         return {}

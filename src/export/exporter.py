@@ -1,7 +1,39 @@
-"""Batches on their way into one Langfuse project: which protocol, how often, and until when.
+"""Uploads of batches of observations to one Langfuse project.
 
-What each answer asks for is in the protocols' modules; here it is done. A part that is sent again
-is the same bytes under the same ids, so that an answer that got lost never doubles an observation.
+Theory of operation:
+
+**Items.** An observation is encoded as one or more items: an ingestion event for the trace and one
+for the observation, or one OTLP span. Langfuse accepts or refuses each item separately. An
+observation is stored as soon as all of its items are acknowledged.
+
+**Uploads.** `Exporter.export` sends a batch within one request's `waitUntil`. It encodes all
+observations, groups their items by the size that the protocol allows, and uploads group by group.
+The protocol's module reads each response as an `UploadResult`: an outcome for the whole upload or
+for each item. What follows depends on the outcome:
+
+- STORED: the item is acknowledged.
+- RETRYABLE: the item is sent again after a pause, as the same bytes under the same ids. Langfuse
+  stores by id, so that a lost response never doubles an observation.
+- MALFORMED or TOO_LARGE for an upload of several items: it is split into halves, which are sent
+  immediately, until the item that causes it is alone.
+- MALFORMED for one item: its alternative is sent immediately, if it has one.
+- TOO_LARGE for one item: its input and output are truncated, and it is sent again immediately.
+- UNSUPPORTED_PROTOCOL: all observations that are not settled are encoded again in the other
+  protocol and sent immediately.
+- Otherwise: the observation is settled, as MISCONFIGURED where neither protocol is supported.
+
+An observation is "settled" when this isolate is not to upload it again. When the deadline or the
+limit of uploads ends the export, the remaining observations are RETRYABLE and not settled.
+
+**Leases.** A batch may contain observations of other requests, and the platform may end any request
+without notice. An observation therefore has a lease, owned by the export that is sending it. A new
+export takes over the leases of its batch. The previous owner then stops sending those observations,
+but a success that it still receives counts. `lease_ends_at` is when the owner's current step
+(health check, upload, pause, hand-over to the queue) ends at the latest. While `is_leased` is true,
+a request leaves its observations to the owner; afterwards it exports them itself.
+
+**Protocol.** With `LANGFUSE_PROTOCOL = "auto"`, one export requests the server's version. Each
+response can correct the choice. All exports of the isolate to this project share it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,19 +65,23 @@ from tracing import Observation, truncate_content
 
 HEALTH_PATH = "/api/public/health"
 
+# The modules by their names in `LANGFUSE_PROTOCOL`. Each has the members that `ingestion` has:
+# PATH, HEADERS, MAX_BYTES, encode, request_body and read_response.
 PROTOCOLS: Mapping[str, Any] = {"ingestion": ingestion, "otlp": otlp}
 
-# Of Langfuse's fourth version on, by its migration guide, spans are the one way in.
+# From version 4 on, Langfuse accepts traces only by OTLP, according to its migration guide.
 OTLP_SINCE_MAJOR = 4
 
 
 @dataclass(eq=False)
 class PendingObservation:
-    """An observation that waits for its delivery.
+    """An observation that waits for its delivery, with the state of the delivery.
 
-    `fate` is what the last answer made of it and `reason` why, `tries` how often it was sent,
-    `after` how many seconds the server wants to be left alone. `settled` is set where there is
-    nothing left to try. `holder` is who sends it at the moment; whoever did so before lets it go.
+    `outcome` is that of its last upload, RETRYABLE before the first; `reason` explains it, for the
+    log. `upload_count` is the number of uploads that contained it. `retry_after` is the pause in
+    seconds that the server required, None where it required none. `is_settled` is set where this
+    isolate is not to upload it again: after a final outcome, in the queue, or dropped.
+    `lease_owner` is the export that sends it, or sent it last; None before the first.
     """
 
     observation: Observation
@@ -57,23 +93,26 @@ class PendingObservation:
     lease_owner: "_BatchExport | None" = None
 
     def is_leased(self, now: float) -> bool:
-        """Whether somebody goes on with it, whose request has not ended."""
+        """Whether an export owns its lease and is not long overdue at `now`, in epoch seconds."""
         return (
             self.lease_owner is not None
             and now < self.lease_owner.lease_ends_at + LEASE_GRACE_SECONDS
         )
 
-    def settle(self, fate: Outcome, reason: str = "") -> None:
-        """This is what became of it."""
-        self.outcome, self.reason, self.is_settled = fate, reason, True
+    def settle(self, outcome: Outcome, reason: str = "") -> None:
+        """Record the final outcome."""
+        self.outcome, self.reason, self.is_settled = outcome, reason, True
 
 
 @dataclass
 class Exporter:
-    """One Langfuse project as this isolate knows it, all of which is safe to lose.
+    """The uploads of this isolate to one Langfuse project. All of its state is safe to lose.
 
-    `protocol` is the one that the server is known to take. `last` is the outcome of the last
-    attempt, and `last_at` its time. `running` counts the batches that are on their way.
+    `protocol` is the one that the server supports, None while that is unknown. `last_result` is the
+    reason or the outcome of the last upload, and `last_result_at` its time. `health_check_ends_at`
+    is when the running health check times out, 0 while none is running. `next_health_check_at` is
+    when another one is allowed. `active_exports` is the number of batches that are being sent.
+    Times are seconds since the epoch.
     """
 
     destination: Destination
@@ -88,9 +127,11 @@ class Exporter:
     async def export(
         self, batch: Sequence[PendingObservation], deadline: float, platform: IsolatePlatform
     ) -> list[PendingObservation]:
-        """Send a batch until each of its observations is settled or taken by another holder, or
-        until `deadline`, in seconds since the epoch. Out: those that it did not lose to another
-        one, and in them what became of them."""
+        """Send a batch until each of its observations is settled or leased by another export, at
+        most until `deadline`, in seconds since the epoch.
+
+        Returns the observations whose lease this export still owns, with their outcomes.
+        """
         self.active_exports += 1
         try:
             return await _BatchExport(self, batch, deadline, platform).run()
@@ -98,14 +139,15 @@ class Exporter:
             self.active_exports -= 1
 
     async def select_protocol(self, deadline: float, platform: IsolatePlatform) -> str:
-        """The protocol to try: the one that is configured or known, else by the server's version,
-        for which one of this isolate's requests asks.
+        """The name of the protocol to use: the configured one, else the one that the server is
+        known to support, else the one of its version; "ingestion" where that is unavailable.
 
+        One export of the isolate requests the health page; the others wait for its result.
         https://api.reference.langfuse.com/#tag/health
         """
         if self.settings.protocol != "auto":
             return self.settings.protocol
-        until, now = self.health_check_ends_at, platform.now()
+        check_ends_at, now = self.health_check_ends_at, platform.now()
         timeout = min(HEALTH_TIMEOUT_SECONDS, self.settings.upload_timeout_seconds / 2)
         if self.protocol is None and now >= self.next_health_check_at and now + timeout < deadline:
             self.health_check_ends_at, self.next_health_check_at = (
@@ -114,20 +156,20 @@ class Exporter:
             )
             url = self.destination.base_url + HEALTH_PATH
             try:
-                answer = await platform.http("GET", url, {}, b"", timeout)
-                self.protocol = self.protocol or _protocol_of_server(answer)
+                response = await platform.http("GET", url, {}, b"", timeout)
+                self.protocol = self.protocol or _protocol_of_server(response)
             except NetworkError as error:
                 self.last_result = f"Langfuse could not be reached: {error}"
             self.health_check_ends_at = 0.0
-        # A promise belongs to the request that made it, so that another one can only look.
+        # The platform ends a request that awaits another request's promise, so the others poll.
         pause = HEALTH_POLL_SECONDS
-        while self.protocol is None and platform.now() < until == self.health_check_ends_at:
+        while self.protocol is None and platform.now() < check_ends_at == self.health_check_ends_at:
             await platform.sleep(pause)
             pause *= 2
         return self.protocol or "ingestion"
 
     def headers(self, protocol: str) -> dict[str, str]:
-        """The headers of a batch."""
+        """The headers of an upload by this protocol."""
         return {
             "authorization": f"Basic {self.destination.credential}",
             "x-langfuse-public-key": self.destination.public_key,
@@ -138,35 +180,38 @@ class Exporter:
 
 
 def backoff_seconds(retry: int, random: float, active_exports: int = 1) -> float:
-    """Seconds to wait before a retry, the first of which is 0, where a crowd of so many waits;
-    `random` is from 0 to 1."""
+    """Seconds to wait before a retry: exponential backoff with full jitter.
+
+    `retry` counts from 0, `random` is from 0 to 1. With many active exports the pauses are longer,
+    so that the retries of all of them stay within the isolate's limit per second.
+    """
     longest = min(MAX_UPLOAD_BACKOFF_SECONDS, FIRST_UPLOAD_BACKOFF_SECONDS * 2**retry)
     return random * max(longest, 2 * active_exports / MAX_UPLOAD_RETRIES_PER_SECOND)
 
 
 def last_attempt_seconds(settings: Settings) -> float:
-    """Seconds before a deadline in which the last attempt begins."""
+    """How many seconds before its deadline an export begins its last attempt."""
     return min(settings.upload_timeout_seconds, settings.retry_seconds / 5)
 
 
-def _protocol_of_server(answer: HttpResponse) -> str | None:
-    """The protocol of the server that gave this answer for its health; None if it is not well."""
-    if answer.status in (408, 429) or answer.status >= 500:
+def _protocol_of_server(response: HttpResponse) -> str | None:
+    """The protocol of a server by its health page, None where it is overloaded or down."""
+    if response.status in (408, 429) or response.status >= 500:
         return None
     try:
-        major = int(strict_json.parse(answer.text)["version"].split(".")[0])
+        major = int(strict_json.parse(response.text)["version"].split(".")[0])
     except (ValueError, TypeError, KeyError, AttributeError):
-        major = 0  # no such page, in a server older than the page
+        major = 0  # old servers have no such page
     return "otlp" if major >= OTLP_SINCE_MAJOR else "ingestion"
 
 
-# A part of a batch, and whose it is.
+# An item of a batch, with the observation that it encodes.
 PendingItem = tuple[PendingObservation, BatchItem]
 
 
 @dataclass
 class _BatchExport:
-    """One batch while it is sent."""
+    """One batch while it is being sent: the state of one call of `Exporter.export`."""
 
     exporter: Exporter
     batch: Sequence[PendingObservation]
@@ -174,11 +219,12 @@ class _BatchExport:
     platform: IsolatePlatform
     protocol: str = ""
     upload_count: int = 0
-    # The end of what it is doing.
+    # When the current step ends at the latest, in seconds since the epoch.
     lease_ends_at: float = 0.0
     retry_after: float | None = None
     unsupported_protocols: set[str] = field(default_factory=set)
-    # What is to be sent now, what after a pause, and what each observation still lacks.
+    # Groups of items to send now, the next one last; items to send again after a pause; and the ids
+    # of each observation's items that the server has not acknowledged.
     ready: list[list[PendingItem]] = field(default_factory=list)
     retryable: list[PendingItem] = field(default_factory=list)
     unacknowledged: dict[PendingObservation, set[str]] = field(default_factory=dict)
@@ -188,7 +234,8 @@ class _BatchExport:
             await self._run()
             return [pending for pending in self.batch if pending.lease_owner is self]
         finally:
-            # Each knows its holder. In a circle they, and the request, would stay for long.
+            # Each observation refers to its `lease_owner`. A reference cycle would keep them, and
+            # all that the request holds, in memory until the next garbage collection.
             self.batch, self.ready, self.retryable, self.unacknowledged = (), [], [], {}
 
     async def _run(self) -> None:
@@ -206,40 +253,40 @@ class _BatchExport:
         return pending.lease_owner is self and not pending.is_settled
 
     def _encode_batch(self) -> None:
-        """Everything that is not settled, in the words of the protocol."""
-        pieces: list[PendingItem] = []
+        """Encode all observations that are not settled, in place of everything still to send."""
+        entries: list[PendingItem] = []
         for pending in filter(self._holds_lease, self.batch):
             try:
-                parts = PROTOCOLS[self.protocol].encode(pending.observation)
-            except Exception as error:  # one that makes no sense must not take the others along
+                encoded = PROTOCOLS[self.protocol].encode(pending.observation)
+            except Exception as error:  # the rest of the batch must still be sent
                 pending.settle(Outcome.MALFORMED, f"it cannot be written: {describe_error(error)}")
                 continue
-            pieces += [(pending, part) for part in parts]
+            entries += [(pending, item) for item in encoded]
         self.unacknowledged = {}
-        for pending, part in pieces:
-            self.unacknowledged.setdefault(pending, set()).add(part.id)
-        self.ready, self.retryable = self._group(pieces), []
+        for pending, item in entries:
+            self.unacknowledged.setdefault(pending, set()).add(item.id)
+        self.ready, self.retryable = self._group(entries), []
 
-    def _group(self, pieces: Sequence[PendingItem]) -> list[list[PendingItem]]:
+    def _group(self, entries: Sequence[PendingItem]) -> list[list[PendingItem]]:
         limit = PROTOCOLS[self.protocol].MAX_BYTES - ENVELOPE_BYTES
-        return group_by_size(pieces, lambda piece: piece[1].size_bytes + 1, limit)
+        return group_by_size(entries, lambda entry: entry[1].size_bytes + 1, limit)
 
     async def _send_ready(self) -> bool:
-        """Send what is to be sent now. Whether something of it is to be sent again later."""
+        """Upload all groups in `ready`. Returns whether items are left for a retry."""
         while self.ready:
-            pieces = [piece for piece in self.ready.pop() if self._holds_lease(piece[0])]
-            if not pieces:
+            entries = [entry for entry in self.ready.pop() if self._holds_lease(entry[0])]
+            if not entries:
                 continue
             if self.upload_count == MAX_UPLOADS_PER_REQUEST or self.platform.now() >= self.deadline:
-                self.retryable += pieces
-                for pending, _ in pieces:
+                self.retryable += entries
+                for pending, _ in entries:
                     pending.reason = pending.reason or "there was no time to send it"
                 continue
-            verdict = await self._upload([part for _, part in pieces])
-            self._apply_result(verdict, [piece for piece in pieces if not piece[0].is_settled])
+            result = await self._upload([item for _, item in entries])
+            self._apply_result(result, [entry for entry in entries if not entry[0].is_settled])
         return bool(self.retryable)
 
-    async def _upload(self, parts: Sequence[BatchItem]) -> UploadResult:
+    async def _upload(self, items: Sequence[BatchItem]) -> UploadResult:
         exporter, platform = self.exporter, self.platform
         protocol = PROTOCOLS[self.protocol]
         timeout = min(exporter.settings.upload_timeout_seconds, self.deadline - platform.now())
@@ -248,27 +295,29 @@ class _BatchExport:
         self.upload_count += 1
         self.lease_ends_at = platform.now() + timeout
         try:
-            answer = await platform.http(
-                "POST", url, headers, protocol.request_body(parts), timeout
+            response = await platform.http(
+                "POST", url, headers, protocol.request_body(items), timeout
             )
-            verdict = protocol.read_response(answer, parts, platform.now())
+            result = protocol.read_response(response, items, platform.now())
         except NetworkError as error:
-            verdict = UploadResult(Outcome.RETRYABLE, f"Langfuse could not be reached: {error}")
+            result = UploadResult(Outcome.RETRYABLE, f"Langfuse could not be reached: {error}")
         exporter.last_result, exporter.last_result_at = (
-            verdict.reason or verdict.outcome.value,
+            result.reason or result.outcome.value,
             platform.now(),
         )
-        return verdict
+        return result
 
     async def _wait_before_retry(self, retry: int) -> bool:
-        """Wait before a retry. Whether there is time for one and its answer."""
-        now, after = self.platform.now(), self.retry_after or 0.0
+        """Wait before a retry, where `retry` counts from 0. Returns False, without waiting, where
+        no time or no upload is left for it."""
+        now, retry_after = self.platform.now(), self.retry_after or 0.0
         left = self.deadline - last_attempt_seconds(self.exporter.settings) - now
-        if self.upload_count == MAX_UPLOADS_PER_REQUEST or left <= 0 or left < after:
+        if self.upload_count == MAX_UPLOADS_PER_REQUEST or left <= 0 or left < retry_after:
             return False
         wait = min(
             max(
-                after, backoff_seconds(retry, self.platform.random(), self.exporter.active_exports)
+                retry_after,
+                backoff_seconds(retry, self.platform.random(), self.exporter.active_exports),
             ),
             left,
         )
@@ -276,67 +325,70 @@ class _BatchExport:
         await self.platform.sleep(wait)
         return True
 
-    def _apply_result(self, verdict: UploadResult, pieces: list[PendingItem]) -> None:
-        for pending in dict.fromkeys(pending for pending, _ in pieces):
+    def _apply_result(self, result: UploadResult, entries: list[PendingItem]) -> None:
+        for pending in dict.fromkeys(pending for pending, _ in entries):
             pending.upload_count += 1
-        if verdict.outcome is Outcome.UNSUPPORTED_PROTOCOL:
-            self._change_protocol(verdict.reason, pieces)
-        elif verdict.outcome in (Outcome.MALFORMED, Outcome.TOO_LARGE) and len(pieces) > 1:
-            middle = len(pieces) // 2
-            self.ready += [pieces[middle:], pieces[:middle]]
+        if result.outcome is Outcome.UNSUPPORTED_PROTOCOL:
+            self._change_protocol(result.reason, entries)
+        elif result.outcome in (Outcome.MALFORMED, Outcome.TOO_LARGE) and len(entries) > 1:
+            middle = len(entries) // 2
+            self.ready += [entries[middle:], entries[:middle]]
         else:
-            if verdict.outcome is Outcome.STORED:
+            if result.outcome is Outcome.STORED:
                 self.exporter.protocol = self.exporter.protocol or self.protocol
-            for pending, part in pieces:
-                self._apply_item_result(pending, part, verdict.item_results.get(part.id, verdict))
+            for pending, item in entries:
+                self._apply_item_result(pending, item, result.item_results.get(item.id, result))
 
     def _apply_item_result(
-        self, pending: PendingObservation, part: BatchItem, verdict: UploadResult
+        self, pending: PendingObservation, item: BatchItem, result: UploadResult
     ) -> None:
-        if verdict.outcome is Outcome.STORED:
-            self.unacknowledged[pending].discard(part.id)
-            # Whoever holds it now need not send it any more.
+        if result.outcome is Outcome.STORED:
+            self.unacknowledged[pending].discard(item.id)
+            # Also after the lease was lost: the new owner then need not send it again.
             if not self.unacknowledged[pending]:
                 pending.settle(Outcome.STORED)
         elif not self._holds_lease(pending):
-            return  # another one's to judge
-        elif verdict.outcome is Outcome.RETRYABLE:
-            self.retryable.append((pending, part))
-            pending.reason, pending.retry_after = verdict.reason, verdict.retry_after
-            if verdict.retry_after is not None:
-                self.retry_after = max(verdict.retry_after, self.retry_after or 0.0)
-        elif verdict.outcome is Outcome.MALFORMED and part.alternative:
-            self.unacknowledged[pending] ^= {part.id, part.alternative.id}
-            self.ready.append([(pending, part.alternative)])
-        elif verdict.outcome is Outcome.TOO_LARGE and (
-            smaller := self._truncate_item(pending, part)
+            return  # the new owner sends it again and decides what becomes of it
+        elif result.outcome is Outcome.RETRYABLE:
+            self.retryable.append((pending, item))
+            pending.reason, pending.retry_after = result.reason, result.retry_after
+            if result.retry_after is not None:
+                self.retry_after = max(result.retry_after, self.retry_after or 0.0)
+        elif result.outcome is Outcome.MALFORMED and item.alternative:
+            self.unacknowledged[pending] ^= {item.id, item.alternative.id}
+            self.ready.append([(pending, item.alternative)])
+        elif result.outcome is Outcome.TOO_LARGE and (
+            smaller := self._truncate_item(pending, item)
         ):
             self.ready.append([(pending, smaller)])
         else:
-            pending.settle(verdict.outcome, verdict.reason)
+            pending.settle(result.outcome, result.reason)
 
-    def _truncate_item(self, pending: PendingObservation, part: BatchItem) -> BatchItem | None:
-        """The part with less content, or None where that makes it no smaller."""
-        limit = part.size_bytes // 4
+    def _truncate_item(self, pending: PendingObservation, item: BatchItem) -> BatchItem | None:
+        """The item with less content, or None where it gets no smaller. The observation itself is
+        truncated too."""
+        limit = item.size_bytes // 4
         if limit < MIN_UPLOADED_FIELD_BYTES:
             return None
         pending.observation = truncate_content(pending.observation, limit)
-        for found in PROTOCOLS[self.protocol].encode(pending.observation):
-            for smaller in (found, found.alternative):
-                if smaller and smaller.id == part.id and smaller.size_bytes < part.size_bytes:
+        for encoded in PROTOCOLS[self.protocol].encode(pending.observation):
+            for smaller in (encoded, encoded.alternative):
+                if smaller and smaller.id == item.id and smaller.size_bytes < item.size_bytes:
                     return smaller
         return None
 
-    def _change_protocol(self, reason: str, pieces: list[PendingItem]) -> None:
+    def _change_protocol(self, reason: str, entries: list[PendingItem]) -> None:
+        """Encode the batch in the other protocol. Where the settings or the server do not allow
+        that one either, settle the observations of these entries."""
         self.unsupported_protocols.add(self.protocol)
         others = PROTOCOLS.keys() - self.unsupported_protocols
         if self.exporter.settings.protocol == "auto" and others:
             self.exporter.protocol = self.protocol = others.pop()
             self._encode_batch()
             return
-        # Ask again the next time: it may have been a server that was just being exchanged.
+        # The next export checks the version again: the server may be in the middle of an update.
         self.exporter.protocol = None
-        asked = " and ".join(sorted(self.unsupported_protocols))
-        for pending, _ in pieces:
+        tried = " and ".join(sorted(self.unsupported_protocols))
+        for pending, _ in entries:
             if self._holds_lease(pending):
-                pending.settle(Outcome.MISCONFIGURED, f"not taken as {asked}: {reason}")
+                pending.settle(Outcome.MISCONFIGURED, f"not taken as {tried}: {reason}")

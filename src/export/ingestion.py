@@ -1,4 +1,5 @@
-"""Langfuse's ingestion batches, the protocol of v2 and v3: observations to events, and answers.
+"""Langfuse's ingestion batches, the protocol of Langfuse v2 and v3: encoding of observations as
+events, and reading of the response.
 
 `POST /api/public/ingestion`, https://api.reference.langfuse.com/#tag/ingestion
 """
@@ -30,28 +31,28 @@ MAX_BYTES = MAX_INGESTION_BYTES
 
 
 def encode(observation: Observation) -> tuple[BatchItem, ...]:
-    """The events of an observation: its trace's and its own.
+    """The events of an observation: one that creates or updates its trace, and its own.
 
-    The same observation always gives the same events, ids included, so that one that is sent again
-    is stored once. Absent fields are left out: a null would overwrite a stored value.
+    The same observation always gives the same events, ids included: Langfuse stores it once, even
+    when it is sent again. Absent fields are left out, since a null would overwrite a stored value.
     """
-    told = observation.trace
-    trace = {
-        "id": told.id,
-        "timestamp": to_iso_time(told.started_at),
-        "name": told.name,
-        "userId": told.user,
-        "sessionId": told.session,
-        "tags": list(told.tags),
-        "release": told.release,
-        "version": told.version,
-        "environment": told.environment,
-        "metadata": told.metadata,
+    trace = observation.trace
+    trace_body = {
+        "id": trace.id,
+        "timestamp": to_iso_time(trace.started_at),
+        "name": trace.name,
+        "userId": trace.user,
+        "sessionId": trace.session,
+        "tags": list(trace.tags),
+        "release": trace.release,
+        "version": trace.version,
+        "environment": trace.environment,
+        "metadata": trace.metadata,
     }
     usage = inclusive_usage_counts(observation.usage)
-    own = {
+    observation_body = {
         "id": observation.id,
-        "traceId": told.id,
+        "traceId": trace.id,
         "parentObservationId": observation.parent_id,
         "name": observation.name,
         "startTime": to_iso_time(observation.started_at),
@@ -73,17 +74,18 @@ def encode(observation: Observation) -> tuple[BatchItem, ...]:
     content = _content(observation)
     alternative = None
     if observation.type == "embedding":
-        # Langfuse v2 refuses this type, but takes any observation as a generation.
-        alternative = _event("generation-create", own, content, observation)
+        # Langfuse v2 refuses this type. It accepts the same body as a generation.
+        alternative = _event("generation-create", observation_body, content, observation)
     return (
-        # The content of a trace that another observation makes is that one's to say.
-        _event("trace-create", trace, () if told.is_existing else content, observation),
-        _event(f"{observation.type}-create", own, content, observation, alternative),
+        # An existing trace keeps its input and output: only the observation that creates a trace
+        # sets them.
+        _event("trace-create", trace_body, () if trace.is_existing else content, observation),
+        _event(f"{observation.type}-create", observation_body, content, observation, alternative),
     )
 
 
 def request_body(parts: Sequence[BatchItem]) -> bytes:
-    """The body of the request that carries these events."""
+    """The body of the request that uploads these events."""
     texts = ['{"batch":']
     for part in parts:
         texts += ("," if len(texts) > 1 else "[", *part.json_fragments)
@@ -91,38 +93,39 @@ def request_body(parts: Sequence[BatchItem]) -> bytes:
 
 
 def read_response(answer: HttpResponse, parts: Sequence[BatchItem], now: float) -> UploadResult:
-    """What the answer to these events says became of each. Never raises.
+    """The result of an upload of these events, for each of them. Never raises.
 
+    A 207 lists the events that were stored by their ids, and the others with an HTTP status each.
     `now` is the time in seconds since the epoch.
     """
-    judged = result_of_status(answer, now)
-    if judged is not None:
-        return judged
+    failure = result_of_status(answer, now)
+    if failure is not None:
+        return failure
     try:
         results = strict_json.parse(answer.text)
         stored = _results_by_id(results["successes"])
         errors = _results_by_id(results["errors"])
-        refusals = {event: _error_result(error) for event, error in errors.items()}
+        error_results = {event: _error_result(error) for event, error in errors.items()}
     except (ValueError, TypeError, KeyError):
         return NOT_LANGFUSE
     ids = dict.fromkeys(part.id for part in parts)
-    # Of an event whose id it could not read Langfuse says "unknown".
-    stray = next((error for error in errors if error not in ids), None)
-    blamed = {
-        event: event if event in errors else stray
+    # Langfuse lists an event whose id it could not read under the id "unknown".
+    unknown_id = next((error for error in errors if error not in ids), None)
+    error_ids = {
+        event: event if event in errors else unknown_id
         for event in ids
         if event in errors or event not in stored
     }
-    refused = [errors[error] for error in blamed.values() if error is not None]
-    if len(refused) == len(ids) > 0 and _is_unsupported_protocol(refused, parts):
-        reasons = dict.fromkeys(refusal.reason for refusal in refusals.values())
+    own_errors = [errors[error] for error in error_ids.values() if error is not None]
+    if len(own_errors) == len(ids) > 0 and _is_unsupported_protocol(own_errors, parts):
+        reasons = dict.fromkeys(result.reason for result in error_results.values())
         return loggable_result(Outcome.UNSUPPORTED_PROTOCOL, "; ".join(reasons))
-    unanswered = loggable_result(Outcome.RETRYABLE, "not in the answer")
+    unlisted = loggable_result(Outcome.RETRYABLE, "not in the answer")
     return UploadResult(
         Outcome.STORED,
         item_results={
-            event: unanswered if error is None else refusals[error]
-            for event, error in blamed.items()
+            event: unlisted if error is None else error_results[error]
+            for event, error in error_ids.items()
         },
     )
 
@@ -130,14 +133,19 @@ def read_response(answer: HttpResponse, parts: Sequence[BatchItem], now: float) 
 def _is_unsupported_protocol(
     errors: Sequence[Mapping[str, Any]], parts: Sequence[BatchItem]
 ) -> bool:
-    """Whether a server that refused every event takes none of them in whatever form, as v4 does."""
+    """Whether a server that refused all of these events supports no ingestion batches, as v4 does.
+
+    A server that refused items with an alternative may still accept that, unless its message is
+    v4's "Event type not accepted".
+    """
     if any(error["status"] != 400 for error in errors):
         return False
-    said = (f"{error.get('message')} {error.get('error')}" for error in errors)
-    return not any(part.alternative for part in parts) or any("not accepted" in s for s in said)
+    messages = (f"{error.get('message')} {error.get('error')}" for error in errors)
+    return not any(part.alternative for part in parts) or any("not accepted" in m for m in messages)
 
 
 def _results_by_id(results: Any) -> dict[str, dict[str, Any]]:
+    """A response's list of results by their ids. Raises TypeError or KeyError for anything else."""
     if not isinstance(results, list):
         raise TypeError("a list was expected")
     return {result["id"]: result for result in results}
@@ -145,18 +153,18 @@ def _results_by_id(results: Any) -> dict[str, dict[str, Any]]:
 
 def _error_result(error: Mapping[str, Any]) -> UploadResult:
     status = error["status"]
-    later = status == 429 or status >= 500
+    is_retryable = status == 429 or status >= 500
     return loggable_result(
-        Outcome.RETRYABLE if later else Outcome.MALFORMED,
+        Outcome.RETRYABLE if is_retryable else Outcome.MALFORMED,
         f"{status} {error.get('message', '')}".strip(),
     )
 
 
 def _content(observation: Observation) -> tuple[str, ...]:
-    """Input and output, which are JSON already, as members of an object."""
-    named = (("input", observation.input), ("output", observation.output))
+    """Input and output, which are JSON texts already, as members of an event's body."""
+    members = (("input", observation.input), ("output", observation.output))
     return tuple(
-        text for name, value in named if value is not None for text in (f',"{name}":', value)
+        text for name, value in members if value is not None for text in (f',"{name}":', value)
     )
 
 
@@ -167,6 +175,7 @@ def _event(
     observation: Observation,
     alternative: BatchItem | None = None,
 ) -> BatchItem:
+    """An event of type `kind`, whose body has these fields and ends with `content`."""
     event = {
         "id": f"{observation.id}-{kind}",
         "type": kind,

@@ -1,6 +1,7 @@
-"""OTLP over HTTP in JSON, the protocol of Langfuse v4: observations to spans, and answers.
+"""OTLP over HTTP in JSON, the protocol of Langfuse v4: encoding of observations as spans, and
+reading of the response.
 
-https://opentelemetry.io/docs/specs/otlp/ · what Langfuse makes of a span:
+https://opentelemetry.io/docs/specs/otlp/ How Langfuse reads a span:
 https://langfuse.com/integrations/native/opentelemetry and `OtelIngestionProcessor.ts` in
 langfuse/langfuse, packages/shared/src/server/otel.
 """
@@ -28,17 +29,17 @@ PATH = "/api/public/otel/v1/traces"
 
 HEADERS: Mapping[str, str] = {
     "content-type": "application/json",
-    # Without it what was sent is seen ten minutes later.
+    # Without this header, Langfuse shows the spans only ten minutes later.
     "x-langfuse-ingestion-version": "4",
 }
 
 # "5MB per request": https://langfuse.com/faq/all/api-limits
 MAX_BYTES = MAX_OTLP_BYTES
 
-# https://opentelemetry.io/docs/specs/otel/trace/api/ kinds and statuses
+# Span kinds, and the status code of an error: https://opentelemetry.io/docs/specs/otel/trace/api/
 _SERVER, _CLIENT, _FAILED = 2, 3, 2
 
-# The OpenTelemetry conventions' words for what the metadata says:
+# The values of the OpenTelemetry conventions for `request_type` and `provider` in the metadata:
 # https://github.com/open-telemetry/semantic-conventions-genai
 _OPERATIONS = {
     "chat": "chat",
@@ -52,9 +53,9 @@ _PROVIDERS = {"google": "gcp.gemini", "mistral-ai": "mistral_ai", "x-ai": "x_ai"
 
 
 def encode(observation: Observation) -> tuple[BatchItem, ...]:
-    """The span of an observation, which also says all that is told of its trace.
+    """The span of an observation, with the attributes of its trace.
 
-    The same observation always gives the same span: one that is sent again replaces itself.
+    The same observation always gives the same span: sent again, it replaces the stored one.
     """
     present = {
         name: value for name, value in _attributes(observation).items() if value not in (None, ())
@@ -76,8 +77,8 @@ def encode(observation: Observation) -> tuple[BatchItem, ...]:
 
 
 def request_body(parts: Sequence[BatchItem]) -> bytes:
-    """The body of the request that carries these spans."""
-    # Without `service.version`: Langfuse would take it for the version of every observation.
+    """The body of the request that uploads these spans."""
+    # No `service.version`: Langfuse would store it as the version of every observation.
     resource = {"attributes": [{"key": "service.name", "value": _any_value(NAME)}]}
     scope = {"name": NAME, "version": VERSION}
     spans = ",".join(part.json for part in parts)
@@ -88,46 +89,51 @@ def request_body(parts: Sequence[BatchItem]) -> bytes:
 
 
 def read_response(answer: HttpResponse, parts: Sequence[BatchItem], now: float) -> UploadResult:
-    """What the answer to these spans says became of all of them. Never raises.
+    """The result of an upload of spans, for all of them together. Never raises.
 
     `now` is the time in seconds since the epoch.
     """
-    judged = result_of_status(answer, now)
-    if judged is not None:
-        return judged
-    # Langfuse answers with anything from nothing to its queue's record of the job.
+    failure = result_of_status(answer, now)
+    if failure is not None:
+        return failure
+    # Langfuse returns an empty body, or an object such as its queue's record of the job.
     try:
-        result = strict_json.parse(answer.text) if answer.text.strip() else {}
+        body = strict_json.parse(answer.text) if answer.text.strip() else {}
     except ValueError:
         return NOT_LANGFUSE
-    if not isinstance(result, dict):
+    if not isinstance(body, dict):
         return NOT_LANGFUSE
-    partial = result.get("partialSuccess")
-    rejected = str(partial.get("rejectedSpans")) if isinstance(partial, dict) else ""
-    # With none rejected it is a warning. Else it is not said which, and OTLP forbids to repeat the
-    # export, lest the server has the others twice; Langfuse puts them in their own place again.
-    if isinstance(partial, dict) and rejected.isdecimal() and rejected.strip("0"):
-        reason = f"{rejected} spans rejected: {partial.get('errorMessage', '')}"
+    partial_success = body.get("partialSuccess")
+    rejected = (
+        str(partial_success.get("rejectedSpans")) if isinstance(partial_success, dict) else ""
+    )
+    # With no rejected spans, a partial success is a warning. Otherwise it does not name the spans:
+    # the exporter splits the upload to find them. OTLP forbids repeating an upload, since a server
+    # might store the other spans twice, but Langfuse replaces a span that has the same id.
+    if isinstance(partial_success, dict) and rejected.isdecimal() and rejected.strip("0"):
+        reason = f"{rejected} spans rejected: {partial_success.get('errorMessage', '')}"
         return loggable_result(Outcome.MALFORMED, reason)
     return UploadResult(Outcome.STORED)
 
 
 def _attributes(observation: Observation) -> dict[str, Any]:
-    """Every attribute, also the absent ones. Nothing is inherited from another span."""
-    told, metadata = observation.trace, observation.metadata
+    """The attributes of a span by name; None or () for an absent one. They include those of its
+    trace, since Langfuse inherits nothing from another span."""
+    trace, metadata = observation.trace, observation.metadata
     return {
-        "langfuse.trace.name": told.name,
-        "user.id": told.user,
-        "session.id": told.session,
-        "langfuse.trace.tags": told.tags,
-        "langfuse.release": told.release,
+        "langfuse.trace.name": trace.name,
+        "user.id": trace.user,
+        "session.id": trace.session,
+        "langfuse.trace.tags": trace.tags,
+        "langfuse.release": trace.release,
         "langfuse.version": observation.version,
         "langfuse.environment": observation.environment,
-        # A trace that is not joined has the metadata of its root. That of a joined one Langfuse v4
-        # lays over the observation's, where it may not hide what the gateway knows.
+        # A trace that the gateway creates has the metadata of its root span. For an existing trace,
+        # Langfuse v4 lays the trace's metadata over the observation's: members that would replace
+        # a value of the observation are left out.
         "langfuse.trace.metadata": _json_or_none(
-            {n: v for n, v in told.metadata.items() if metadata.get(n, v) == v}
-            if told.is_existing
+            {n: v for n, v in trace.metadata.items() if metadata.get(n, v) == v}
+            if trace.is_existing
             else {}
         ),
         "langfuse.observation.type": observation.type,
@@ -142,32 +148,33 @@ def _attributes(observation: Observation) -> dict[str, Any]:
         "langfuse.observation.cost_details": _json_or_none(observation.cost),
         "langfuse.observation.prompt.name": observation.prompt_name,
         "langfuse.observation.prompt.version": observation.prompt_version,
-        # As one text, in which every value keeps its type, and no name is taken for a path.
+        # As one JSON text: every value keeps its type, and no name is read as a path.
         "langfuse.observation.metadata": _json_or_none(metadata),
         "langfuse.observation.input": _content(observation.input),
         "langfuse.observation.output": _content(observation.output),
-        # By these a span would be taken for a call of a model.
+        # With these attributes, Langfuse would show a span as a call to a model.
         **({} if observation.type == "span" else _gen_ai_attributes(observation)),
     }
 
 
 def _gen_ai_attributes(observation: Observation) -> dict[str, Any]:
-    """A call of a model in the words of the OpenTelemetry conventions."""
+    """The attributes of a call to a model by the OpenTelemetry conventions."""
     metadata = observation.metadata
     usage = inclusive_usage_counts(observation.usage)
-    answered = observation.level != ERROR
+    has_reply = observation.level != ERROR
     return {
         "gen_ai.operation.name": _OPERATIONS.get(str(metadata.get("request_type"))),
         "gen_ai.provider.name": _provider(metadata),
         "gen_ai.request.model": _text(metadata.get("requested_model")) or observation.model,
-        "gen_ai.response.model": observation.model if answered else None,
+        "gen_ai.response.model": observation.model if has_reply else None,
         "gen_ai.usage.input_tokens": usage.get("input"),
         "gen_ai.usage.output_tokens": usage.get("output"),
     }
 
 
 def _content(text: str | None) -> str | None:
-    """A JSON text; of a string itself, which Langfuse takes as it is, the string."""
+    """Input or output, a JSON text, as an attribute's value. A JSON string becomes the text that it
+    encodes, since Langfuse shows text as it is."""
     return strict_json.parse(text) if text and text.startswith('"') else text
 
 
@@ -185,9 +192,10 @@ def _json_or_none(value: Mapping[str, Any]) -> str | None:
 
 
 def _any_value(value: str | int | tuple[str, ...]) -> dict[str, Any]:
+    """An attribute's value as OTLP's `AnyValue`."""
     if isinstance(value, str):
         return {"stringValue": value}
     if isinstance(value, int):
-        # A number, which is as valid as the usual text: that one older servers read as NaN.
+        # OTLP allows a number in place of the usual string, which older servers read as NaN.
         return {"intValue": value}
     return {"arrayValue": {"values": [{"stringValue": item} for item in value]}}

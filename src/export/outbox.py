@@ -1,9 +1,12 @@
-"""Observations on their way out of the isolate: together or alone, at once or by way of the queue.
+"""Delivery of observations: batches of several requests, the queue, and the log of losses.
 
-Every request delivers its own observations, inside its own `waitUntil`, in one upload where they
-fit. With `LANGFUSE_FLUSH_AT` over 1 the observations of several requests go out together, by
-whoever comes first; what that one does not deliver, a request sends itself while it has the time,
-under the same ids.
+Each request delivers its own observations within its own `waitUntil`, in one upload where they fit.
+With `LANGFUSE_FLUSH_AT` above 1 they first wait in a buffer. The request that fills the buffer, or
+whose flush interval ends first, exports all that is in it. The other requests then poll until their
+observations are settled. When a lease has ended (see `export.exporter`), or when its time runs out,
+a request exports its observations itself, under the same ids.
+
+What Langfuse does not accept in time goes to the queue, if one is bound, and is dropped otherwise.
 """
 
 import sys
@@ -32,7 +35,12 @@ from tracing import Observation
 
 
 class Outbox:
-    """What an isolate keeps of one destination, all of which is safe to lose."""
+    """The deliveries of this isolate to one destination. All of its state is safe to lose.
+
+    `buffer` has the observations that wait for a batch. `counts` has the numbers of observations
+    since the isolate started. Reports with `suppressed_reason` are left out of the log until
+    `suppress_until`, in seconds since the epoch; `suppressed_counts` has their number by event.
+    """
 
     def __init__(self, destination: Destination, settings: Settings) -> None:
         self.settings = settings
@@ -43,17 +51,18 @@ class Outbox:
         self.suppressed_counts: dict[str, int] = {}
 
     def status(self) -> dict[str, Any]:
-        """What `/health` shows to who has a gateway key."""
+        """The state of the delivery, as `/health` returns it to a caller with a gateway key."""
         state = {
             "protocol": self.exporter.protocol,
-            "last": self.exporter.last_result,  # in the server's words, which may quote a key
+            "last": self.exporter.last_result,  # may quote a key
             "last_at": self.exporter.last_result_at,
             **self.counts,
         }
         return Redactor(self.settings.secrets).redact(state)
 
     async def deliver(self, own: Sequence[PendingObservation], platform: IsolatePlatform) -> None:
-        """Deliver one request's observations, and with them what waits here already."""
+        """Deliver one request's observations to Langfuse, together with those in the buffer. With
+        `LANGFUSE_DELIVERY = "queue"`, that is only done with what the queue does not accept."""
         settings = self.settings
         deadline = platform.now() + settings.retry_seconds
         if settings.delivery == "queue":
@@ -72,41 +81,44 @@ class Outbox:
         self.buffer.clear()
         late = await self.export(batch, deadline, platform)
         if platform.queue is None:
-            # The others' own requests go on with them, unless there is no time or no use.
+            # The other requests export theirs themselves, unless that is useless: a setting is
+            # wrong, or Langfuse requires a longer pause than there is time.
             late = [p for p in late if p in own or p.is_settled or p.retry_after is not None]
         await self.queue_or_drop(late, platform)
 
     async def _wait_for_lease_owner(
-        self, own: Sequence[PendingObservation], until: float, platform: IsolatePlatform
+        self, own: Sequence[PendingObservation], deadline: float, platform: IsolatePlatform
     ) -> None:
-        """Leave observations to whoever took them, for as long as that one goes on."""
+        """Wait until all of these are settled, one of them has no valid lease, or `deadline`."""
         pause = LEASE_POLL_SECONDS
-        while (own := _unsettled(own)) and platform.now() < until:
+        while (own := _unsettled(own)) and platform.now() < deadline:
             if not all(pending.is_leased(platform.now()) for pending in own):
                 return
-            await platform.sleep(min(pause, until - platform.now()))
+            await platform.sleep(min(pause, deadline - platform.now()))
             pause = min(2 * pause, MAX_LEASE_POLL_SECONDS)
 
     async def export(
         self, batch: Sequence[PendingObservation], deadline: float, platform: IsolatePlatform
     ) -> list[PendingObservation]:
-        """Send a batch to Langfuse. Out: those that it did not take, but may another time."""
-        ours = await self.exporter.export(batch, deadline, platform)
-        stored = [p for p in ours if p.outcome is Outcome.STORED]
+        """Send a batch to Langfuse; count and log the result. Returns those that Langfuse did not
+        accept, but may accept at another time."""
+        owned = await self.exporter.export(batch, deadline, platform)
+        stored = [p for p in owned if p.outcome is Outcome.STORED]
         self.counts["stored"] += len(stored)
         if self.settings.debug:
             self._report("trace_delivered", stored)
         if stored:
             self._report_suppressed()
-        refused = [p for p in ours if p.outcome in (Outcome.MALFORMED, Outcome.TOO_LARGE)]
+        refused = [p for p in owned if p.outcome in (Outcome.MALFORMED, Outcome.TOO_LARGE)]
         self.counts["dropped"] += len(refused)
         self._report("trace_not_delivered", refused)
-        return [p for p in ours if p.outcome in (Outcome.RETRYABLE, Outcome.MISCONFIGURED)]
+        return [p for p in owned if p.outcome in (Outcome.RETRYABLE, Outcome.MISCONFIGURED)]
 
     async def queue_or_drop(
         self, batch: Sequence[PendingObservation], platform: IsolatePlatform
     ) -> None:
-        """Hand over to the queue what Langfuse does not take; drop what that does not take."""
+        """Send to the queue what Langfuse did not accept, truncated where it is too large for a
+        message. Drop what the queue does not accept, and log both."""
         for pending in batch:
             if pending.lease_owner:
                 pending.lease_owner.lease_ends_at = platform.now() + QUEUE_LEASE_SECONDS
@@ -123,36 +135,42 @@ class Outbox:
     ) -> list[PendingObservation]:
         if platform.queue is None:
             return []
-        taken = await send_to_queue(batch, platform.queue, platform, truncate=truncate)
-        self.counts["queued"] += len(taken)
-        return taken
+        queued = await send_to_queue(batch, platform.queue, platform, truncate=truncate)
+        self.counts["queued"] += len(queued)
+        return queued
 
     def report_undelivered(
         self, event: str, batch: Sequence[PendingObservation], platform: IsolatePlatform
     ) -> None:
-        """Log what Langfuse did not take; a wrong key or URL only now and then."""
+        """Log what Langfuse did not accept. The same wrong key or URL is logged once in
+        `REPEATED_REPORT_SECONDS`."""
         self._report(event, [p for p in batch if p.outcome is not Outcome.MISCONFIGURED])
-        wrong = [p for p in batch if p.outcome is Outcome.MISCONFIGURED]
-        if not wrong:
+        misconfigured = [p for p in batch if p.outcome is Outcome.MISCONFIGURED]
+        if not misconfigured:
             return
-        if platform.now() < self.suppress_until and wrong[0].reason == self.suppressed_reason:
-            self.suppressed_counts[event] = self.suppressed_counts.get(event, 0) + len(wrong)
+        if (
+            platform.now() < self.suppress_until
+            and misconfigured[0].reason == self.suppressed_reason
+        ):
+            self.suppressed_counts[event] = self.suppressed_counts.get(event, 0) + len(
+                misconfigured
+            )
             return
         self._report_suppressed()
         self.suppress_until, self.suppressed_reason = (
             platform.now() + REPEATED_REPORT_SECONDS,
-            wrong[0].reason,
+            misconfigured[0].reason,
         )
-        self._report(event, wrong)
+        self._report(event, misconfigured)
 
     def _report_suppressed(self) -> None:
-        """Log how many were left out of the log since the last line about them."""
+        """Log the number of observations that were left out of the log since the last report."""
         for event, observations in self.suppressed_counts.items():
             log(event, reason=self.suppressed_reason, observations=observations)
         self.suppress_until, self.suppressed_counts = 0.0, {}
 
     def _report(self, event: str, batch: Sequence[PendingObservation]) -> None:
-        """One line for all that have the same reason."""
+        """Log one line for each reason, with the observations that have it."""
         by_reason: dict[str, list[PendingObservation]] = {}
         for pending in batch:
             by_reason.setdefault(pending.reason, []).append(pending)
@@ -181,64 +199,67 @@ def get_outbox(destination: Destination, settings: Settings) -> Outbox:
 async def deliver_observations(
     observations: Sequence[Observation], settings: Settings, platform: IsolatePlatform
 ) -> None:
-    """Deliver all observations of one request, if it has any; what is lost of them is logged. They
-    have one destination."""
+    """Deliver all observations of one request; what is lost of them is logged. They may be none,
+    and must have one destination: raises ValueError otherwise."""
     if not observations:
         return
     (destination,) = {observation.destination for observation in observations}
-    box = get_outbox(destination, settings)
+    outbox = get_outbox(destination, settings)
     with Reservation(delivery_budget) as reservation:
-        mine = await _reserve_memory(
-            [PendingObservation(o) for o in observations], box, reservation, platform
+        accepted = await _reserve_memory(
+            [PendingObservation(o) for o in observations], outbox, reservation, platform
         )
-        # What was given up is not to stay in memory for as long as the others wait.
+        # The observations that were dropped must not stay in memory while the others wait.
         del observations
-        await box.deliver(mine, platform)
+        await outbox.deliver(accepted, platform)
 
 
 async def _reserve_memory(
     batch: Sequence[PendingObservation],
-    box: Outbox,
+    outbox: Outbox,
     reservation: Reservation,
     platform: IsolatePlatform,
 ) -> list[PendingObservation]:
-    """Those that may wait in memory for their delivery; the others are given up."""
-    over = [
+    """The observations for which the memory budget has enough left. The others are queued or
+    dropped."""
+    over_budget = [
         pending for pending in batch if not reservation.reserve(_memory_bytes(pending.observation))
     ]
-    for pending in over:
+    for pending in over_budget:
         pending.reason = "too much is waiting for Langfuse already"
-    await box.queue_or_drop(over, platform)
+    await outbox.queue_or_drop(over_budget, platform)
     return _unsettled(batch)
 
 
 async def deliver_queue_messages(
     messages: Sequence[QueueMessage], settings: Settings, platform: IsolatePlatform
 ) -> None:
-    """Deliver what the queue brings, and let it bring again what Langfuse does not take now."""
+    """Deliver the observations in queue messages. A message is acknowledged when Langfuse has
+    stored its observation or will never accept it; otherwise the queue delivers it again later."""
     batches: dict[Destination, dict[PendingObservation, QueueMessage]] = {}
-    down: set[Destination] = set()
+    unavailable: set[Destination] = set()
     for message in messages:
         try:
             observation = await read_message(message.body, settings.destinations, platform)
         except ValueError as error:
-            # Another version of this Worker may know better; else it ends with the dead letters.
+            # Another version of this Worker may be able to read it. If none can, it ends as a dead
+            # letter.
             log("message_not_read", reason=str(error), attempts=message.attempts)
             message.retry(_redelivery_seconds(message, None))
             continue
         destination = observation.destination
-        if destination in down:
+        if destination in unavailable:
             message.retry(_redelivery_seconds(message, None))
             continue
         batch = batches.setdefault(destination, {})
         batch[PendingObservation(observation)] = message
-        # Unpacked they may be many times as large, and not all of them fit into memory.
+        # Unpacked, messages may be many times as large, so that not all of them fit into memory.
         full = (
             sum(_memory_bytes(pending.observation) for pending in batch)
             > delivery_budget.limit_bytes / 2
         )
         if full and not await _deliver_message_batch(batches.pop(destination), settings, platform):
-            down.add(destination)
+            unavailable.add(destination)
     for batch in batches.values():
         await _deliver_message_batch(batch, settings, platform)
 
@@ -246,10 +267,10 @@ async def deliver_queue_messages(
 async def _deliver_message_batch(
     batch: dict[PendingObservation, QueueMessage], settings: Settings, platform: IsolatePlatform
 ) -> bool:
-    """Deliver messages for one destination. Whether it takes any at the moment."""
-    box = get_outbox(next(iter(batch)).observation.destination, settings)
-    late = await box.export([*batch], platform.now() + settings.retry_seconds, platform)
-    box.report_undelivered("trace_delayed", late, platform)
+    """Deliver messages for one destination. Returns False where some have to be delivered again."""
+    outbox = get_outbox(next(iter(batch)).observation.destination, settings)
+    late = await outbox.export([*batch], platform.now() + settings.retry_seconds, platform)
+    outbox.report_undelivered("trace_delayed", late, platform)
     for pending, message in batch.items():
         if pending in late:
             message.retry(_redelivery_seconds(message, pending.retry_after))
@@ -263,6 +284,7 @@ def _unsettled(batch: Sequence[PendingObservation]) -> list[PendingObservation]:
 
 
 def _memory_bytes(observation: Observation) -> int:
+    """An estimate of an observation's size in memory."""
     return (
         OBSERVATION_OVERHEAD_BYTES
         + sys.getsizeof(observation.input)
@@ -270,6 +292,8 @@ def _memory_bytes(observation: Observation) -> int:
     )
 
 
-def _redelivery_seconds(message: QueueMessage, after: float | None) -> int:
+def _redelivery_seconds(message: QueueMessage, retry_after: float | None) -> int:
+    """The pause before a message is delivered again. It doubles with each delivery, and is at least
+    `retry_after`, which Langfuse required."""
     doubled = FIRST_REDELIVERY_SECONDS * 2 ** min(message.attempts - 1, 20)
-    return min(max(doubled, round(after or 0.0)), MAX_REDELIVERY_SECONDS)
+    return min(max(doubled, round(retry_after or 0.0)), MAX_REDELIVERY_SECONDS)

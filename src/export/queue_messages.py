@@ -1,8 +1,8 @@
 """Observations as messages of a Cloudflare Queue, and back.
 
-A message holds an observation as JSON and the name of its destination, never its keys. Up to the
-queue's limit it is text, over it gzipped bytes, and what is too large even so is left to be sent
-directly or cut. https://developers.cloudflare.com/queues/platform/limits/
+A message is an observation as JSON, with the name of its destination but never with its keys. Up to
+the queue's limit it is text; a larger one is gzipped. What is too large even then is truncated, or
+not sent to the queue at all. https://developers.cloudflare.com/queues/platform/limits/
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ from export.exporter import PendingObservation
 from settings.load import Destination
 from tracing import Observation, Trace, truncate_content
 
-# Field names that differ from the names in a message. A queue may hold messages of an older
-# version for days, so the names in a message stay.
+# Fields whose names differ from the names in a message. A queue may hold messages of an older
+# version for days, so the names in a message must not change.
 _OBSERVATION_MEMBERS = {
     "started_at": "started",
     "ended_at": "ended",
@@ -45,9 +45,10 @@ async def send_to_queue(
     *,
     truncate: bool,
 ) -> list[PendingObservation]:
-    """Send observations to the queue. Out: those that it took, settled; the others have a reason.
+    """Send observations to the queue. Returns those that the queue accepted, which are settled; the
+    others have the failure in their `reason`.
 
-    One that is too large for a message is cut if `cut` is set, and else not sent.
+    One that is too large for a message is truncated if `truncate` is set, and not sent otherwise.
     """
     packed: list[tuple[PendingObservation, MessageBody]] = []
     for pending in batch:
@@ -56,7 +57,7 @@ async def send_to_queue(
             _add_reason(pending, "too large for the queue")
         else:
             packed.append((pending, body))
-    taken: list[PendingObservation] = []
+    accepted: list[PendingObservation] = []
     for group in group_by_size(
         packed, _message_bytes, MAX_QUEUE_SEND_BYTES, MAX_QUEUE_SEND_MESSAGES
     ):
@@ -68,8 +69,8 @@ async def send_to_queue(
             continue
         for pending, _ in group:
             pending.is_settled = True
-            taken.append(pending)
-    return taken
+            accepted.append(pending)
+    return accepted
 
 
 def _add_reason(pending: PendingObservation, reason: str) -> None:
@@ -79,7 +80,11 @@ def _add_reason(pending: PendingObservation, reason: str) -> None:
 async def read_message(
     body: MessageBody, destinations: Mapping[str, Destination], platform: IsolatePlatform
 ) -> Observation:
-    """The observation in a message. Raises ValueError, which says what is wrong with it."""
+    """The observation in a message.
+
+    Raises ValueError with a description for a body that is not one, or whose destination is not
+    among `destinations`, which has them by name.
+    """
     if isinstance(body, bytes):
         try:
             body = decode_utf8(await platform.gunzip(body, MAX_UNPACKED_MESSAGE_BYTES))
@@ -101,6 +106,7 @@ async def read_message(
 async def _message_body(
     observation: Observation, platform: IsolatePlatform, *, truncate: bool
 ) -> MessageBody | None:
+    """The body of an observation's message, or None where it is too large."""
     limit = MAX_QUEUED_FIELD_BYTES
     while True:
         data = _to_message_json(observation).encode("utf-8", "replace")
@@ -123,16 +129,18 @@ def _to_message_json(observation: Observation) -> str:
 
 
 def _to_members(value: Observation | Trace, names: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a dataclass by their names in a message."""
-    return {names.get(name, name): field for name, field in vars(value).items()}
+    """A dataclass as an object of a message. `names` has the members' names by those of the fields,
+    where they differ."""
+    return {names.get(name, name): content for name, content in vars(value).items()}
 
 
 def _from_members(members: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The members of a message's object by the names of the fields that they are."""
+    """The reverse of `_to_members`: the values of an object by the names of the fields."""
     fields = {member: name for name, member in names.items()}
     return {fields.get(name, name): value for name, value in members.items()}
 
 
 def _message_bytes(packed: tuple[PendingObservation, MessageBody]) -> int:
+    """The size of a message, its overhead included."""
     body = packed[1]
     return len(body.encode() if isinstance(body, str) else body) + QUEUE_MESSAGE_OVERHEAD_BYTES

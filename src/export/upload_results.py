@@ -1,4 +1,4 @@
-"""What Langfuse's two protocols have in common: how values are written, how answers are read."""
+"""The result of an upload, by the response to it: what all protocols have in common."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,22 +12,23 @@ from redaction.truncation import truncate_text
 
 
 class Outcome(StrEnum):
-    """What an answer of Langfuse's says became of a batch, or of a part of it."""
+    """What became of an upload, or of an item of it. `/health` shows the values."""
 
     STORED = "stored"
-    RETRYABLE = "later"  # the same bytes may be taken another time
-    MALFORMED = "malformed"  # something in it will never be taken
+    RETRYABLE = "later"  # the server may accept the same bytes at another time
+    MALFORMED = "malformed"  # the server will never accept something in it
     TOO_LARGE = "too large"
-    UNSUPPORTED_PROTOCOL = "not spoken"  # this server wants the other protocol
-    MISCONFIGURED = "misconfigured"  # wrong keys, or not Langfuse: nothing to gain by repeating
+    UNSUPPORTED_PROTOCOL = "not spoken"  # the server may support the other protocol
+    MISCONFIGURED = "misconfigured"  # wrong keys, or not a Langfuse server: a retry is useless
 
 
 @dataclass(frozen=True)
 class UploadResult:
-    """What an answer says became of a batch.
+    """What became of an upload, according to the response.
 
-    `fate` is that of every part but those in `parts`, by id. `reason` says why, where it is not
-    stored. `after` is how many seconds the server wants to be left alone, where it says so.
+    `outcome` applies to every item except those in `item_results`, which has results by item id.
+    `reason` explains an outcome other than `STORED`, for the log. `retry_after` is the pause in
+    seconds that the server requires, None where it requires none.
     """
 
     outcome: Outcome
@@ -36,7 +37,8 @@ class UploadResult:
     item_results: Mapping[str, "UploadResult"] = field(default_factory=dict)
 
 
-# Of the others nobody but a proxy in between would speak, and nothing is wrong with what was sent.
+# For statuses of 400 and above that are not retryable. Any other comes from a proxy in between, not
+# from Langfuse, so that nothing is known to be wrong with the upload itself.
 _OUTCOMES_BY_STATUS = {
     400: Outcome.MALFORMED,
     404: Outcome.UNSUPPORTED_PROTOCOL,
@@ -46,21 +48,23 @@ _OUTCOMES_BY_STATUS = {
 }
 
 
-def loggable_result(fate: Outcome, reason: str, after: float | None = None) -> UploadResult:
-    """A verdict whose reason may stand in a log: an answer may quote all of what was sent."""
-    return UploadResult(fate, truncate_text(reason, MAX_LOGGED_REASON_CHARS), after)
+def loggable_result(outcome: Outcome, reason: str, after: float | None = None) -> UploadResult:
+    """A result with a reason that is short enough for the log: a response may quote the whole
+    upload. `after` is the result's `retry_after`."""
+    return UploadResult(outcome, truncate_text(reason, MAX_LOGGED_REASON_CHARS), after)
 
 
-# A login page, a proxy's word, another service.
+# For a response of something else: a login page, a proxy, another service.
 NOT_LANGFUSE = loggable_result(
     Outcome.MISCONFIGURED, "the answer is not Langfuse's: is LANGFUSE_BASE_URL right?"
 )
 
 
 def result_of_status(response: HttpResponse, now: float) -> UploadResult | None:
-    """What an answer's status says of the whole request; None where the body has to tell (2xx).
+    """The result for the whole upload by the response's status; None for a 2xx, where the result
+    depends on the body.
 
-    `now` is the time in seconds since the epoch, which a date in `Retry-After` is compared to.
+    `now` is the time in seconds since the epoch, to which a date in `Retry-After` is compared.
     """
     status = response.status
     if 200 <= status < 300:
@@ -68,24 +72,24 @@ def result_of_status(response: HttpResponse, now: float) -> UploadResult | None:
     if status < 200:
         return NOT_LANGFUSE
     if status in (408, 425, 429) or status >= 500:
-        after = parse_retry_after(response.headers.get("retry-after", ""), now)
-        return loggable_result(Outcome.RETRYABLE, f"HTTP {status}", after)
+        retry_after = parse_retry_after(response.headers.get("retry-after", ""), now)
+        return loggable_result(Outcome.RETRYABLE, f"HTTP {status}", retry_after)
     if status < 400:
-        # Not followed: a redirected POST becomes a GET.
+        # Redirects are not followed: a redirected POST becomes a GET.
         location = response.headers.get("location", "nowhere").partition("?")[0]
         reason = f"redirected to {location}: is LANGFUSE_BASE_URL right?"
         return loggable_result(Outcome.MISCONFIGURED, reason)
-    words = ["are the Langfuse keys right?"] if status in (401, 403) else []
-    words += _error_messages(response.text)
-    reason = f"HTTP {status}: {' '.join(words)}" if words else f"HTTP {status}"
+    messages = ["are the Langfuse keys right?"] if status in (401, 403) else []
+    messages += _error_messages(response.text)
+    reason = f"HTTP {status}: {' '.join(messages)}" if messages else f"HTTP {status}"
     return loggable_result(_OUTCOMES_BY_STATUS.get(status, Outcome.MISCONFIGURED), reason)
 
 
-def _error_messages(text: str) -> list[str]:
-    """Langfuse's own words in an error's body, if there are any."""
+def _error_messages(response_text: str) -> list[str]:
+    """At most one message from the body of Langfuse's error responses."""
     try:
-        body = strict_json.parse(text)
+        body = strict_json.parse(response_text)
     except ValueError:
         return []
-    said = (body.get("message"), body.get("error")) if isinstance(body, dict) else ()
-    return [word for word in said if isinstance(word, str)][:1]
+    texts = (body.get("message"), body.get("error")) if isinstance(body, dict) else ()
+    return [text for text in texts if isinstance(text, str)][:1]
