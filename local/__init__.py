@@ -1,1 +1,1 @@
-"""The local run: the gateway in workerd, an echo provider and a Langfuse inbox on loopback."""
+"""The gateway outside of Cloudflare: in workerd, with an echo provider and a Langfuse inbox."""

@@ -1,4 +1,4 @@
-"""`python -m local demo | dev | key`: what `make demo`, `make dev` and `make key` run."""
+"""`python -m local demo | dev | key`: the programs of `make demo`, `make dev` and `make key`."""
 
 import argparse
 import hashlib
@@ -22,7 +22,7 @@ from local.server import Server
 from settings.provider_table import PROVIDERS
 
 GATEWAY_PORT, INBOX_PORT = 8787, 8788
-KEPT = 2_000  # traces and observations each: those of coding agents are large
+KEPT_TRACES = 2_000  # and as many observations: those of coding agents are large
 LANGFUSE_SECRETS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "LANGFUSE_PROJECTS")
 BANNER = """
   gateway  {gateway}      point an OpenAI or Anthropic SDK here
@@ -38,13 +38,13 @@ HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
 OPENAI = {"model": "gpt-4o-mini", **HELLO}
 ANTHROPIC = {"model": "claude-opus-4-6", "max_tokens": 99, **HELLO}
 STREAMED = {"stream": True}
-# Without it a chat's stream does not say how many tokens it took.
+# Without this option, the stream of a chat contains no token counts.
 WITH_USAGE = {**STREAMED, "stream_options": {"include_usage": True}}
 CALLS = {
     "/v1/chat/completions": (OPENAI, {**OPENAI, **WITH_USAGE}),
     "/v1/messages": (ANTHROPIC, {**ANTHROPIC, **STREAMED}),
 }
-# A config that an example of docs/gateway.md names.
+# A config that an example in docs/gateway.md refers to.
 CONFIGS = {
     "reliable": {
         "strategy": {"mode": "fallback", "on_status_codes": [429, 500, 502, 503, 504]},
@@ -59,8 +59,8 @@ CONFIGS = {
 
 
 def environment(folder: Path) -> dict[str, Any]:
-    """The Worker's variables and secrets as `wrangler dev` reads them: `[vars]` of a folder's
-    `wrangler.toml`, then its `.dev.vars` over it.
+    """The Worker's variables and secrets as `wrangler dev` reads them: `[vars]` of the folder's
+    `wrangler.toml`, overridden by its `.dev.vars`.
 
     https://developers.cloudflare.com/workers/local-development/environment-variables/
     """
@@ -69,7 +69,7 @@ def environment(folder: Path) -> dict[str, Any]:
 
 
 def curl_lines(gateway: str) -> list[str]:
-    """The commands that show the gateway at work: OpenAI and Anthropic, whole and streamed."""
+    """curl commands that call the gateway at this URL: OpenAI and Anthropic, whole and streamed."""
     return [
         f"curl{' -N' * ('stream' in body)} {gateway}{path} \\\n"
         f"  -H 'content-type: application/json' \\\n  -d '{json.dumps(body)}'"
@@ -82,15 +82,15 @@ def demo(port: int, inbox_port: int) -> None:
     """Run the gateway, an echo provider and a Langfuse inbox on loopback until interrupted."""
     with ExitStack() as stack:
         provider = stack.enter_context(Server(echo.app()))
-        inbox = Inbox(keep=KEPT, keep_requests=0)
-        page = stack.enter_context(Server(inbox.app(), port=free(inbox_port)))
+        inbox = Inbox(keep=KEPT_TRACES, keep_requests=0)
+        page = stack.enter_context(Server(inbox.app(), port=free_port(inbox_port)))
         env = {
             **wrangler_config()["vars"],
-            **traced_to(page.url),
+            **inbox_variables(page.url),
             "PROVIDERS": everything_at(f"{provider.url}/v1"),
             "CONFIGS": json.dumps(CONFIGS),
         }
-        gateway = stack.enter_context(Runtime(env, port=free(port), on_log=print))
+        gateway = stack.enter_context(Runtime(env, port=free_port(port), on_log=print))
         commands = curl_lines(gateway.url)
         inbox.example = commands[1]
         lines = "\n\n".join(commands)
@@ -101,14 +101,14 @@ def demo(port: int, inbox_port: int) -> None:
 def dev(port: int, inbox_port: int) -> None:
     """Run the gateway with the variables of wrangler.toml and .dev.vars until interrupted.
 
-    Where they have no keys of any Langfuse project, an inbox takes the traces. Where they have
-    provider keys and nobody who may use them, a gateway key for this run does.
+    Without the keys of a Langfuse project, traces go to an inbox. With provider keys but without
+    gateway keys, a gateway key is created for this run, which may use the provider keys.
     """
     with ExitStack() as stack:
-        env, inbox, lines = environment(ROOT), Inbox(keep=KEPT, keep_requests=0), []
+        env, inbox, lines = environment(ROOT), Inbox(keep=KEPT_TRACES, keep_requests=0), []
         if not any(env.get(name) for name in LANGFUSE_SECRETS):
-            page = stack.enter_context(Server(inbox.app(), port=free(inbox_port)))
-            env |= traced_to(page.url)
+            page = stack.enter_context(Server(inbox.app(), port=free_port(inbox_port)))
+            env |= inbox_variables(page.url)
             lines.append(
                 f"inbox    {page.url}      traces go here, as .dev.vars has no Langfuse keys"
             )
@@ -118,8 +118,10 @@ def dev(port: int, inbox_port: int) -> None:
             env |= {"GATEWAY_API_KEYS": json.dumps({"dev": digest}), "ALLOW_ANONYMOUS": "true"}
             lines.append(f"key      {app_key}      for your app: opens the keys in .dev.vars")
         networks = ("public", "private", "local")
-        gateway = stack.enter_context(Runtime(env, allow=networks, port=free(port), on_log=print))
-        inbox.example = with_a_key(curl_lines(gateway.url)[1], app_key)
+        gateway = stack.enter_context(
+            Runtime(env, allow=networks, port=free_port(port), on_log=print)
+        )
+        inbox.example = with_key(curl_lines(gateway.url)[1], app_key)
         health = json.load(urllib.request.urlopen(f"{gateway.url}/health"))
         tracing = "on" if health["tracing"] else "off: are the Langfuse keys in .dev.vars?"
         lines = [f"gateway  {gateway.url}", *lines, f"tracing  {tracing}"]
@@ -127,8 +129,8 @@ def dev(port: int, inbox_port: int) -> None:
         gateway.wait()
 
 
-def traced_to(inbox: str) -> dict[str, str]:
-    """The variables that send a gateway's traces to an inbox."""
+def inbox_variables(inbox: str) -> dict[str, str]:
+    """The variables that send a gateway's traces to the inbox at this URL."""
     return {
         "LANGFUSE_PUBLIC_KEY": "pk-lf-local-inbox",
         "LANGFUSE_SECRET_KEY": "sk-lf-local-inbox",
@@ -136,14 +138,14 @@ def traced_to(inbox: str) -> dict[str, str]:
     }
 
 
-def with_a_key(command: str, key: str) -> str:
-    """The command for a real provider."""
+def with_key(command: str, key: str) -> str:
+    """A curl command with a credential, as a real provider requires it."""
     first, rest = command.split(" \\\n", 1)
     return f'{first} \\\n  -H "authorization: Bearer {key}" \\\n{rest}'
 
 
 def key(name: str) -> None:
-    """Print a new gateway key and the line for `GATEWAY_API_KEYS` that lets it in."""
+    """Print a new gateway key and its entry for `GATEWAY_API_KEYS`."""
     value, digest = new_key()
     print(f"The key, for {name} alone:\n\n  {value}\n")
     print(
@@ -153,18 +155,18 @@ def key(name: str) -> None:
 
 
 def new_key() -> tuple[str, str]:
-    """A gateway key, and its hash."""
+    """A new gateway key, and its SHA-256 in hexadecimal."""
     value = f"gw_{secrets.token_urlsafe(32)}"
     return value, hashlib.sha256(value.encode()).hexdigest()
 
 
 def everything_at(base_url: str) -> str:
-    """A value of `PROVIDERS` that sends every provider's calls to one base URL."""
+    """A value of `PROVIDERS` that sends the calls to all providers to one base URL."""
     return json.dumps({slug: {"base_url": base_url} for slug in PROVIDERS})
 
 
-def free(port: int) -> int:
-    """The port if nobody listens on it; else it says so, and 0 stands for any free one."""
+def free_port(port: int) -> int:
+    """The port if it is free. Otherwise print a message; 0 then stands for any free port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -185,8 +187,8 @@ def main() -> None:
         command.add_argument("--inbox-port", type=int, default=INBOX_PORT)
     commands.add_parser("key").add_argument("name", nargs="?", default="me")
     arguments = vars(parser.parse_args())
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # the latter when the terminal is closed
-        signal.signal(ending, lambda *_: sys.exit(0))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP when the terminal is closed
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         {"demo": demo, "dev": dev, "key": key}[arguments.pop("command")](**arguments)
     except KeyboardInterrupt:

@@ -1,8 +1,7 @@
-"""Builds a folder that serves the gateway on a machine of your own: `make self-host`.
+"""`make self-host`: build a folder that serves the gateway on any machine.
 
-In it are workerd, the Worker and its config; it needs neither Python nor Node. Variables and
-secrets are those of the environment in which workerd starts. docs/self-hosting.md says how to run
-it.
+The folder contains workerd, the Worker and a config. It requires neither Python nor Node. Variables
+and secrets come from the environment in which workerd is started, see docs/self-hosting.md.
 """
 
 import argparse
@@ -19,12 +18,12 @@ from settings.load import CONTINUATION_NAMES, SECRET_NAMES, VARIABLE_NAMES
 from settings.provider_table import PROVIDERS, provider_secret_name
 
 PORT = 8787
-# What workerd holds back where only public addresses are allowed, and a deployer may name.
+# The addresses that workerd does not count as public, of which the deployer may allow some.
 PRIVATE = [
     *map(ip_network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
     *map(ip_network, ("100.64.0.0/10", "169.254.0.0/16", "::1", "fc00::/7", "fe80::/10")),
 ]
-# What every build has written, so that nobody else's folder is taken for one.
+# Files that every build contains. A folder without them is not replaced.
 BUILT = ("config.capnp", "bundle.json", "host.mjs", "workerd")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DONE = """\
@@ -35,7 +34,10 @@ Built {out}. To run it on http://127.0.0.1:{port}:
 
 
 def private_range(text: str) -> str:
-    """A range of private addresses, or one address, in CIDR notation. Raises ValueError."""
+    """A range of private addresses, or one address, in normalized CIDR notation.
+
+    Raises ValueError for any other text, and for public addresses.
+    """
     network = ip_network(text)
     if not any(_is_within(network, private) for private in PRIVATE):
         raise ValueError(f"{text} is no range of private addresses; public ones are reached anyway")
@@ -43,15 +45,15 @@ def private_range(text: str) -> str:
 
 
 def variable_name(text: str) -> str:
-    """The name of a variable of the environment. Raises ValueError."""
+    """`text`, where it is a valid name of an environment variable. Raises ValueError otherwise."""
     if not _NAME.fullmatch(text) or text in workerd.LOADERS:
         raise ValueError(f"{text} is no name of a variable")
     return text
 
 
 def known_variables() -> list[str]:
-    """Every variable and secret that the Worker may read: those of every deployment, a key for each
-    provider of the table, and what wrangler.toml sets."""
+    """The names of all variables and secrets that the Worker may read: the gateway's own, one key
+    for each known provider, and those in wrangler.toml."""
     provider_keys = (provider_secret_name(slug) for slug in PROVIDERS)
     known = (
         *SECRET_NAMES,
@@ -63,17 +65,19 @@ def known_variables() -> list[str]:
 
 
 def defaults() -> dict[str, object]:
-    """What wrangler.toml sets, for where the environment does not."""
+    """The variables in wrangler.toml, which apply where the environment has none of that name."""
     return workerd.wrangler_config().get("vars", {})
 
 
 def build(out: Path, *, allow: Iterable[str] = (), variables: Iterable[str] = ()) -> None:
-    """Write the folder, in place of one that an earlier build has left.
+    """Write the folder `out`; an earlier build there is replaced.
 
-    `allow` are ranges of private addresses that the gateway may call beside the public ones, and
-    `variables` the names of variables that it reads beside those that are known. A gateway that
-    runs from the earlier folder is not disturbed. Raises `NotInstalled`, and ValueError for what is
-    no such range or name, and where something else is in the folder's place.
+    `allow` has ranges of private addresses that the gateway may call in addition to public ones.
+    `variables` has names of variables that it reads in addition to the known ones. A gateway that
+    runs from the earlier build is not disturbed.
+
+    Raises `NotInstalled`, and ValueError for an invalid range or name, or where `out` exists and is
+    not a build.
     """
     workerd.require_installed()
     networks = ["public", *map(private_range, allow)]

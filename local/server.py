@@ -1,7 +1,7 @@
-"""Runs an aiohttp application on loopback in a thread of its own.
+"""An aiohttp application that runs on loopback in its own thread.
 
-The demo, the scripted providers of the tests and the inbox all stand on this, so that a test
-or a script that knows nothing of asyncio can start a server, talk to it and stop it.
+The demo, the inbox and the tests' providers use it: synchronous code can start a server, send it
+requests and stop it.
 """
 
 import asyncio
@@ -12,24 +12,23 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
-# A handler that is still running when the server closes (an open stream, a played outage) gets
-# this long before it is cancelled.
+# How long a handler that is still running when the server closes, such as an open stream or a
+# simulated outage, may continue before it is cancelled.
 SHUTDOWN_SECONDS = 0.05
 
 T = TypeVar("T")
 
 
 class Server:
-    """An aiohttp application that listens until `close()`.
+    """A server that listens from its construction until `close()`.
 
-    In: the application; a port (0 picks a free one) and a host. Out: `url`, without a slash at
-    its end, and `loop`, for `server.loop.call_soon_threadsafe(event.set)` from another thread.
-    It listens when the constructor returns; what goes wrong on the way there (a taken port, a
-    failing `on_startup`) is raised from it.
+    Port 0 is any free port. `url` has no slash at its end; `loop` is the server's event loop, for
+    calls from another thread such as `server.loop.call_soon_threadsafe(event.set)`. The constructor
+    raises what prevents the server from listening: a port in use, a failing `on_startup`.
 
-    A handler is cancelled when its client disconnects, so that a provider played by a test
-    notices a gateway that aborts (aiohttp leaves that off by default:
-    https://docs.aiohttp.org/en/stable/web_advanced.html#web-handler-cancellation).
+    A handler is cancelled when its client disconnects, so that a test's provider can observe a
+    gateway that aborts. aiohttp does not do this by default:
+    https://docs.aiohttp.org/en/stable/web_advanced.html#web-handler-cancellation
     """
 
     def __init__(self, app: web.Application, port: int = 0, host: str = "127.0.0.1") -> None:
@@ -51,7 +50,7 @@ class Server:
         self.url = f"http://{host}:{self.port}"
 
     def close(self) -> None:
-        """Stops listening, cancels what is still running, ends the thread. May be called twice."""
+        """Stop listening, cancel the running handlers and end the thread. May be called twice."""
         if self.loop.is_closed():
             return
         try:
@@ -76,8 +75,8 @@ class Server:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     async def _start(self, host: str, port: int) -> int:
         await self._runner.setup()

@@ -1,7 +1,8 @@
-"""Put what ships with the Worker into `python_modules/`, where wrangler looks for it.
+"""Install the packages that ship with the Worker into `python_modules/`, where wrangler expects
+them.
 
-`wrangler.toml` runs this before each build, with whatever `python3` is there, so it needs nothing
-but pip. It installs pure wheels only, by hash; when nothing has changed it does nothing.
+`wrangler.toml` runs this before each build with the machine's `python3`, so it requires nothing but
+pip. It installs pure wheels only, pinned by hash, and nothing where the requirements are unchanged.
 """
 
 import importlib.util
@@ -14,11 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements-worker.txt"
 TARGET = ROOT / "python_modules"
 STAMP = TARGET / ".requirements-worker.txt"
-PYTHON = "3.14"  # the Worker's, by the compatibility date; not that of whoever runs this
+PYTHON = "3.14"  # the Worker's, by its compatibility date, not this interpreter's
 
 
 def main() -> None:
-    """Vendor `requirements-worker.txt` unless that is done already."""
+    """Install `requirements-worker.txt`, unless it is installed already."""
     if STAMP.exists() and STAMP.read_text() == REQUIREMENTS.read_text():
         return
     pip = _pip()
@@ -33,7 +34,8 @@ def main() -> None:
 
 
 def _pip() -> list[str]:
-    """The command of this Python's pip, else, as a system's Python may have none, of another's."""
+    """The command of this interpreter's pip, or of another one: a system's Python may have none.
+    Exits where there is none at all."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
     other = shutil.which("pip3") or shutil.which("pip")

@@ -1,4 +1,4 @@
-"""A provider without a model, whose replies repeat what they are sent."""
+"""A provider without a model, whose replies repeat the text of the request."""
 
 from local.echo.provider import MODELS, app
 

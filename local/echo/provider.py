@@ -1,9 +1,10 @@
-"""A provider that says back what it was told: the demo's, the tests' and the benchmark's.
+"""A provider without a model, whose replies repeat the last text of the request. For the demo, the
+tests and the benchmark.
 
-It speaks OpenAI's chat, completions, embeddings, responses and models, and Anthropic's messages
-and token counts, needs no credential and has no model. Tokens are words.
+It supports OpenAI's chat, completions, embeddings, responses and models, and Anthropic's messages
+and token counts. It requires no credential. It counts words as tokens.
 
-How a reply comes can be set in three places. The first that names a setting counts:
+A reply can be configured in three places, of which the first that contains a setting applies:
 
 | setting    | header            | query             | end of the model's name |
 |------------|-------------------|-------------------|-------------------------|
@@ -12,10 +13,10 @@ How a reply comes can be set in three places. The first that names a setting cou
 | characters | `x-echo-length`   | `x-echo-length`   | `gpt-4o?length=5000`    |
 | failure    | `x-echo-status`   | `x-echo-status`   | `gpt-4o?status=429`     |
 
-The pause comes before each piece of a stream and before a whole reply.
+The pause precedes each piece of a stream, and a whole reply.
 
-It calls a tool of the request's where the user's text says how, as in `Please ask
-get_weather({"city": "Paris"})`, and says back what the tool returned.
+It calls a tool that the request offers if the user's text contains the call, as in `Please ask
+get_weather({"city": "Paris"})`. After the call it repeats what the tool returned.
 """
 
 import asyncio
@@ -31,14 +32,14 @@ from uuid import uuid4
 from aiohttp import web
 
 from local.echo import shapes, tools
-from local.echo.shapes import Ask, Stream, encode
+from local.echo.shapes import EchoRequest, Stream, encode
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MODELS = ("gpt-4o-mini", "text-embedding-3-small", "claude-sonnet-5-5")
-RELEASED = 1_721_172_741
+RELEASED_AT = 1_721_172_741
 
-# What the reply is made of; the rest of a request may be anything.
-TYPES = {
+# The members of a request that the reply depends on. Others are not checked.
+MEMBER_TYPES = {
     "model": str,
     "messages": list,
     "prompt": str | list,
@@ -49,8 +50,8 @@ TYPES = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Refused(Exception):
-    """A request that gets an error in its dialect's shape."""
+class RequestError(Exception):
+    """An error response, which `_errors` writes in the format of the request's dialect."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -60,18 +61,22 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Dialect:
-    """One endpoint: what a request must have, what it says, and the shapes of the reply."""
+    """One endpoint. `required` are the members that a request must have, `texts` reads its texts,
+    `whole` and `stream` build the reply (`stream` is None where the endpoint has no streams).
+
+    `date` is appended to the model's name; `tool_call` builds replies that call a tool.
+    """
 
     required: tuple[str, ...]
-    said: Callable[[dict[str, Any]], list[str]]
-    whole: Callable[[Ask], dict[str, Any]]
-    stream: Callable[[Ask], Stream] | None
+    texts: Callable[[dict[str, Any]], list[str]]
+    whole: Callable[[EchoRequest], dict[str, Any]]
+    stream: Callable[[EchoRequest], Stream] | None
     date: str
-    call: tools.Shapes | None = None
+    tool_call: tools.Shapes | None = None
 
 
 def _text(content: Any) -> str:
-    """The text of a message's content: a string, or the text parts of a list."""
+    """The text of a message's content, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -80,9 +85,9 @@ def _text(content: Any) -> str:
     return " ".join(text for text in texts if isinstance(text, str))
 
 
-def _said_in_messages(body: dict[str, Any]) -> list[str]:
-    """All texts of a conversation; at the end, where the reply looks for it, what the user or a
-    tool said last."""
+def _texts_of_messages(body: dict[str, Any]) -> list[str]:
+    """All texts of a conversation. The last one is the user's or a tool's latest text, which the
+    reply repeats."""
     texts, last = [_text(body.get("system") or body.get("instructions"))], ""
     messages = body.get("messages", body.get("input"))
     if isinstance(messages, str):
@@ -90,30 +95,31 @@ def _said_in_messages(body: dict[str, Any]) -> list[str]:
     for message in messages if isinstance(messages, list) else []:
         if not isinstance(message, dict):
             continue
-        returned = tools.returned(message)
-        text = _text(message.get("content")) if returned is None else _text(returned)
-        if text and (message.get("role") == "user" or returned is not None):
+        results = tools.tool_results(message)
+        text = _text(message.get("content")) if results is None else _text(results)
+        if text and (message.get("role") == "user" or results is not None):
             text, last = last, text
         texts.append(text)
     return [*texts, last]
 
 
-def _said_in_list(name: str) -> Callable[[dict[str, Any]], list[str]]:
-    """For a prompt or an input: a string, strings, or tokens, each of which counts as a word."""
+def _texts_of_member(name: str) -> Callable[[dict[str, Any]], list[str]]:
+    """A function that reads the texts in this member: a string, a list of strings, or lists of
+    tokens, which become words."""
 
-    def said(body: dict[str, Any]) -> list[str]:
+    def texts(body: dict[str, Any]) -> list[str]:
         value = body[name]
         items = value if isinstance(value, list) else [value]
         return [" ".join(map(str, item)) if isinstance(item, list) else str(item) for item in items]
 
-    return said
+    return texts
 
 
 OPENAI_DATE, ANTHROPIC_DATE = "-2024-07-18", "-20250929"
 DIALECTS = {
     "/v1/chat/completions": Dialect(
         ("model", "messages"),
-        _said_in_messages,
+        _texts_of_messages,
         shapes.chat,
         shapes.chat_stream,
         OPENAI_DATE,
@@ -121,17 +127,17 @@ DIALECTS = {
     ),
     "/v1/completions": Dialect(
         ("model", "prompt"),
-        _said_in_list("prompt"),
+        _texts_of_member("prompt"),
         shapes.completion,
         shapes.completion_stream,
         OPENAI_DATE,
     ),
     "/v1/embeddings": Dialect(
-        ("model", "input"), _said_in_list("input"), shapes.embeddings, None, ""
+        ("model", "input"), _texts_of_member("input"), shapes.embeddings, None, ""
     ),
     "/v1/responses": Dialect(
         ("model", "input"),
-        _said_in_messages,
+        _texts_of_messages,
         shapes.response,
         shapes.response_stream,
         OPENAI_DATE,
@@ -139,7 +145,7 @@ DIALECTS = {
     ),
     "/v1/messages": Dialect(
         ("model", "max_tokens", "messages"),
-        _said_in_messages,
+        _texts_of_messages,
         shapes.message,
         shapes.message_stream,
         ANTHROPIC_DATE,
@@ -149,50 +155,50 @@ DIALECTS = {
 
 
 def app(delay_ms: float = 30) -> web.Application:
-    """The provider as an application; `delay_ms` is the pause where a request sets none."""
+    """The provider as an application. `delay_ms` is the pause of requests that set none."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def reply(request: web.Request) -> web.StreamResponse:
         dialect = DIALECTS[request.path]
         body = await _body(request, dialect.required)
         model, _, suffix = body["model"].partition("?")
         settings = _Settings(request, suffix)
         status = settings.number("status", None, 400, 599)
         if status is not None:
-            raise Refused(status, f"The echo provider was asked to fail with status {status}.")
+            raise RequestError(status, f"The echo provider was asked to fail with status {status}.")
         pause = settings.number("delay-ms", delay_ms, 0, 600_000) / 1000
-        texts = dialect.said(body)
-        ask = Ask(
+        texts = dialect.texts(body)
+        echo_request = EchoRequest(
             id=uuid4().hex[:24],
             created=int(time.time()),
-            model=_dated(model, dialect.date),
+            model=_with_date(model, dialect.date),
             body=body,
             prompt_words=sum(len(text.split()) for text in texts),
-            reply=shapes.compose(
+            reply=shapes.compose_reply(
                 texts[-1] if texts else "",
                 settings.number("length", None, 0, 50_000_000),
                 settings.number("chunks", None, 1, 1_000_000),
             ),
         )
         whole, stream = dialect.whole, dialect.stream
-        if dialect.call and (ordered := tools.ordered(body, texts[-1])):
-            ask = replace(ask, tool=ordered[0], reply=ordered[1])
-            whole, stream = dialect.call
+        if dialect.tool_call and (call := tools.requested_call(body, texts[-1])):
+            echo_request = replace(echo_request, tool=call[0], reply=call[1])
+            whole, stream = dialect.tool_call
         if body.get("stream") is True and stream:
-            return await _send(request, stream(ask), pause, ask.id)
+            return await _send(request, stream(echo_request), pause, echo_request.id)
         if pause:
             await asyncio.sleep(pause)
-        return _json(request, whole(ask), request_id=ask.id)
+        return _json(request, whole(echo_request), request_id=echo_request.id)
 
     application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors])
     for path in DIALECTS:
-        application.router.add_post(path, answer)
+        application.router.add_post(path, reply)
     application.router.add_post("/v1/messages/count_tokens", _count_tokens)
     application.router.add_get("/v1/models", _models)
     return application
 
 
 class _Settings:
-    """Where a request says how it wants to be answered; see the module's table."""
+    """The settings of a reply that a request contains, by the table at the top of the module."""
 
     def __init__(self, request: web.Request, suffix: str) -> None:
         self._request = request
@@ -204,7 +210,7 @@ class _Settings:
         if value is None:
             return default
         if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
-            raise Refused(400, f"{full} takes a whole number from {least} to {most}.")
+            raise RequestError(400, f"{full} takes a whole number from {least} to {most}.")
         return int(value)
 
 
@@ -212,20 +218,20 @@ async def _body(request: web.Request, required: tuple[str, ...]) -> dict[str, An
     try:
         body = json.loads(await request.read())
     except ValueError:
-        raise Refused(400, "We could not parse the JSON body of your request.") from None
+        raise RequestError(400, "We could not parse the JSON body of your request.") from None
     if not isinstance(body, dict):
-        raise Refused(400, "The JSON body of your request must be an object.")
+        raise RequestError(400, "The JSON body of your request must be an object.")
     for name in required:
         if body.get(name) is None:
-            raise Refused(400, f"Missing required parameter: '{name}'.")
-    for name, kind in TYPES.items():
+            raise RequestError(400, f"Missing required parameter: '{name}'.")
+    for name, kind in MEMBER_TYPES.items():
         if name in body and body[name] is not None and not isinstance(body[name], kind):
-            raise Refused(400, f"Invalid type for '{name}'.")
+            raise RequestError(400, f"Invalid type for '{name}'.")
     return body
 
 
-def _dated(model: str, date: str) -> str:
-    """The name a provider answers with: `gpt-4o-mini` is served by `gpt-4o-mini-2024-07-18`."""
+def _with_date(model: str, date: str) -> str:
+    """The model's name as a provider returns it: `gpt-4o-mini-2024-07-18` for `gpt-4o-mini`."""
     return model if re.search(r"\d{4}-?\d\d-?\d\d$", model) else model + date
 
 
@@ -273,19 +279,19 @@ def _json(
 
 async def _count_tokens(request: web.Request) -> web.Response:
     body = await _body(request, ("model", "messages"))
-    words = sum(len(text.split()) for text in _said_in_messages(body))
+    words = sum(len(text.split()) for text in _texts_of_messages(body))
     return _json(request, {"input_tokens": words})
 
 
 async def _models(request: web.Request) -> web.Response:
-    """The list in the shape of the SDK that asks: Anthropic's sends its version header."""
+    """The list of models in the format of the client's SDK. Anthropic's sends a version header."""
     if not _is_anthropic(request):
         data = [
-            {"id": model, "object": "model", "created": RELEASED, "owned_by": "echo"}
+            {"id": model, "object": "model", "created": RELEASED_AT, "owned_by": "echo"}
             for model in MODELS
         ]
         return _json(request, {"object": "list", "data": data})
-    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(RELEASED))
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(RELEASED_AT))
     entry = {"type": "model", "created_at": created, "lifecycle": "active"}
     return _json(
         request,
@@ -319,18 +325,18 @@ OPENAI_ERRORS = {
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error, a wrong path's too, in the shape that the dialect's SDK parses."""
+    """Return each error, also for an unknown path, in the format that the dialect's SDK parses."""
     try:
         return await handler(request)
-    except Refused as refused:
-        status, text = refused.status, refused.message
-    except web.HTTPException as refused:
-        status, text = refused.status, f"{refused.reason}: {request.method} {request.path}"
+    except RequestError as error:
+        status, text = error.status, error.message
+    except web.HTTPException as error:
+        status, text = error.status, f"{error.reason}: {request.method} {request.path}"
     if _is_anthropic(request):
         fallback = "api_error" if status >= 500 else "invalid_request_error"
-        error = {"type": ANTHROPIC_ERRORS.get(status, fallback), "message": text}
-        return _json(request, {"type": "error", "error": error}, status)
+        content = {"type": ANTHROPIC_ERRORS.get(status, fallback), "message": text}
+        return _json(request, {"type": "error", "error": content}, status)
     fallback = "server_error" if status >= 500 else "invalid_request_error"
     kind, code = OPENAI_ERRORS.get(status, (fallback, None))
-    error = {"message": text, "type": kind, "param": None, "code": code}
-    return _json(request, {"error": error}, status)
+    content = {"message": text, "type": kind, "param": None, "code": code}
+    return _json(request, {"error": content}, status)

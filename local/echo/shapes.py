@@ -1,7 +1,7 @@
-"""What the echo provider says: the wire shapes of the five endpoints, whole and streamed.
+"""The replies of the echo provider's five endpoints in their wire formats, whole and streamed.
 
-Pure: an `Ask` goes in; a dict (the whole reply) or a `Stream` of encoded events comes out.
-The shapes are those that the vendors document:
+All functions are pure. Each takes an `EchoRequest` and returns the whole reply as a dict, or a
+`Stream` of encoded events. The formats are those that the vendors document:
 https://platform.openai.com/docs/api-reference (chat, completions, embeddings, responses) and
 https://docs.anthropic.com/en/api/messages-streaming.
 """
@@ -18,13 +18,13 @@ from typing import Any
 FINGERPRINT = "fp_echo0000"
 EMBEDDING_DIMENSIONS = 1536
 
-# Stands where a stream's text goes while the rest of its event is encoded once.
+# Takes the place of the text in an event of a stream, so that the rest is encoded only once.
 HOLE = "\x00echo\x00"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The text of a reply and its pieces, each already encoded as a JSON string."""
+    """The text of a reply, its length in words, and its pieces, each encoded as a JSON string."""
 
     text: str
     pieces: tuple[bytes, ...]
@@ -32,9 +32,9 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One request as a shape needs it. `model` is the name the reply gives, with its date; where
-    the reply is a call of the tool `tool`, its text is the arguments."""
+class EchoRequest:
+    """A request and its reply's text. `model` is the model's name in the reply. `tool` is the tool
+    that the reply calls, with its text as the arguments; "" for none."""
 
     id: str
     created: int
@@ -47,7 +47,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Stream:
-    """Encoded events: those before the text, one for each piece of it, and those after."""
+    """Encoded events: those before the text, one for each piece of the text, and those after it."""
 
     opening: list[bytes]
     pieces: Iterator[bytes]
@@ -55,19 +55,19 @@ class Stream:
 
 
 def encode(value: Any) -> bytes:
-    """Compact JSON in UTF-8; half a surrogate pair, which JSON can carry, becomes `?`."""
+    """Compact JSON in UTF-8. A lone surrogate, which JSON allows, becomes `?`."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")
 
 
 @lru_cache(maxsize=64)
-def compose(said: str, length: int | None, chunks: int | None) -> Reply:
-    """The reply to `said`: `length` characters long, in `chunks` pieces.
+def compose_reply(prompt: str, length: int | None, chunks: int | None) -> Reply:
+    """The reply that repeats `prompt`, `length` characters long and in `chunks` pieces.
 
-    Without `length` it is as long as the sentence, or as `chunks` needs; without `chunks` a
-    piece is a word. The sentence is repeated until it is long enough.
+    The sentence is cut or repeated to that length. Without `length` it is only repeated where there
+    are more chunks than characters. Without `chunks` a piece is a word.
     """
-    sentence = f"You said: {said}" if said else "You said nothing."
+    sentence = f"You said: {prompt}" if prompt else "You said nothing."
     size = max(len(sentence), chunks or 0) if length is None else length
     text = ((sentence + " ") * (size // len(sentence) + 1))[:size]
     if chunks is None:
@@ -87,8 +87,8 @@ def _event(value: dict[str, Any]) -> bytes:
     return b"event: " + value["type"].encode() + b"\n" + _data(value)
 
 
-def filled(event: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The event once for each piece, put where `HOLE` stands."""
+def fill_hole(event: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The event once for each piece, which replaces `HOLE`."""
     head, tail = event.split(encode(HOLE))
     return (head + piece + tail for piece in pieces)
 
@@ -96,11 +96,11 @@ def filled(event: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
 DONE = b"data: [DONE]\n\n"
 
 
-def _openai_usage(ask: Ask) -> dict[str, Any]:
+def _openai_usage(request: EchoRequest) -> dict[str, Any]:
     return {
-        "prompt_tokens": ask.prompt_words,
-        "completion_tokens": ask.reply.words,
-        "total_tokens": ask.prompt_words + ask.reply.words,
+        "prompt_tokens": request.prompt_words,
+        "completion_tokens": request.reply.words,
+        "total_tokens": request.prompt_words + request.reply.words,
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {
             "reasoning_tokens": 0,
@@ -111,13 +111,15 @@ def _openai_usage(ask: Ask) -> dict[str, Any]:
     }
 
 
-def openai_stream(ask: Ask, frame: dict[str, Any], choices: dict[str, list[Any]]) -> Stream:
-    """A stream of OpenAI chunks: `choices` of the opening, of a piece and of the closing one.
+def openai_stream(
+    request: EchoRequest, frame: dict[str, Any], choices: dict[str, list[Any]]
+) -> Stream:
+    """A stream of OpenAI chunks, by the members of all chunks and the choices of some of them.
 
-    With `stream_options.include_usage` each chunk has a `usage`, null but in an additional last
-    one without choices; without it there is none at all.
+    With `stream_options.include_usage` each chunk has a `usage`, which is null except in an
+    additional last chunk without choices. Without that option no chunk has one.
     """
-    options = ask.body.get("stream_options")
+    options = request.body.get("stream_options")
     include_usage = isinstance(options, dict) and options.get("include_usage") is True
     usage = {"usage": None} if include_usage else {}
 
@@ -126,47 +128,47 @@ def openai_stream(ask: Ask, frame: dict[str, Any], choices: dict[str, list[Any]]
 
     closing = [chunk(choice) for choice in choices["closing"]]
     if include_usage:
-        closing.append(_data(frame | {"choices": [], "usage": _openai_usage(ask)}))
+        closing.append(_data(frame | {"choices": [], "usage": _openai_usage(request)}))
     return Stream(
         [chunk(choice) for choice in choices["opening"]],
-        filled(chunk(choices["piece"][0]), ask.reply.pieces),
+        fill_hole(chunk(choices["piece"][0]), request.reply.pieces),
         [*closing, DONE],
     )
 
 
-def chat_frame(ask: Ask, kind: str) -> dict[str, Any]:
+def chat_frame(request: EchoRequest, kind: str) -> dict[str, Any]:
     return {
-        "id": f"chatcmpl-{ask.id}",
+        "id": f"chatcmpl-{request.id}",
         "object": kind,
-        "created": ask.created,
-        "model": ask.model,
+        "created": request.created,
+        "model": request.model,
         "service_tier": "default",
         "system_fingerprint": FINGERPRINT,
     }
 
 
-def chat(ask: Ask) -> dict[str, Any]:
+def chat(request: EchoRequest) -> dict[str, Any]:
     """A `chat.completion`."""
     message = {
         "role": "assistant",
-        "content": ask.reply.text,
+        "content": request.reply.text,
         "refusal": None,
         "annotations": [],
     }
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    usage = _openai_usage(ask)
-    return chat_frame(ask, "chat.completion") | {"choices": [choice], "usage": usage}
+    usage = _openai_usage(request)
+    return chat_frame(request, "chat.completion") | {"choices": [choice], "usage": usage}
 
 
-def chat_stream(ask: Ask) -> Stream:
-    """`chat.completion.chunk`s: the role, the text, the finish reason, then perhaps usage."""
+def chat_stream(request: EchoRequest) -> Stream:
+    """`chat.completion.chunk`s: the role, the text, the finish reason, and usage if requested."""
 
     def choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
 
     return openai_stream(
-        ask,
-        chat_frame(ask, "chat.completion.chunk"),
+        request,
+        chat_frame(request, "chat.completion.chunk"),
         {
             "opening": [choice({"role": "assistant", "content": "", "refusal": None})],
             "piece": [choice({"content": HOLE})],
@@ -175,12 +177,12 @@ def chat_stream(ask: Ask) -> Stream:
     )
 
 
-def _completion_frame(ask: Ask) -> dict[str, Any]:
+def _completion_frame(request: EchoRequest) -> dict[str, Any]:
     return {
-        "id": f"cmpl-{ask.id}",
+        "id": f"cmpl-{request.id}",
         "object": "text_completion",
-        "created": ask.created,
-        "model": ask.model,
+        "created": request.created,
+        "model": request.model,
         "system_fingerprint": FINGERPRINT,
     }
 
@@ -189,43 +191,43 @@ def _completion_choice(text: str, finish: str | None) -> dict[str, Any]:
     return {"text": text, "index": 0, "logprobs": None, "finish_reason": finish}
 
 
-def completion(ask: Ask) -> dict[str, Any]:
+def completion(request: EchoRequest) -> dict[str, Any]:
     """A `text_completion`."""
-    choices = [_completion_choice(ask.reply.text, "stop")]
-    return _completion_frame(ask) | {"choices": choices, "usage": _openai_usage(ask)}
+    choices = [_completion_choice(request.reply.text, "stop")]
+    return _completion_frame(request) | {"choices": choices, "usage": _openai_usage(request)}
 
 
-def completion_stream(ask: Ask) -> Stream:
-    """`text_completion`s: the text, then one with the finish reason, then perhaps usage."""
+def completion_stream(request: EchoRequest) -> Stream:
+    """`text_completion`s: the text, the finish reason, and usage if requested."""
     choices = {
         "opening": [],
         "piece": [_completion_choice(HOLE, None)],
         "closing": [_completion_choice("", "stop")],
     }
-    return openai_stream(ask, _completion_frame(ask), choices)
+    return openai_stream(request, _completion_frame(request), choices)
 
 
-def embeddings(ask: Ask) -> dict[str, Any]:
-    """A list of `embedding`s, one for each input, as floats or in base64, as asked for."""
-    source = ask.body["input"]
-    one = isinstance(source, str) or (bool(source) and isinstance(source[0], int))
-    dimensions = ask.body.get("dimensions") or EMBEDDING_DIMENSIONS
-    in_base64 = ask.body.get("encoding_format") == "base64"
+def embeddings(request: EchoRequest) -> dict[str, Any]:
+    """A list of `embedding`s, one for each input, as floats, or in base64 where requested."""
+    source = request.body["input"]
+    is_single = isinstance(source, str) or (bool(source) and isinstance(source[0], int))
+    dimensions = request.body.get("dimensions") or EMBEDDING_DIMENSIONS
+    in_base64 = request.body.get("encoding_format") == "base64"
     data = [
         {
             "object": "embedding",
             "index": index,
             "embedding": _vector(encode(item), dimensions, in_base64),
         }
-        for index, item in enumerate([source] if one else source)
+        for index, item in enumerate([source] if is_single else source)
     ]
-    usage = {"prompt_tokens": ask.prompt_words, "total_tokens": ask.prompt_words}
-    return {"object": "list", "data": data, "model": ask.model, "usage": usage}
+    usage = {"prompt_tokens": request.prompt_words, "total_tokens": request.prompt_words}
+    return {"object": "list", "data": data, "model": request.model, "usage": usage}
 
 
 @lru_cache(maxsize=1024)
 def _vector(text: bytes, dimensions: int, in_base64: bool) -> list[float] | str:
-    """A vector of length 1 that the same text always gets: two axes picked by its checksum."""
+    """A unit vector that is always the same for a text: two axes, chosen by its checksum."""
     checksum = zlib.crc32(text)
     vector = [0.0] * dimensions
     vector[checksum % dimensions] = 0.6
@@ -235,45 +237,41 @@ def _vector(text: bytes, dimensions: int, in_base64: bool) -> list[float] | str:
     return b64encode(struct.pack(f"<{dimensions}f", *vector)).decode()
 
 
-def message(ask: Ask) -> dict[str, Any]:
+def message(request: EchoRequest) -> dict[str, Any]:
     """An Anthropic `message`."""
     return {
-        "id": f"msg_{ask.id}",
+        "id": f"msg_{request.id}",
         "type": "message",
         "role": "assistant",
-        "model": ask.model,
-        "content": [{"type": "text", "text": ask.reply.text}],
+        "model": request.model,
+        "content": [{"type": "text", "text": request.reply.text}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
         "usage": {
-            "input_tokens": ask.prompt_words,
+            "input_tokens": request.prompt_words,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
-            "output_tokens": ask.reply.words,
+            "output_tokens": request.reply.words,
             "service_tier": "standard",
         },
     }
 
 
-def message_stream(ask: Ask) -> Stream:
-    """Anthropic's events for one text."""
+def message_stream(request: EchoRequest) -> Stream:
+    """Anthropic's events for a message with one text."""
     block = {"type": "text", "text": ""}
-    return message_events(ask, message(ask), block, {"type": "text_delta", "text": HOLE})
+    return message_events(request, message(request), block, {"type": "text_delta", "text": HOLE})
 
 
 def message_events(
-    ask: Ask, whole: dict[str, Any], block: dict[str, Any], piece: dict[str, Any]
+    request: EchoRequest, whole: dict[str, Any], block: dict[str, Any], piece: dict[str, Any]
 ) -> Stream:
-    """The events of a message with one block, given as it starts, and the delta that fills it.
+    """Anthropic's events for a message with one block: `block` at its start, `piece` as its delta.
 
-    The input's count comes first, the cumulative output's count last.
+    The first event has the input tokens, the last but one the cumulative output tokens.
     """
     usage = whole["usage"]
-    start = whole | {
-        "content": [],
-        "stop_reason": None,
-        "usage": usage | {"output_tokens": 1},
-    }
+    start = whole | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
     stop = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
     final = {name: count for name, count in usage.items() if name != "service_tier"}
     return Stream(
@@ -282,8 +280,9 @@ def message_events(
             _event({"type": "content_block_start", "index": 0, "content_block": block}),
             _event({"type": "ping"}),
         ],
-        filled(
-            _event({"type": "content_block_delta", "index": 0, "delta": piece}), ask.reply.pieces
+        fill_hole(
+            _event({"type": "content_block_delta", "index": 0, "delta": piece}),
+            request.reply.pieces,
         ),
         [
             _event({"type": "content_block_stop", "index": 0}),
@@ -293,47 +292,52 @@ def message_events(
     )
 
 
-def response(ask: Ask) -> dict[str, Any]:
+def response(request: EchoRequest) -> dict[str, Any]:
     """A Responses API `response`, completed."""
-    return response_frame(ask, "completed", [_response_item(ask, "completed", ask.reply.text)])
+    return response_frame(
+        request, "completed", [_response_item(request, "completed", request.reply.text)]
+    )
 
 
-def response_stream(ask: Ask) -> Stream:
+def response_stream(request: EchoRequest) -> Stream:
     """The Responses API's events for one message with one text part."""
-    place = {"item_id": f"msg_{ask.id}", "output_index": 0, "content_index": 0}
-    part = _output_text(ask.reply.text)
-    item = _response_item(ask, "completed", ask.reply.text)
-    started = response_frame(ask, "in_progress", [])
+    place = {"item_id": f"msg_{request.id}", "output_index": 0, "content_index": 0}
+    part = _output_text(request.reply.text)
+    item = _response_item(request, "completed", request.reply.text)
+    started = response_frame(request, "in_progress", [])
     opening: list[dict[str, Any]] = [
         {"type": "response.created", "response": started},
         {"type": "response.in_progress", "response": started},
         {
             "type": "response.output_item.added",
             "output_index": 0,
-            "item": _response_item(ask, "in_progress", None),
+            "item": _response_item(request, "in_progress", None),
         },
         {"type": "response.content_part.added", **place, "part": _output_text("")},
     ]
     closing: list[dict[str, Any]] = [
-        {"type": "response.output_text.done", **place, "text": ask.reply.text, "logprobs": []},
+        {"type": "response.output_text.done", **place, "text": request.reply.text, "logprobs": []},
         {"type": "response.content_part.done", **place, "part": part},
         {"type": "response.output_item.done", "output_index": 0, "item": item},
-        {"type": "response.completed", "response": response(ask)},
+        {"type": "response.completed", "response": response(request)},
     ]
     delta = {"type": "response.output_text.delta", **place, "delta": HOLE, "logprobs": []}
-    after = len(opening) + len(ask.reply.pieces)
+    after = len(opening) + len(request.reply.pieces)
     return Stream(
-        [numbered(event, number) for number, event in enumerate(opening)],
-        numbered_pieces(delta, ask.reply.pieces, len(opening)),
-        [numbered(event, number) for number, event in enumerate(closing, after)],
+        [numbered_event(event, number) for number, event in enumerate(opening)],
+        numbered_piece_events(delta, request.reply.pieces, len(opening)),
+        [numbered_event(event, number) for number, event in enumerate(closing, after)],
     )
 
 
-def numbered(event: dict[str, Any], number: int) -> bytes:
+def numbered_event(event: dict[str, Any], number: int) -> bytes:
     return _event(event | {"sequence_number": number})
 
 
-def numbered_pieces(delta: dict[str, Any], pieces: Iterable[bytes], start: int) -> Iterator[bytes]:
+def numbered_piece_events(
+    delta: dict[str, Any], pieces: Iterable[bytes], start: int
+) -> Iterator[bytes]:
+    """The delta's event once for each piece, numbered from `start`."""
     head, tail = _event(delta).split(encode(HOLE))
     tail = tail.removesuffix(b"}\n\n")
     for number, piece in enumerate(pieces, start):
@@ -344,9 +348,9 @@ def _output_text(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _response_item(ask: Ask, status: str, text: str | None) -> dict[str, Any]:
+def _response_item(request: EchoRequest, status: str, text: str | None) -> dict[str, Any]:
     return {
-        "id": f"msg_{ask.id}",
+        "id": f"msg_{request.id}",
         "type": "message",
         "status": status,
         "role": "assistant",
@@ -354,26 +358,28 @@ def _response_item(ask: Ask, status: str, text: str | None) -> dict[str, Any]:
     }
 
 
-def response_frame(ask: Ask, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
-    body = ask.body
+def response_frame(
+    request: EchoRequest, status: str, output: list[dict[str, Any]]
+) -> dict[str, Any]:
+    body = request.body
     usage = {
-        "input_tokens": ask.prompt_words,
+        "input_tokens": request.prompt_words,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": ask.reply.words,
+        "output_tokens": request.reply.words,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": ask.prompt_words + ask.reply.words,
+        "total_tokens": request.prompt_words + request.reply.words,
     }
     return {
-        "id": f"resp_{ask.id}",
+        "id": f"resp_{request.id}",
         "object": "response",
-        "created_at": ask.created,
+        "created_at": request.created,
         "status": status,
         "background": False,
         "error": None,
         "incomplete_details": None,
         "instructions": body.get("instructions"),
         "max_output_tokens": body.get("max_output_tokens"),
-        "model": ask.model,
+        "model": request.model,
         "output": output,
         "parallel_tool_calls": True,
         "previous_response_id": None,

@@ -1,7 +1,7 @@
-"""How the echo provider calls tools: when, and the wire shapes, whole and streamed.
+"""Tool calls of the echo provider: when it makes one, and the replies in their wire formats.
 
-It calls the tool that the user's last text says it should, `NAME({...})` with the arguments as
-JSON, if the request offers one of that name.
+It calls a tool if the user's last text contains `NAME({...})`, with the arguments as JSON, and the
+request offers a tool of that name.
 """
 
 import json
@@ -10,19 +10,21 @@ from collections.abc import Callable
 from typing import Any
 
 from local.echo import shapes
-from local.echo.shapes import HOLE, Ask, Reply, Stream, encode
+from local.echo.shapes import HOLE, EchoRequest, Reply, Stream, encode
 
-Shapes = tuple[Callable[[Ask], dict[str, Any]], Callable[[Ask], Stream]]
+Shapes = tuple[Callable[[EchoRequest], dict[str, Any]], Callable[[EchoRequest], Stream]]
 
-PIECE = 8  # characters of the arguments in each event of a stream
-_ORDER = re.compile(r"([\w-]+)\((?=\{)")
+# Length of the arguments' part in each event of a stream.
+PIECE_CHARS = 8
+_CALL = re.compile(r"([\w-]+)\((?=\{)")
 _DECODER = json.JSONDecoder()
 
 
-def returned(message: dict[str, Any]) -> Any:
-    """What tools returned in a message or item, as a message's content; None if it is no such.
+def tool_results(message: dict[str, Any]) -> Any:
+    """What tools returned, as the content of a message; None for a message without results.
 
-    In chat it is a message, in responses an item, and in messages blocks of a user's message.
+    In the chat format a result is a message, in the Responses API an item, and in Anthropic's
+    format a block of a user's message.
     """
     if message.get("role") == "tool":
         return message.get("content") or ""
@@ -40,122 +42,132 @@ def returned(message: dict[str, Any]) -> Any:
     ]
 
 
-def ordered(body: dict[str, Any], text: str) -> tuple[str, Reply] | None:
-    """The tool to call and its arguments, by what was said last; None for no call."""
+def requested_call(body: dict[str, Any], text: str) -> tuple[str, Reply] | None:
+    """The name of the tool to call, and the reply with the arguments; None for no call.
+
+    `text` is the last text of the request. A request that ends with a tool's result gets no call.
+    """
     messages = body.get("messages", body.get("input"))
     last = messages[-1] if isinstance(messages, list) and messages else {}
-    if not isinstance(last, dict) or returned(last) is not None:
+    if not isinstance(last, dict) or tool_results(last) is not None:
         return None
-    names = _names(body.get("tools"))
-    for found in _ORDER.finditer(text) if names else ():
+    names = _tool_names(body.get("tools"))
+    for match in _CALL.finditer(text) if names else ():
         try:
-            _, end = _DECODER.raw_decode(text, found.end())
+            _, end = _DECODER.raw_decode(text, match.end())
         except ValueError:
             continue
-        if found[1] in names and text[end : end + 1] == ")":
-            arguments = text[found.end() : end]
-            pieces = (arguments[i : i + PIECE] for i in range(0, len(arguments), PIECE))
-            return found[1], Reply(arguments, tuple(map(encode, pieces)), len(arguments.split()))
+        if match[1] in names and text[end : end + 1] == ")":
+            arguments = text[match.end() : end]
+            pieces = (arguments[i : i + PIECE_CHARS] for i in range(0, len(arguments), PIECE_CHARS))
+            return match[1], Reply(arguments, tuple(map(encode, pieces)), len(arguments.split()))
     return None
 
 
-def _names(tools: Any) -> set[str]:
+def _tool_names(tools: Any) -> set[str]:
     listed = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
     functions = (tool.get("function", tool) for tool in listed)
     return {str(function.get("name")) for function in functions if isinstance(function, dict)}
 
 
-def _chat_call(ask: Ask, arguments: str) -> dict[str, Any]:
-    function = {"name": ask.tool, "arguments": arguments}
-    return {"id": f"call_{ask.id}", "type": "function", "function": function}
+def _chat_call(request: EchoRequest, arguments: str) -> dict[str, Any]:
+    function = {"name": request.tool, "arguments": arguments}
+    return {"id": f"call_{request.id}", "type": "function", "function": function}
 
 
-def chat(ask: Ask) -> dict[str, Any]:
-    """A `chat.completion` whose message is a tool call."""
-    whole = shapes.chat(ask)
+def chat(request: EchoRequest) -> dict[str, Any]:
+    """A `chat.completion` whose message calls the tool."""
+    whole = shapes.chat(request)
     (choice,) = whole["choices"]
-    call = {"content": None, "tool_calls": [_chat_call(ask, ask.reply.text)]}
+    call = {"content": None, "tool_calls": [_chat_call(request, request.reply.text)]}
     message = choice["message"] | call
     return whole | {"choices": [choice | {"message": message, "finish_reason": "tool_calls"}]}
 
 
-def chat_stream(ask: Ask) -> Stream:
-    """`chat.completion.chunk`s: the call with its name, then the arguments in pieces."""
+def chat_stream(request: EchoRequest) -> Stream:
+    """`chat.completion.chunk`s: the call with the tool's name, then the arguments in pieces."""
 
     def choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
 
-    begun = {"index": 0, **_chat_call(ask, "")}
+    started_call = {"index": 0, **_chat_call(request, "")}
     piece = {"index": 0, "function": {"arguments": HOLE}}
     return shapes.openai_stream(
-        ask,
-        shapes.chat_frame(ask, "chat.completion.chunk"),
+        request,
+        shapes.chat_frame(request, "chat.completion.chunk"),
         {
-            "opening": [choice({"role": "assistant", "content": None, "tool_calls": [begun]})],
+            "opening": [
+                choice({"role": "assistant", "content": None, "tool_calls": [started_call]})
+            ],
             "piece": [choice({"tool_calls": [piece]})],
             "closing": [choice({}, "tool_calls")],
         },
     )
 
 
-def _use(ask: Ask, arguments: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "tool_use", "id": f"toolu_{ask.id}", "name": ask.tool, "input": arguments}
-
-
-def message(ask: Ask) -> dict[str, Any]:
-    """An Anthropic `message` of one `tool_use` block."""
-    use = _use(ask, json.loads(ask.reply.text))
-    return shapes.message(ask) | {"content": [use], "stop_reason": "tool_use"}
-
-
-def message_stream(ask: Ask) -> Stream:
-    """Anthropic's events for one `tool_use` block."""
-    piece = {"type": "input_json_delta", "partial_json": HOLE}
-    return shapes.message_events(ask, message(ask), _use(ask, {}), piece)
-
-
-def _response_call(ask: Ask, status: str, arguments: str) -> dict[str, Any]:
+def _use(request: EchoRequest, arguments: dict[str, Any]) -> dict[str, Any]:
     return {
-        "id": f"fc_{ask.id}",
+        "type": "tool_use",
+        "id": f"toolu_{request.id}",
+        "name": request.tool,
+        "input": arguments,
+    }
+
+
+def message(request: EchoRequest) -> dict[str, Any]:
+    """An Anthropic `message` with one `tool_use` block."""
+    use = _use(request, json.loads(request.reply.text))
+    return shapes.message(request) | {"content": [use], "stop_reason": "tool_use"}
+
+
+def message_stream(request: EchoRequest) -> Stream:
+    """Anthropic's events for a message with one `tool_use` block."""
+    piece = {"type": "input_json_delta", "partial_json": HOLE}
+    return shapes.message_events(request, message(request), _use(request, {}), piece)
+
+
+def _response_call(request: EchoRequest, status: str, arguments: str) -> dict[str, Any]:
+    return {
+        "id": f"fc_{request.id}",
         "type": "function_call",
         "status": status,
-        "call_id": f"call_{ask.id}",
-        "name": ask.tool,
+        "call_id": f"call_{request.id}",
+        "name": request.tool,
         "arguments": arguments,
     }
 
 
-def response(ask: Ask) -> dict[str, Any]:
-    """A Responses API `response` of one function call."""
-    call = _response_call(ask, "completed", ask.reply.text)
-    return shapes.response_frame(ask, "completed", [call])
+def response(request: EchoRequest) -> dict[str, Any]:
+    """A Responses API `response` with one function call."""
+    call = _response_call(request, "completed", request.reply.text)
+    return shapes.response_frame(request, "completed", [call])
 
 
-def response_stream(ask: Ask) -> Stream:
-    """The Responses API's events for one function call."""
-    place = {"item_id": f"fc_{ask.id}", "output_index": 0}
-    started = shapes.response_frame(ask, "in_progress", [])
-    call = _response_call(ask, "completed", ask.reply.text)
-    begun = _response_call(ask, "in_progress", "")
+def response_stream(request: EchoRequest) -> Stream:
+    """The Responses API's events for a response with one function call."""
+    place = {"item_id": f"fc_{request.id}", "output_index": 0}
+    started = shapes.response_frame(request, "in_progress", [])
+    call = _response_call(request, "completed", request.reply.text)
+    started_call = _response_call(request, "in_progress", "")
     opening: list[dict[str, Any]] = [
         {"type": "response.created", "response": started},
         {"type": "response.in_progress", "response": started},
-        {"type": "response.output_item.added", "output_index": 0, "item": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": started_call},
     ]
     closing: list[dict[str, Any]] = [
         {
             "type": "response.function_call_arguments.done",
             **place,
-            "name": ask.tool,
-            "arguments": ask.reply.text,
+            "name": request.tool,
+            "arguments": request.reply.text,
         },
         {"type": "response.output_item.done", "output_index": 0, "item": call},
-        {"type": "response.completed", "response": response(ask)},
+        {"type": "response.completed", "response": response(request)},
     ]
     delta = {"type": "response.function_call_arguments.delta", **place, "delta": HOLE}
-    after = len(opening) + len(ask.reply.pieces)
+    after = len(opening) + len(request.reply.pieces)
     return Stream(
-        [shapes.numbered(event, number) for number, event in enumerate(opening)],
-        shapes.numbered_pieces(delta, ask.reply.pieces, len(opening)),
-        [shapes.numbered(event, number) for number, event in enumerate(closing, after)],
+        [shapes.numbered_event(event, number) for number, event in enumerate(opening)],
+        shapes.numbered_piece_events(delta, request.reply.pieces, len(opening)),
+        [shapes.numbered_event(event, number) for number, event in enumerate(closing, after)],
     )

@@ -1,4 +1,4 @@
-"""A Langfuse in memory, with a page that shows what it received."""
+"""A Langfuse server in memory, with a web page that shows its traces."""
 
 from local.inbox.inbox import Inbox
 

@@ -1,4 +1,4 @@
-"""What an inbox has received: kept in memory, read and waited for from any thread."""
+"""The contents of an inbox: requests, traces and observations in memory, for any thread."""
 
 import threading
 from collections import deque
@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from local.inbox.listing import Listing, Wanted
+from local.inbox.listing import Listing, TraceFilter
 from local.inbox.store import Observation, Store, Trace
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request to the API as it came, refused ones too; a gzipped body stands here unpacked."""
+    """A request to the API as it arrived, also one that was refused. A gzipped body is unpacked.
+    `time` is in seconds since the epoch."""
 
     method: str
     path: str
@@ -25,8 +26,9 @@ class Received:
 class Contents:
     """Requests, traces and observations.
 
-    In: how many requests, and how many traces and observations, are kept. `version` is that of the
-    server that is played; `example` is a command that the empty page shows to be tried.
+    `version` is the version of Langfuse that is simulated. `keep_requests` is the number of
+    requests that are kept; `keep` that of traces, and of observations. `example` is a command that
+    the page shows as long as it has no traces.
     """
 
     def __init__(self, version: str, keep_requests: int, keep: int) -> None:
@@ -35,44 +37,45 @@ class Contents:
         self._store = Store(keep)
         self._listing = Listing(self._store)
         self._requests: deque[Received] = deque(maxlen=keep_requests)
-        # Guards what is above; notified of each request and each thing kept.
+        # The lock for all attributes above. It is notified of each change of them.
         self._changed = threading.Condition()
         self._watchers: list[Callable[[], None]] = []
 
     @property
     def requests(self) -> list[Received]:
-        """The last requests to the API as they came, for searching them."""
+        """The latest requests to the API, the oldest first."""
         with self._changed:
             return list(self._requests)
 
     def traces(self) -> list[Trace]:
-        """All traces. The second version has only those that a `trace-create` made."""
+        """All traces. In version 2, only a `trace-create` event creates a trace; in later ones an
+        observation does, too."""
         with self._changed:
             return self._store.traces(implied=self._major >= 3)
 
     def observations(self) -> list[Observation]:
-        """All observations, in the order in which each was first heard of."""
+        """All observations, in the order of their first arrival."""
         with self._changed:
             return self._store.observations()
 
     def raw(self, trace_id: str) -> list[dict[str, Any]]:
-        """The events or spans of one trace as they came."""
+        """The events or spans of one trace as they arrived; empty for an unknown trace."""
         with self._changed:
             return self._store.raw(trace_id)
 
-    def listed(self, since: str | None, wanted: Wanted, limit: int) -> dict[str, Any]:
-        """What the page lists; see `Listing.read`."""
+    def listed(self, since: str | None, filters: TraceFilter, limit: int) -> dict[str, Any]:
+        """The list for the page, see `Listing.read`."""
         with self._changed:
-            return self._listing.read(since, wanted, limit=limit, implied=self._major >= 3)
+            return self._listing.read(since, filters, limit=limit, implied=self._major >= 3)
 
     def trace(self, trace_id: str) -> tuple[Trace, list[Observation]] | None:
-        """One trace and its observations."""
+        """One trace and its observations, None for an unknown trace."""
         with self._changed:
             return self._store.trace(trace_id)
 
     @contextmanager
     def watched(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Has `wake` called, in any thread, whenever something arrives."""
+        """Within the context, call `wake` after each change. The thread may be any."""
         with self._changed:
             self._watchers.append(wake)
         try:
@@ -87,24 +90,24 @@ class Contents:
         timeout: float = 10,
         where: Callable[[Observation], bool] = lambda observation: True,
     ) -> list[Observation]:
-        """Waits until `n` observations fit `where` and returns all that do.
+        """Wait until at least `n` observations match `where`, and return all that do.
 
-        Raises TimeoutError, with what is there instead, when `timeout` seconds have passed.
+        Raises TimeoutError after `timeout` seconds, with the observations that are there instead.
         """
 
-        def fitting() -> list[Observation]:
-            # Looking at all of them is not cheap, and the answer is often plain from the count.
+        def matching() -> list[Observation]:
+            # To build all observations is expensive, and often the count is sufficient.
             if self._store.count < n:
                 return []
             return [found for found in self._store.observations() if where(found)]
 
         with self._changed:
-            if self._changed.wait_for(lambda: len(fitting()) >= n, timeout):
-                return fitting()
-            kept = [f"{o['type']} {o['name']} {o['level']}" for o in self._store.observations()]
+            if self._changed.wait_for(lambda: len(matching()) >= n, timeout):
+                return matching()
+            present = [f"{o['type']} {o['name']} {o['level']}" for o in self._store.observations()]
             raise TimeoutError(
-                f"{len(fitting())} of {n} observations after {timeout} s; "
-                f"{len(self._requests)} requests; observations: {kept[-20:]}"
+                f"{len(matching())} of {n} observations after {timeout} s; "
+                f"{len(self._requests)} requests; observations: {present[-20:]}"
             )
 
     def wait_for_requests(
@@ -113,28 +116,28 @@ class Contents:
         timeout: float = 10,
         where: Callable[[Received], bool] = lambda request: request.method == "POST",
     ) -> list[Received]:
-        """The same for requests as they came, also those that a fault or a rule refused."""
+        """The same for requests, also for those that `fault` or the server refused."""
 
-        def fitting() -> list[Received]:
+        def matching() -> list[Received]:
             return [found for found in self._requests if where(found)]
 
         with self._changed:
-            if self._changed.wait_for(lambda: len(fitting()) >= n, timeout):
-                return fitting()
-            raise TimeoutError(f"{len(fitting())} of {n} requests after {timeout} s")
+            if self._changed.wait_for(lambda: len(matching()) >= n, timeout):
+                return matching()
+            raise TimeoutError(f"{len(matching())} of {n} requests after {timeout} s")
 
     def clear(self) -> None:
-        """Forgets what arrived, requests too."""
+        """Remove all traces, observations and requests."""
         with self._changed:
             self._store.clear()
             self._requests.clear()
-            self._touch()
+            self._notify()
 
     @property
     def _major(self) -> int:
         return int(self.version.split(".")[0])
 
-    def _touch(self) -> None:
+    def _notify(self) -> None:
         self._changed.notify_all()
         for wake in self._watchers:
             wake()

@@ -1,8 +1,9 @@
-"""A Langfuse that lives in memory: takes what Langfuse takes, answers as it answers, keeps it.
+"""A Langfuse server in memory: it accepts, checks, answers and stores as Langfuse does.
 
-The demo shows what arrived on a page; the tests ask for it from another thread. Which server is
-played is a matter of its version: 2 knows batches only, 3 batches and OTLP, 4 refuses the trace
-and observation events of a batch, one by one, in an answer that still says 207.
+The demo shows its contents on a page; the tests read them from another thread. Its behaviour
+depends on the version that it simulates. Version 2 accepts ingestion batches only, version 3
+batches and OTLP. Version 4 accepts OTLP; of a batch it refuses each trace and observation event
+separately, in a response that still has the status 207.
 """
 
 import base64
@@ -16,7 +17,8 @@ from aiohttp import web
 from local.inbox import ingestion, otlp, protobuf, views
 from local.inbox.contents import Contents, Received
 
-# What the server's own parser takes (`bodyParser.sizeLimit: "4.5mb"`); an export may be larger.
+# The limit of Langfuse's own parser for batches (`bodyParser.sizeLimit: "4.5mb"`). OTLP exports may
+# be larger.
 MAX_BATCH_BYTES = int(4.5 * 1024 * 1024)
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
@@ -25,16 +27,16 @@ Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 
 class Inbox(Contents):
-    """The server and what it got.
+    """The server and its contents.
 
-    In: the key pair that is asked for (None takes any, but some pair must be there), the version
-    that the health page names, how many requests are kept as they came, and how many traces and
-    observations. `version`, `fault` and
-    `example`, a command that the empty page shows to be tried, may be set while it runs.
+    `public_key` and `secret_key` are the key pair that requests must have; without both, any pair
+    is accepted. `version` is Langfuse's version on the health page. `keep_requests` is the number
+    of requests that are kept; `keep` that of traces, and of observations.
 
-    `fault` plays an outage: an async function that gets each API request first, after it was
-    kept in `requests`, and answers it, hangs, closes `request.transport`, or returns None to let
-    it pass.
+    `version`, `fault` and `example` may be changed while the server runs. `example` is a command
+    that the page shows as long as it has no traces. `fault` simulates an outage: an async function
+    that each API request is passed to after it was added to `requests`. It may return a response,
+    hang, close `request.transport`, or return None for the usual handling.
     """
 
     def __init__(
@@ -50,9 +52,9 @@ class Inbox(Contents):
         self._keys = (public_key, secret_key) if public_key and secret_key else None
 
     def app(self) -> web.Application:
-        """The application, for `Server(inbox.app())`."""
+        """The server as an application, for `Server(inbox.app())`."""
         application = web.Application(
-            client_max_size=MAX_BODY_BYTES, middlewares=[self._receive, self._authorize]
+            client_max_size=MAX_BODY_BYTES, middlewares=[self._record, self._authorize]
         )
         application.router.add_get("/api/public/health", self._health)
         application.router.add_post("/api/public/ingestion", self._ingestion)
@@ -61,76 +63,79 @@ class Inbox(Contents):
         return application
 
     @web.middleware
-    async def _receive(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Keeps the request as it came and lets the fault have it first."""
+    async def _record(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Record each API request as it arrived, and pass it to `fault` first."""
         if not request.path.startswith("/api/public/"):
             return await handler(request)
         try:
             body = await request.read()
         except web.RequestPayloadError:
-            return _refusal(400, "Failed to decompress request body")
+            return _error_response(400, "Failed to decompress request body")
         headers = tuple(request.headers.items())
         received = Received(request.method, request.path_qs, headers, body, time.time())
         with self._changed:
             self._requests.append(received)
-            self._touch()
-        answer = await self.fault(request) if self.fault else None
-        return answer or await handler(request)
+            self._notify()
+        response = await self.fault(request) if self.fault else None
+        return response or await handler(request)
 
     @web.middleware
     async def _authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Basic authentication with the key pair, for all of the API but the health page."""
+        """Check the key pair by Basic authentication, for the whole API except the health page."""
         path = request.path
         if not path.startswith("/api/public/") or path == "/api/public/health":
             return await handler(request)
-        # The server's framework parses a batch before any code of Langfuse's sees it.
-        if path == "/api/public/ingestion" and (refusal := await _unreadable(request)):
-            return refusal
+        # The server's framework parses a batch before Langfuse checks its keys.
+        if path == "/api/public/ingestion" and (response := await _unreadable_batch(request)):
+            return response
         header = request.headers.get("authorization")
         if header is None:
-            return _refusal(401, "No authorization header", "UnauthorizedError")
-        if not self._is_right(header):
+            return _error_response(401, "No authorization header", "UnauthorizedError")
+        if not self._is_authorized(header):
             text = "Invalid credentials. Confirm that you've configured the correct host."
-            return _refusal(401, text, "UnauthorizedError")
+            return _error_response(401, text, "UnauthorizedError")
         return await handler(request)
 
-    def _is_right(self, header: str) -> bool:
+    def _is_authorized(self, header: str) -> bool:
         kind, _, value = header.partition(" ")
         try:
             public, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
         except ValueError:
             return False
-        known = bool(public and secret) if self._keys is None else (public, secret) == self._keys
-        return kind.lower() == "basic" and known
+        is_known = bool(public and secret) if self._keys is None else (public, secret) == self._keys
+        return kind.lower() == "basic" and is_known
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "OK", "version": self.version})
 
     async def _ingestion(self, request: web.Request) -> web.Response:
-        """A batch, answered event by event: https://api.reference.langfuse.com/#tag/ingestion"""
+        """Store a batch, with a result for each event.
+
+        https://api.reference.langfuse.com/#tag/ingestion
+        """
         is_json = request.content_type == "application/json"
         content = _parsed(await request.read()) if is_json else None
         batch = content.get("batch") if isinstance(content, dict) else None
         if not isinstance(batch, list):
-            return _refusal(400, "Invalid request data", "batch: expected a list")
+            return _error_response(400, "Invalid request data", "batch: expected a list")
         successes, errors = [], []
         with self._changed:
             for event in batch:
-                error = self._keep(event)
+                error = self._store_event(event)
                 if error is None:
                     successes.append({"id": event["id"], "status": 201})
                 else:
                     errors.append(error)
-            self._touch()
+            self._notify()
         return web.json_response({"successes": successes, "errors": errors}, status=207)
 
-    def _keep(self, event: Any) -> dict[str, Any] | None:
-        """Keeps one event of a batch, or says what the answer says of it."""
-        known = event if isinstance(event, dict) else {}
-        event_id = known["id"] if isinstance(known.get("id"), str) else "unknown"
-        if self._major >= 4 and known.get("type") != "score-create":
+    def _store_event(self, event: Any) -> dict[str, Any] | None:
+        """Store one event of a batch. Returns None, or the event's error for the response."""
+        members = event if isinstance(event, dict) else {}
+        event_id = members["id"] if isinstance(members.get("id"), str) else "unknown"
+        if self._major >= 4 and members.get("type") != "score-create":
             text = (
-                f'Event type "{known.get("type", "unknown")}" is not accepted by '
+                f'Event type "{members.get("type", "unknown")}" is not accepted by '
                 "/api/public/ingestion when LANGFUSE_MIGRATION_V4_WRITE_MODE is events_only. "
                 "This endpoint only accepts score events."
             )
@@ -142,9 +147,9 @@ class Inbox(Contents):
         return None
 
     async def _otlp(self, request: web.Request) -> web.Response:
-        """An export in protobuf or JSON, packed or not: taken whole or refused whole.
+        """Store an OTLP export in protobuf or JSON, gzipped or not, or refuse all of it.
 
-        Whatever came is answered in JSON, against the standard, as the server does:
+        Like Langfuse's, the response is always JSON, which OTLP does not allow for protobuf:
         https://github.com/langfuse/langfuse/issues/11550
         """
         if self._major < 3:
@@ -160,17 +165,17 @@ class Inbox(Contents):
         try:
             with self._changed:
                 otlp.keep(export, self._store)
-                self._touch()
+                self._notify()
         except otlp.Malformed as malformed:
-            return _refusal(400, f"Invalid OTel span: {malformed}")
+            return _error_response(400, f"Invalid OTel span: {malformed}")
         return web.json_response({})
 
 
 def _parsed(body: bytes) -> Any:
-    """JSON as JavaScript reads it, which knows no NaN; raises ValueError."""
+    """JSON as JavaScript parses it, without NaN and Infinity. Raises ValueError."""
 
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} is not JSON")
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
 
     try:
         return json.loads(body, parse_constant=refuse)
@@ -178,15 +183,16 @@ def _parsed(body: bytes) -> Any:
         raise ValueError("too deep") from None
 
 
-# How an export is read, by its content type.
+# The name of an export's format and its parser, by content type.
 _OTLP: dict[str, tuple[str, Callable[[bytes], Any]]] = {
     "application/json": ("JSON", _parsed),
     "application/x-protobuf": ("Protobuf", protobuf.as_json),
 }
 
 
-async def _unreadable(request: web.Request) -> web.Response | None:
-    """The plain-text answer to a batch that is too long, packed or not JSON."""
+async def _unreadable_batch(request: web.Request) -> web.Response | None:
+    """The plain-text response to a batch that is too large, compressed or not JSON; None for any
+    other batch."""
     body = await request.read()
     if len(body) > MAX_BATCH_BYTES:
         return web.Response(status=413, text="Body exceeded 4.5mb limit")
@@ -201,7 +207,7 @@ async def _unreadable(request: web.Request) -> web.Response | None:
     return None
 
 
-def _refusal(status: int, message: str, error: str = "Bad Request") -> web.Response:
+def _error_response(status: int, message: str, error: str = "Bad Request") -> web.Response:
     return web.json_response({"error": error, "message": message}, status=status)
 
 

@@ -1,7 +1,7 @@
-"""Langfuse's legacy ingestion batches: which events a server takes, and what they say.
+"""Langfuse's legacy ingestion batches: which events a server accepts, and how it stores them.
 
-Pure. The rules are those of the server's schema (`packages/shared/src/server/ingestion/types.ts`
-in langfuse/langfuse) and of `LANGFUSE.md` in the design notes, seen on 2.95 and 4.16.
+The rules are those of the server's schema (`packages/shared/src/server/ingestion/types.ts` in
+langfuse/langfuse) and of `LANGFUSE.md` in the design notes, observed on 2.95 and 4.16.
 """
 
 import re
@@ -16,7 +16,7 @@ MAX_ID = 800
 LEVELS = ("DEBUG", "DEFAULT", "WARNING", "ERROR")
 ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 
-# Event types since the first server, by the type of observation that they make.
+# Event types that all versions accept, with the type of their observation.
 CREATED = {
     "generation-create": "GENERATION",
     "generation-update": "GENERATION",
@@ -24,26 +24,26 @@ CREATED = {
     "span-update": "SPAN",
     "event-create": "EVENT",
 }
-# Observation types that came with the third major version.
+# Event types that were added in version 3.
 CREATED_SINCE_3 = {
     f"{name}-create": name.upper()
     for name in ("agent", "tool", "chain", "retriever", "evaluator", "embedding", "guardrail")
 }
-# Taken and answered, but nothing that the inbox shows.
+# Event types that are accepted but not stored.
 IGNORED = ("score-create", "sdk-log")
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)")
 
 
 class Rule(NamedTuple):
-    """A field's test and, for the error's text, what it should have been."""
+    """A check of a field's value, and what the error message describes as expected."""
 
     holds: Callable[[Any], bool]
     expected: str
 
 
 def is_time(value: Any) -> bool:
-    """Whether it is an ISO date and time with `Z` or an offset; without one it is refused."""
+    """Whether it is an ISO date and time with `Z` or an offset, which Langfuse requires."""
     if not isinstance(value, str) or not _DATE.fullmatch(value):
         return False
     try:
@@ -140,7 +140,7 @@ _GENERATION = _OBSERVATION | {
 
 
 def problem(event: Any, major: int) -> str | None:
-    """Why a server of that major version refuses the event, or None where it takes it."""
+    """Why a server of this major version refuses the event; None where it accepts the event."""
     if not isinstance(event, dict):
         return "expected an object"
     if not _is_id(event.get("id")):
@@ -169,26 +169,26 @@ def problem(event: Any, major: int) -> str | None:
 
 
 def _is_known(kind: str, major: int) -> bool:
-    known = kind == "trace-create" or kind in CREATED or kind in IGNORED
-    return known or (major >= 3 and kind in CREATED_SINCE_3)
+    is_known = kind == "trace-create" or kind in CREATED or kind in IGNORED
+    return is_known or (major >= 3 and kind in CREATED_SINCE_3)
 
 
 def keep(event: dict[str, Any], major: int, store: Store) -> None:
-    """Puts a valid event into the store, as a server of that major version understands it."""
+    """Store an event that is valid for a server of this major version."""
     kind, body = event["type"], event["body"]
     if kind in IGNORED:
         return
     order = (kind.endswith("-update"), datetime.fromisoformat(event["timestamp"]).timestamp())
     names = _TRACE_FIELDS if kind == "trace-create" else _OBSERVATION_FIELDS
-    fields = {ours: body[theirs] for theirs, ours in names.items() if theirs in body}
+    fields = {field: body[member] for member, field in names.items() if member in body}
     if "metadata" in fields:
         fields["metadata"] = _metadata(fields["metadata"])
-    # An environment that breaks the rules is not an error: it becomes the default one. The
-    # second major version knows none.
+    # An invalid environment is not an error: Langfuse replaces it by "default". Version 2 has no
+    # environments.
     if major >= 3 and "environment" in body:
         name = body["environment"]
-        known = isinstance(name, str) and ENVIRONMENT.fullmatch(name)
-        fields["environment"] = name if known else "default"
+        is_valid = isinstance(name, str) and ENVIRONMENT.fullmatch(name)
+        fields["environment"] = name if is_valid else "default"
     if kind == "trace-create":
         trace_id = body.get("id") or str(uuid4())
         store.add_trace(trace_id, Part(event["id"], order, fields, event, "ingestion"))
@@ -196,7 +196,7 @@ def keep(event: dict[str, Any], major: int, store: Store) -> None:
     fields |= {
         "type": CREATED.get(kind) or CREATED_SINCE_3[kind],
         "trace_id": body.get("traceId") or body["id"],
-        **_priced(body, major),
+        **_usage_and_cost(body, major),
     }
     store.add_observation(body["id"], Part(event["id"], order, fields, event, "ingestion"))
 
@@ -234,14 +234,14 @@ _OBSERVATION_FIELDS = {
 
 
 def _metadata(value: Any) -> dict[str, Any]:
-    """Metadata that is no object is kept under a key of that name."""
+    """Metadata as an object. Any other value becomes the member "metadata" of one."""
     if value is None or isinstance(value, dict):
         return value or {}
     return {"metadata": value}
 
 
-def _priced(body: dict[str, Any], major: int) -> dict[str, Any]:
-    """Usage and cost. A newer server prefers the details; the second version knows only `usage`."""
+def _usage_and_cost(body: dict[str, Any], major: int) -> dict[str, Any]:
+    """Usage and cost. Version 2 has only `usage`; later versions prefer `usageDetails`."""
     details = body.get("usageDetails") if major >= 3 else None
     if details is not None:
         fields: dict[str, Any] = {"usage": usage_details(details)}
@@ -256,15 +256,15 @@ def _priced(body: dict[str, Any], major: int) -> dict[str, Any]:
 
 def _usage(usage: dict[str, Any]) -> dict[str, int]:
     names = {"promptTokens": "input", "completionTokens": "output", "totalTokens": "total"}
-    counts = {ours: usage[theirs] for theirs, ours in names.items() if theirs in usage}
+    counts = {name: usage[member] for member, name in names.items() if member in usage}
     counts = counts or {name: usage.get(name) for name in ("input", "output", "total")}
     return {name: count for name, count in counts.items() if count is not None}
 
 
 def usage_details(details: dict[str, Any]) -> dict[str, int]:
-    """The counts that a server prices by: a total is added where none was sent.
+    """The counts by which a server computes prices. A total is added where none was sent.
 
-    An exact usage object of OpenAI's is taken apart; anything else stays as it is.
+    OpenAI's usage object is split into Langfuse's counts if it has all members and no other.
     """
     normalised = _openai_usage(details)
     if normalised is not None:
@@ -274,7 +274,8 @@ def usage_details(details: dict[str, Any]) -> dict[str, int]:
 
 
 def _openai_usage(usage: dict[str, Any]) -> dict[str, int] | None:
-    """A usage object with all of OpenAI's counts and no unknown key, as Langfuse names them."""
+    """Langfuse's counts for OpenAI's usage object. None where a count is missing or invalid, or
+    where another member is present."""
     for input_name, output_name in (
         ("prompt_tokens", "completion_tokens"),
         ("input_tokens", "output_tokens"),

@@ -1,7 +1,7 @@
-"""What the inbox's page lists: a summary of each trace, filtered, and only what has changed.
+"""The list of the inbox's page: summaries of the traces that match the filters.
 
-The list of a page that asks again and again is cheap: a trace is summed up once for each change
-of it, and what the page has already seen is not sent again.
+A page requests the list again and again. To keep that cheap, a trace is summarized only once for
+each change of it, and a page gets only the traces that have changed since its last request.
 """
 
 import re
@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 from local.inbox.store import Observation, Store, Trace
 
-# The worst first: a trace is as bad as the worst that stands at its top.
+# From the worst to the best. The level of a trace is the worst one of its topmost observations.
 LEVELS = ("ERROR", "WARNING", "DEFAULT", "DEBUG")
-# What a search looks through.
+# The fields that a search covers.
 _OF_TRACE = ("id", "name", "user_id", "session_id", "tags", "metadata", "input", "output")
 _OF_OBSERVATION = ("name", "model", "status_message", "metadata", "input", "output")
 
 
-class Wanted(NamedTuple):
-    """Which traces are listed: of a model, a level, a session, and with each word of a text
-    somewhere in them. None, and an empty text, is any."""
+class TraceFilter(NamedTuple):
+    """Which traces are listed: those with this model, level and session, None for any, and with
+    each word of `text` in one of their fields."""
 
     model: str | None = None
     level: str | None = None
@@ -31,21 +31,24 @@ class Wanted(NamedTuple):
 
 @dataclass
 class _Summary:
+    """A trace at one revision of the store. `shown` is its entry in the list. `text` has what a
+    search covers, None before the first search."""
+
     revision: int
     shown: dict[str, Any]
     trace: Trace
     observations: list[Observation]
     text: str | None = None
 
-    def fits(self, wanted: Wanted, words: list[str]) -> bool:
+    def matches(self, filters: TraceFilter, words: list[str]) -> bool:
         return (
-            (wanted.model is None or wanted.model in self.shown["models"])
-            and (wanted.level is None or wanted.level == self.shown["level"])
-            and (wanted.session is None or wanted.session == self.shown["session"])
-            and (not words or all(word in self.searched() for word in words))
+            (filters.model is None or filters.model in self.shown["models"])
+            and (filters.level is None or filters.level == self.shown["level"])
+            and (filters.session is None or filters.session == self.shown["session"])
+            and (not words or all(word in self.searchable_text() for word in words))
         )
 
-    def searched(self) -> str:
+    def searchable_text(self) -> str:
         if self.text is None:
             values: list[Any] = [self.trace[name] for name in _OF_TRACE]
             values += [observed[name] for observed in self.observations for name in _OF_OBSERVATION]
@@ -54,7 +57,7 @@ class _Summary:
 
 
 class Listing:
-    """The list of one store. Not thread-safe, as the store."""
+    """The list of one store's traces. Like the store, it is not thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -62,52 +65,54 @@ class Listing:
 
     @property
     def revision(self) -> str:
-        """A word that changes whenever the list does, and from one inbox to the next."""
+        """A text that changes with each change of the list, and differs between inboxes."""
         return f"{self._store.epoch}-{self._store.revision}"
 
     def read(
-        self, since: str | None, wanted: Wanted, *, limit: int, implied: bool
+        self, since: str | None, filters: TraceFilter, *, limit: int, implied: bool
     ) -> dict[str, Any]:
-        """The newest `limit` traces that are wanted, the newest first; with `since`, a `revision`
-        of before, only those that have changed. `implied` as in the store.
+        """At most `limit` traces that match the filter, the newest first. With `since`, an earlier
+        `revision`, only those that have changed since then. `implied` is that of `Store.traces`.
 
-        Beside them: how many there are and how many of them are wanted; the ids of those that
-        have changed and are not wanted (`gone`); every model, level and session of what
-        has changed; and whether this is the whole list.
+        Members of the result: `traces`; `total`, the number of all traces; `matching`, how many
+        match; `gone`, the ids of changed traces that do not match; `models`, `levels` and
+        `sessions` of the changed traces; `whole`, whether this is the whole list.
         """
         epoch, _, number = (since or "").partition("-")
         is_ours = epoch == self._store.epoch and re.fullmatch("[0-9]{1,15}", number)
-        known = int(number) if is_ours else None
-        words = wanted.text.casefold().split()
-        total, changed, fitting = 0, [], []
+        since_revision = int(number) if is_ours else None
+        words = filters.text.casefold().split()
+        total, changed, matching = 0, [], []
         stale, self._summaries = self._summaries, {}
-        for trace_id, place, revision in self._store.changes(implied):
+        for trace_id, trace_number, revision in self._store.changes(implied):
             summary = stale.pop(trace_id, None)
             if summary is None or summary.revision != revision:
-                summary = self._sum_up(trace_id, place, revision)
+                summary = self._summarize(trace_id, trace_number, revision)
             self._summaries[trace_id] = summary
             total += 1
-            if known is None or revision > known:
+            if since_revision is None or revision > since_revision:
                 changed.append(summary)
-            if summary.fits(wanted, words):
-                fitting.append(summary)
-        kept = {id(summary) for summary in fitting}
-        listed = [found for found in fitting if known is None or found.revision > known]
+            if summary.matches(filters, words):
+                matching.append(summary)
+        matching_ids = {id(summary) for summary in matching}
+        listed = [
+            found for found in matching if since_revision is None or found.revision > since_revision
+        ]
         return {
             "revision": self.revision,
-            "whole": known is None,
+            "whole": since_revision is None,
             "total": total,
-            "matching": len(fitting),
+            "matching": len(matching),
             "traces": [found.shown for found in listed[: -limit - 1 : -1]],
-            "gone": [found.shown["id"] for found in changed if id(found) not in kept]
-            if known is not None
+            "gone": [found.shown["id"] for found in changed if id(found) not in matching_ids]
+            if since_revision is not None
             else [],
             "models": sorted({model for found in changed for model in found.shown["models"]}),
             "levels": sorted({found.shown["level"] for found in changed}, key=LEVELS.index),
             "sessions": sorted({s for found in changed if (s := found.shown["session"])}),
         }
 
-    def _sum_up(self, trace_id: str, number: int, revision: int) -> _Summary:
+    def _summarize(self, trace_id: str, number: int, revision: int) -> _Summary:
         found = self._store.trace(trace_id)
         assert found, "the store has told of this trace"
         trace, observations = found
@@ -115,12 +120,13 @@ class Listing:
 
 
 def _shown(number: int, trace: Trace, observations: list[Observation]) -> dict[str, Any]:
-    """A trace as the list shows it: times in ms, the first token's since its generation began."""
+    """A trace's entry in the list. `time` is in milliseconds since the epoch; `latency` and `first`
+    are in milliseconds. `first` is the time to the main observation's first token."""
     models = [observed for observed in observations if observed["model"]]
     main = main_observation(observations)
     starts = [start for observed in observations if (start := _time(observed["start_time"]))]
     ends = [end for observed in observations if (end := _time(observed["end_time"]))]
-    # And how it all ended, the span above them says.
+    # The topmost observations decide the level: a span above several attempts has their result.
     ids = {observed["id"] for observed in observations}
     tops = [observed for observed in observations if observed["parent_id"] not in ids]
     levels = {observed["level"] for observed in tops or observations}
@@ -131,12 +137,12 @@ def _shown(number: int, trace: Trace, observations: list[Observation]) -> dict[s
         "id": trace["id"],
         "number": number,
         "time": _time(trace["timestamp"]),
-        "name": _word(trace["name"]) or (main and _word(main["name"])) or trace["id"],
-        "model": main and _word(main["model"]),
+        "name": _as_text(trace["name"]) or (main and _as_text(main["name"])) or trace["id"],
+        "model": main and _as_text(main["model"]),
         "models": sorted({str(observed["model"]) for observed in models}),
         "provider": main and provider(main),
-        "user": _word(trace["user_id"]) or (main and _word(main["user_id"])),
-        "session": _word(trace["session_id"]) or (main and _word(main["session_id"])),
+        "user": _as_text(trace["user_id"]) or (main and _as_text(main["user_id"])),
+        "session": _as_text(trace["session_id"]) or (main and _as_text(main["session_id"])),
         "tokens": sum(_tokens(observed["usage"]) for observed in observations),
         "latency": max(ends) - min(starts) if starts and ends else None,
         "first": first,
@@ -146,27 +152,28 @@ def _shown(number: int, trace: Trace, observations: list[Observation]) -> dict[s
 
 
 def main_observation(observations: list[Observation]) -> Observation | None:
-    """The one that a trace is about: the last generation, of several attempts one that came to
-    something; without any generation what comes nearest to it."""
+    """The observation that represents its trace; None where there are none. In this order it is one
+    with a model, one that did not fail, a generation, and the one that started last."""
 
     def rank(observed: Observation) -> tuple[bool, bool, bool, int]:
-        is_well, is_generation = observed["level"] != "ERROR", observed["type"] == "GENERATION"
-        return bool(observed["model"]), is_well, is_generation, _time(observed["start_time"])
+        is_success, is_generation = observed["level"] != "ERROR", observed["type"] == "GENERATION"
+        return bool(observed["model"]), is_success, is_generation, _time(observed["start_time"])
 
     return max(observations, key=rank, default=None)
 
 
 def provider(observation: Observation) -> str | None:
-    """Who answered, as the gateway says it, or a tracer by OpenTelemetry's conventions."""
+    """The provider that was called: from the gateway's metadata, or from another tracer's attribute
+    by OpenTelemetry's conventions. None where neither is set."""
     metadata = observation["metadata"]
     attributes = metadata.get("attributes")
-    further = attributes.get("gen_ai.provider.name") if isinstance(attributes, dict) else None
-    found = metadata.get("provider") or further
+    attribute = attributes.get("gen_ai.provider.name") if isinstance(attributes, dict) else None
+    found = metadata.get("provider") or attribute
     return found if isinstance(found, str) else None
 
 
-def _word(value: Any) -> str | None:
-    """A name as a text, which an attribute of a span need not be."""
+def _as_text(value: Any) -> str | None:
+    """A name as a text, since an attribute of a span may have another type; None for no name."""
     return str(value) if value else None
 
 
@@ -175,20 +182,20 @@ def _tokens(usage: dict[str, int]) -> int:
 
 
 def _time(iso: str | None) -> int:
-    """Milliseconds since the epoch, 0 for none; what was no time has been refused."""
+    """Milliseconds since the epoch, 0 for None. All times in the store are valid."""
     return round(1000 * datetime.fromisoformat(iso).timestamp()) if iso else 0
 
 
 def _texts(values: list[Any]) -> Iterator[str]:
-    """Every text and number in JSON values, however deep they stand."""
-    waiting = values
-    while waiting:
-        value = waiting.pop()
+    """All texts and numbers in JSON values, at any depth. Empties the list `values`."""
+    remaining = values
+    while remaining:
+        value = remaining.pop()
         if isinstance(value, str):
             yield value
         elif isinstance(value, dict):
-            waiting.extend(value.values())
+            remaining.extend(value.values())
         elif isinstance(value, list):
-            waiting.extend(value)
+            remaining.extend(value)
         elif isinstance(value, int | float):
             yield str(value)

@@ -1,6 +1,6 @@
-"""OTLP/HTTP traces in JSON, as Langfuse reads them: an export goes in, store records come out.
+"""OTLP/HTTP traces in JSON, stored as Langfuse stores them.
 
-Pure. An export with one malformed span is refused whole, as the server does. Encoding:
+Like the server, it refuses a whole export for one malformed span. Encoding:
 https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding (ids in hex, 64-bit integers as
 decimal strings); attributes: https://langfuse.com/integrations/native/opentelemetry and
 `OtelIngestionProcessor.ts` in langfuse/langfuse, packages/shared/src/server/otel.
@@ -22,22 +22,23 @@ from local.inbox.ingestion import (
 )
 from local.inbox.store import Part, Store
 
-# In lower case; any other spelling silently makes a plain span.
+# Observation types by their lower-case names. Any other spelling silently results in a plain span.
 TYPES = {name.lower(): name for name in (*CREATED.values(), *CREATED_SINCE_3.values())}
 
 _DECIMAL = re.compile(r"-?[0-9]{1,20}")
 _NANOSECONDS = re.compile(r"[0-9]{1,20}")
-_NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
+# How JSON represents these values of a double, as a string.
+_NON_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 class Malformed(Exception):
-    """An export that is refused whole; the text says which part is wrong."""
+    """The export is refused as a whole. The message describes the invalid element."""
 
 
 def keep(export: Any, store: Store) -> int:
-    """Puts every span of an `ExportTraceServiceRequest` into the store; out: how many.
+    """Store all spans of an `ExportTraceServiceRequest`. Returns their number.
 
-    Raises Malformed before anything was kept.
+    Raises Malformed for an invalid export, of which nothing is stored.
     """
     spans = list(_spans(export))
     for span, resource, scope in spans:
@@ -49,7 +50,7 @@ Attributes = dict[str, Any]
 
 
 def _spans(export: Any) -> Iterator[tuple[dict[str, Any], Attributes, dict[str, Any]]]:
-    """Each span, checked, its attributes turned into a dict, with its resource's and its scope."""
+    """Each span, checked, with its attributes as a dict; its resource's attributes; its scope."""
     for i, group in enumerate(_list(export, "resourceSpans", "")):
         where = f"resourceSpans[{i}]"
         resource = _attributes(_object(group, "resource", where), f"{where}.resource")
@@ -123,7 +124,7 @@ def _attributes(parent: dict[str, Any], where: str) -> Attributes:
 
 
 def _value(value: Any, where: str) -> Any:
-    """An `AnyValue` as Python has it; an empty one is None."""
+    """An `AnyValue` as a Python value; None for an empty one."""
     if not isinstance(value, dict) or len(value) > 1:
         raise Malformed(f"{where}: expected an object with one kind of value")
     for kind, inner in value.items():
@@ -135,7 +136,7 @@ def _value(value: Any, where: str) -> Any:
             return int(inner)
         if kind == "doubleValue" and isinstance(inner, int | float) and not isinstance(inner, bool):
             return float(inner)
-        if kind == "doubleValue" and inner in _NO_NUMBERS:
+        if kind == "doubleValue" and inner in _NON_FINITE:
             return inner
         if kind == "arrayValue":
             return [_value(item, where) for item in _list(inner, "values", where)]
@@ -176,19 +177,21 @@ def _keep_span(
         **observation,
     }
     if parent is None:
-        # What the root says is said of the trace, wherever its trace attributes say nothing else.
-        said = {
+        # The root span's fields are also the trace's, where no trace attribute sets them.
+        root_fields = {
             "name": span["name"],
             "input": observation["input"],
             "output": observation["output"],
         }
         metadata = trace.get("metadata", {}) | observation["metadata"]
-        trace = {k: v for k, v in said.items() if v is not None} | trace | {"metadata": metadata}
-    # Langfuse's own SDKs say nothing that is not read elsewhere.
+        trace = (
+            {k: v for k, v in root_fields.items() if v is not None} | trace | {"metadata": metadata}
+        )
+    # The attributes of Langfuse's own SDKs are all read above.
     by_sdk = str(scope.get("name")).startswith("langfuse-sdk")
     unknown = {n: v for n, v in attributes.items() if not by_sdk and not _is_known(n)}
-    about = {"attributes": unknown, "resourceAttributes": resource, "scope": scope}
-    fields["metadata"] = observation["metadata"] | {k: v for k, v in about.items() if v}
+    additional = {"attributes": unknown, "resourceAttributes": resource, "scope": scope}
+    fields["metadata"] = observation["metadata"] | {k: v for k, v in additional.items() if v}
     raw = span | {"resource": resource, "scope": scope}
     order = (False, start / 1e9)
     store.replace_observation(span_id, Part(span_id, order, fields, raw, "otlp"))
@@ -196,7 +199,7 @@ def _keep_span(
 
 
 def _iso(nanoseconds: int) -> str:
-    """The time in the milliseconds that Langfuse keeps."""
+    """The time in ISO 8601 with milliseconds, the precision of Langfuse."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     date = datetime.fromtimestamp(seconds, UTC)
     return f"{date:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
@@ -208,7 +211,7 @@ _ENVIRONMENTS = ("langfuse.environment", "deployment.environment.name", "deploym
 
 
 def _trace_fields(attributes: Attributes, resource: Attributes) -> dict[str, Any]:
-    """What the span says of its trace, without what it leaves out."""
+    """The fields of its trace that a span contains."""
     environment = next(
         (
             source[name]
@@ -218,12 +221,14 @@ def _trace_fields(attributes: Attributes, resource: Attributes) -> dict[str, Any
         ),
         None,
     )
-    known = isinstance(environment, str) and ENVIRONMENT.fullmatch(environment)
-    tags = _said(attributes, "tags", "langfuse.trace.tags", "langfuse.tags")
+    is_valid = isinstance(environment, str) and ENVIRONMENT.fullmatch(environment)
+    tags = _first_attribute(attributes, "tags", "langfuse.trace.tags", "langfuse.tags")
     fields = {
         "name": attributes.get("langfuse.trace.name"),
-        "user_id": _said(attributes, "user_id", "langfuse.user.id", "user.id"),
-        "session_id": _said(attributes, "session_id", "langfuse.session.id", "session.id"),
+        "user_id": _first_attribute(attributes, "user_id", "langfuse.user.id", "user.id"),
+        "session_id": _first_attribute(
+            attributes, "session_id", "langfuse.session.id", "session.id"
+        ),
         "tags": _tags(tags),
         "public": attributes.get("langfuse.trace.public"),
         "metadata": _metadata(_TRACE_METADATA, attributes),
@@ -231,19 +236,20 @@ def _trace_fields(attributes: Attributes, resource: Attributes) -> dict[str, Any
         "output": _json(attributes.get("langfuse.trace.output")),
         "release": attributes.get("langfuse.release", resource.get("langfuse.release")),
         "version": attributes.get("langfuse.version", resource.get("service.version")),
-        "environment": environment if known else None,
+        "environment": environment if is_valid else None,
     }
     return {name: value for name, value in fields.items() if value not in (None, {})}
 
 
-def _said(attributes: Attributes, in_metadata: str, *names: str) -> Any:
-    """The first of these attributes; some integrations say it in the metadata."""
-    below = (f"{name}.langfuse_{in_metadata}" for name in (_METADATA, _TRACE_METADATA))
-    return next((attributes[name] for name in (*names, *below) if attributes.get(name)), None)
+def _first_attribute(attributes: Attributes, in_metadata: str, *names: str) -> Any:
+    """The value of the first of these attributes, or of the one in the metadata that some
+    integrations use."""
+    others = (f"{name}.langfuse_{in_metadata}" for name in (_METADATA, _TRACE_METADATA))
+    return next((attributes[name] for name in (*names, *others) if attributes.get(name)), None)
 
 
 def _tags(value: Any) -> list[str] | None:
-    """Tags from a list, a list in JSON, or a text with commas."""
+    """The tags of a list, of a list in JSON, or of a text separated by commas; None for others."""
     listed = _json(value) if isinstance(value, str) and value.strip().startswith("[") else value
     if isinstance(listed, str):
         return [tag.strip() for tag in listed.split(",")]
@@ -263,17 +269,17 @@ def _observation_fields(attributes: Attributes, status: dict[str, Any]) -> dict[
     level = own("level")
     failed = status.get("code") in (2, "STATUS_CODE_ERROR")
     version = own("prompt.version")
-    # The SDKs send it as JSON, in quotes.
+    # The SDKs send it as a JSON string.
     started = _json(own("completion_start_time"))
     return {
-        # Without a type a model makes a generation.
+        # A span with a model but without a type is a generation.
         "type": TYPES.get(str(kind), "SPAN") if kind or not model else "GENERATION",
         "completion_start_time": started if is_time(started) else None,
         "model": model,
         "model_parameters": {
             name: value
             if isinstance(value, str | int | float) and not isinstance(value, bool)
-            # The server makes a text of every other.
+            # The server converts any other value to text.
             else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
             for name, value in _json_object(own("model.parameters")).items()
         },
@@ -290,18 +296,19 @@ def _observation_fields(attributes: Attributes, status: dict[str, Any]) -> dict[
 
 
 def _usage(attributes: Attributes) -> dict[str, int]:
-    """The stated details; without them the GenAI counts, of which cached input is a part."""
+    """The usage details, or else the counts by the GenAI conventions. Those count cached tokens as
+    input, which is subtracted."""
     details = _json_object(attributes.get("langfuse.observation.usage_details"))
     if not details:
         counts = {
-            ours: attributes[f"gen_ai.usage.{theirs}"]
-            for theirs, ours in (
+            name: attributes[f"gen_ai.usage.{attribute}"]
+            for attribute, name in (
                 ("input_tokens", "input"),
                 ("output_tokens", "output"),
                 ("cache_read.input_tokens", "input_cached_tokens"),
                 ("cache_creation.input_tokens", "input_cache_creation"),
             )
-            if isinstance(attributes.get(f"gen_ai.usage.{theirs}"), int)
+            if isinstance(attributes.get(f"gen_ai.usage.{attribute}"), int)
         }
         cached = counts.get("input_cached_tokens", 0) + counts.get("input_cache_creation", 0)
         details = counts | ({"input": counts["input"] - cached} if "input" in counts else {})
@@ -309,13 +316,13 @@ def _usage(attributes: Attributes) -> dict[str, int]:
         return {}
     try:
         usage = usage_details(details)
-    except TypeError:  # with something that is no count there is no total
+    except TypeError:  # something is not a number, so that there is no total
         return {}
     return usage if all(isinstance(count, int) for count in usage.values()) else {}
 
 
 def _metadata(name: str, attributes: Attributes) -> dict[str, Any]:
-    """The object in the attribute of that name, and every attribute below the name."""
+    """The object in the attribute of this name, with each attribute `name.KEY` as a member."""
     below = {
         key.removeprefix(f"{name}."): _structure(value)
         for key, value in attributes.items()
@@ -325,7 +332,7 @@ def _metadata(name: str, attributes: Attributes) -> dict[str, Any]:
 
 
 def _structure(value: Any) -> Any:
-    """An object or a list that was sent as JSON, as the page shows it; other values as they are."""
+    """The object or list of a JSON text; any other value unchanged."""
     return _json(value) if isinstance(value, str) and value[:1] in ("{", "[") else value
 
 

@@ -1,6 +1,6 @@
-"""OTLP exports in protobuf, turned into what the same export says in OTLP's JSON. Pure.
+"""OTLP exports in protobuf, converted to OTLP's JSON.
 
-The two differ from protobuf's own JSON mapping in one thing: ids are hex, not base64.
+OTLP's JSON differs from protobuf's own JSON mapping in one respect: ids are hex, not base64.
 https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 """
 
@@ -15,7 +15,7 @@ _IDS = ("traceId", "spanId", "parentSpanId")
 
 
 def as_json(body: bytes) -> dict[str, Any]:
-    """An `ExportTraceServiceRequest` as OTLP's JSON has it, parsed; raises ValueError."""
+    """An `ExportTraceServiceRequest` in the structure of OTLP's JSON. Raises ValueError."""
     request = ExportTraceServiceRequest()
     try:
         request.ParseFromString(body)
@@ -25,10 +25,10 @@ def as_json(body: bytes) -> dict[str, Any]:
     for group in export.get("resourceSpans", []):
         for scoped in group.get("scopeSpans", []):
             for span in scoped.get("spans", []):
-                # Protobuf does not tell an empty name from none.
+                # In protobuf, an empty name and a missing one are the same.
                 span.setdefault("name", "")
-                for holder in (span, *span.get("links", [])):
+                for element in (span, *span.get("links", [])):
                     for name in _IDS:
-                        if name in holder:
-                            holder[name] = base64.b64decode(holder[name]).hex()
+                        if name in element:
+                            element[name] = base64.b64decode(element[name]).hex()
     return export

@@ -1,8 +1,8 @@
-"""What the inbox keeps: traces and observations in one shape, whichever protocol brought them.
+"""The inbox's traces and observations, in the same form for both protocols.
 
-A record is a fold over what arrived for its id, sorted as Langfuse sorts it: creations before
-updates, then by the event's own time. A part that arrives again takes the place of the one it
-repeats, so a batch that is sent twice ends as it would have ended once.
+A record is folded from all events or spans that have arrived for its id. They are sorted as
+Langfuse sorts them: creations before updates, then by the event's own time. One that arrives again
+replaces the earlier one, so that a batch sent twice has the same result as one sent once.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from uuid import uuid4
 
 
 class Trace(TypedDict):
-    """One trace. Times are ISO strings as they were sent; what nobody sent is None or empty."""
+    """One trace. Times are ISO strings as they were sent. What was not sent is None or empty."""
 
     id: str
     timestamp: str | None
@@ -30,11 +30,12 @@ class Trace(TypedDict):
 
 
 class Observation(TypedDict):
-    """One observation, with the fields of its trace that a test wants beside it.
+    """One observation, with some fields of its trace.
 
-    `type` is GENERATION, EMBEDDING, SPAN, EVENT or another of Langfuse's, in upper case;
-    `usage` and `cost` are what Langfuse would price by; `protocol` is `ingestion` or `otlp`;
-    `received` counts deliveries, repeated ones too; `raw` is each event or span as it came.
+    `type` is GENERATION, EMBEDDING, SPAN, EVENT or another of Langfuse's types, in upper case.
+    `usage` and `cost` have the keys by which Langfuse computes prices. `protocol` is `ingestion` or
+    `otlp`. `received` counts deliveries, including repeated ones. `raw` has the events or spans as
+    they arrived.
     """
 
     id: str
@@ -68,8 +69,8 @@ class Observation(TypedDict):
     raw: list[dict[str, Any]]
 
 
-# Fields of a trace that are shown with each of its observations, by their names there.
-SHOWN_WITH_OBSERVATION = {
+# The fields of an observation that come from its trace, with their names there.
+FIELDS_FROM_TRACE = {
     "trace_name": "name",
     "user_id": "user_id",
     "session_id": "session_id",
@@ -80,10 +81,10 @@ SHOWN_WITH_OBSERVATION = {
 
 @dataclass(frozen=True)
 class Part:
-    """What one event or one span says of one record: only the fields that it names.
+    """The fields of one record that one event or span contains.
 
-    `id` is the event's or the span's: a part with the same id replaces this one. `order` sorts
-    the parts of a record.
+    `id` is the id of the event or span: a part with the same id replaces this one. `order` is the
+    sort key of the parts of a record.
     """
 
     id: str
@@ -97,7 +98,7 @@ class Part:
 class _Record:
     parts: dict[str, Part] = field(default_factory=dict)
     received: int = 0
-    # What the parts say together, once somebody has asked.
+    # The result of `fold`, None while it is out of date.
     folded: dict[str, Any] | None = None
 
     def add(self, part: Part) -> None:
@@ -106,17 +107,17 @@ class _Record:
         self.folded = None
 
     def fold(self) -> dict[str, Any]:
-        """The fields of all parts: a later one wins, metadata and tags are joined."""
+        """The fields of all parts. Later parts override earlier ones; metadata and tags merge."""
         if self.folded is not None:
             return self.folded
         result: dict[str, Any] = {}
         for part in sorted(self.parts.values(), key=lambda part: part.order):
             for name, value in part.fields.items():
-                before = result.get(name)
-                if name == "metadata" and value and before:
-                    value = before | value
-                elif name == "tags" and value and before:
-                    value = list(dict.fromkeys(before + value))
+                earlier = result.get(name)
+                if name == "metadata" and value and earlier:
+                    value = earlier | value
+                elif name == "tags" and value and earlier:
+                    value = list(dict.fromkeys(earlier + value))
                 result[name] = value
         self.folded = result
         return result
@@ -124,7 +125,8 @@ class _Record:
 
 @dataclass
 class _Group:
-    """All that is kept of one trace, itself or only what names it."""
+    """A trace with its observations. `own` is None while only observations refer to the trace.
+    `number` counts traces by their first arrival; `revision` is that of the last change."""
 
     number: int
     revision: int = 0
@@ -133,39 +135,40 @@ class _Group:
 
 
 class Store:
-    """Records by id, the oldest dropped beyond `limit` of each kind. Not thread-safe.
+    """At most `limit` traces and as many observations, of which the oldest are dropped first. Not
+    thread-safe.
 
-    `revision` counts the changes; `epoch` is another word after each `clear`.
+    `revision` counts the changes. `epoch` is a random text that changes with each `clear`.
     """
 
     def __init__(self, limit: int = 20_000) -> None:
         self._limit = limit
         self._traces: dict[str, _Record] = {}
         self._observations: dict[str, _Record] = {}
-        # By trace, in the order in which each was first heard of.
+        # By trace id, in the order of their first arrival.
         self._groups: dict[str, _Group] = {}
-        self._heard_of = 0
+        self._group_count = 0
         self.revision = 0
         self.epoch = uuid4().hex
 
     def add_trace(self, trace_id: str, part: Part) -> None:
-        """Merges the part into its trace."""
+        """Add a part to its trace."""
         if trace_id not in self._traces and len(self._traces) >= self._limit:
             oldest = next(iter(self._traces))
             del self._traces[oldest]
-            group = self._touched(oldest)
+            group = self._changed_group(oldest)
             group.own = None
             self._drop_if_empty(oldest, group)
         record = self._traces.setdefault(trace_id, _Record())
         record.add(part)
-        self._touched(trace_id).own = record
+        self._changed_group(trace_id).own = record
 
     def add_observation(self, observation_id: str, part: Part) -> None:
-        """Merges the part into its observation."""
+        """Add a part to its observation."""
         self._put(observation_id, part, replace=False)
 
     def replace_observation(self, observation_id: str, part: Part) -> None:
-        """Puts the part in the place of all that was there: a span is one row, sent whole."""
+        """Replace all parts of an observation by this one. A span is always sent whole."""
         self._put(observation_id, part, replace=True)
 
     def _put(self, observation_id: str, part: Part, *, replace: bool) -> None:
@@ -173,29 +176,29 @@ class Store:
         if record is None:
             if len(self._observations) >= self._limit:
                 oldest = next(iter(self._observations))
-                self._leave(self._observations.pop(oldest).fold()["trace_id"], oldest)
+                self._remove_from_group(self._observations.pop(oldest).fold()["trace_id"], oldest)
             record = _Record()
-        before = record.fold()["trace_id"] if record.parts else None
+        earlier_trace_id = record.fold()["trace_id"] if record.parts else None
         if replace:
             record.parts.clear()
         record.add(part)
         self._observations[observation_id] = record
         trace_id = record.fold()["trace_id"]
-        if before not in (None, trace_id):
-            self._leave(before, observation_id)
-        self._touched(trace_id).observations[observation_id] = record
+        if earlier_trace_id not in (None, trace_id):
+            self._remove_from_group(earlier_trace_id, observation_id)
+        self._changed_group(trace_id).observations[observation_id] = record
 
-    def _leave(self, trace_id: str, observation_id: str) -> None:
-        group = self._touched(trace_id)
+    def _remove_from_group(self, trace_id: str, observation_id: str) -> None:
+        group = self._changed_group(trace_id)
         del group.observations[observation_id]
         self._drop_if_empty(trace_id, group)
 
-    def _touched(self, trace_id: str) -> _Group:
+    def _changed_group(self, trace_id: str) -> _Group:
         self.revision += 1
         group = self._groups.get(trace_id)
         if group is None:
-            self._heard_of += 1
-            group = self._groups[trace_id] = _Group(self._heard_of)
+            self._group_count += 1
+            group = self._groups[trace_id] = _Group(self._group_count)
         group.revision = self.revision
         return group
 
@@ -204,7 +207,7 @@ class Store:
             del self._groups[trace_id]
 
     def observations(self) -> list[Observation]:
-        """All observations, in the order in which each was first heard of."""
+        """All observations, in the order of their first arrival."""
         traces = {trace["id"]: trace for trace in self.traces(implied=False)}
         return [
             _observation(observation_id, record, traces.get(record.fold()["trace_id"]))
@@ -212,54 +215,55 @@ class Store:
         ]
 
     def traces(self, implied: bool) -> list[Trace]:
-        """All traces as they were first heard of; with `implied` also those that only an
-        observation names.
+        """All traces, in the order of their first arrival; with `implied` also those that only
+        observations refer to.
 
-        A trace that says no time of its own began with its first observation.
+        A trace without a timestamp has the start of its first observation.
         """
-        return [_told(trace_id, group) for trace_id, group in self._listed(implied)]
+        return [_trace_of_group(trace_id, group) for trace_id, group in self._listed(implied)]
 
     def changes(self, implied: bool) -> Iterator[tuple[str, int, int]]:
-        """Of each trace, in the same order: its id, its number, its last change's `revision`."""
+        """The id, number and last revision of each trace that `traces` returns, in its order."""
         return ((id, group.number, group.revision) for id, group in self._listed(implied))
 
     def _listed(self, implied: bool) -> Iterator[tuple[str, _Group]]:
         return (item for item in self._groups.items() if implied or item[1].own)
 
     def trace(self, trace_id: str) -> tuple[Trace, list[Observation]] | None:
-        """One trace and its observations, those that were heard of first at the beginning."""
+        """One trace and its observations, in the order of their first arrival; None for an unknown
+        trace."""
         group = self._groups.get(trace_id)
         if group is None:
             return None
-        trace = _told(trace_id, group)
+        trace = _trace_of_group(trace_id, group)
         own = trace if group.own else None
         return trace, [_observation(id, record, own) for id, record in group.observations.items()]
 
     @property
     def count(self) -> int:
-        """How many observations there are."""
+        """The number of observations."""
         return len(self._observations)
 
     def raw(self, trace_id: str) -> list[dict[str, Any]]:
-        """The events or spans of one trace as they came, the trace's own first."""
+        """The events or spans of one trace as they arrived, the trace's own first."""
         group = self._groups.get(trace_id)
         if group is None:
             return []
         records = [group.own] if group.own else []
         records += group.observations.values()
         parts = [part for record in records for part in record.parts.values()]
-        # A span says things of its trace, too, and is there twice.
+        # A span is a part of both its trace and its observation.
         return list({part.id: part.raw for part in parts}.values())
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Remove all records."""
         self._traces.clear()
         self._observations.clear()
         self._groups.clear()
         self.epoch = uuid4().hex
 
 
-def _told(trace_id: str, group: _Group) -> Trace:
+def _trace_of_group(trace_id: str, group: _Group) -> Trace:
     trace = _trace(trace_id, group.own.fold() if group.own else {})
     if trace["timestamp"] is None:
         starts = [record.fold().get("start_time") for record in group.observations.values()]
@@ -286,12 +290,12 @@ def _trace(trace_id: str, fields: dict[str, Any]) -> Trace:
 
 
 def _observation(observation_id: str, record: _Record, trace: Trace | None) -> Observation:
-    """The observation; `trace` is its own, where one was told of."""
+    """The observation of a record. `trace` is None where only observations refer to its trace."""
     fields = record.fold()
     parts = list(record.parts.values())
-    # A batch says these once, of the trace; a span says them of itself, as nothing is inherited.
+    # In a batch only the trace has these fields. A span has its own, since it inherits nothing.
     if parts[-1].protocol == "ingestion" and trace:
-        fields = fields | {name: trace[source] for name, source in SHOWN_WITH_OBSERVATION.items()}
+        fields = fields | {name: trace[source] for name, source in FIELDS_FROM_TRACE.items()}
     return {
         "id": observation_id,
         "trace_id": fields["trace_id"],

@@ -1,4 +1,4 @@
-"""The inbox's reading side: its page, what that asks for, and Langfuse's own read-back paths."""
+"""The inbox's GET paths: its page, the JSON that the page loads, and Langfuse's own API."""
 
 import asyncio
 import json
@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from local.inbox.contents import Contents
-from local.inbox.listing import Wanted, main_observation
+from local.inbox.listing import TraceFilter, main_observation
 from local.inbox.store import Observation, Trace
 
 PAGE = Path(__file__).with_name("page")
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-# The page loads nothing but its own files; this makes sure that no trace makes it, and that no
-# text becomes HTML. https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Content-Security-Policy
+# The page loads nothing but its own files. These headers make the browser enforce that, whatever a
+# trace contains, and that no text becomes HTML. https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Content-Security-Policy
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -33,14 +33,14 @@ HEADERS = {
 }
 LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
 LISTED = 500
-# So long is a question for changes held open, below what a proxy in between may cut.
+# How long a request for changes is held open: less than the usual timeout of a proxy in between.
 HOLD_SECONDS = 25.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def routes(inbox: Contents) -> list[web.RouteDef]:
-    """The paths, served from what the inbox keeps. Its middlewares see to keys and refusals."""
+    """The paths with their handlers. The inbox's middlewares check keys and simulate outages."""
 
     async def file(request: web.Request) -> web.Response:
         path = PAGE / request.match_info.get("name", "index.html")
@@ -50,10 +50,11 @@ def routes(inbox: Contents) -> list[web.RouteDef]:
         return web.Response(text=text, content_type=TYPES[path.suffix], headers=HEADERS)
 
     async def listed(request: web.Request) -> web.Response:
-        """The list; with `since`, a list's `revision`, held open until it has changed."""
+        """The list of traces. With `since`, the `revision` of an earlier list, the response is held
+        back until the list has changed."""
         query = request.query
         since = query.get("since")
-        wanted = Wanted(
+        filters = TraceFilter(
             query.get("model"), query.get("level"), query.get("session"), query.get("text", "")
         )
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
@@ -62,20 +63,20 @@ def routes(inbox: Contents) -> list[web.RouteDef]:
             loop.call_soon_threadsafe(arrived.set)
 
         with inbox.watched(wake):
-            found = inbox.listed(since, wanted, _limit(request, LISTED))
-            until = loop.time() + HOLD_SECONDS
-            while found["revision"] == since and (left := until - loop.time()) > 0:
+            found = inbox.listed(since, filters, _limit(request, LISTED))
+            deadline = loop.time() + HOLD_SECONDS
+            while found["revision"] == since and (left := deadline - loop.time()) > 0:
                 try:
                     await asyncio.wait_for(arrived.wait(), left)
                 except TimeoutError:
                     break
                 arrived.clear()
-                found = inbox.listed(since, wanted, _limit(request, LISTED))
-        about = {"version": inbox.version, "example": inbox.example}
-        return _json({**about, **found})
+                found = inbox.listed(since, filters, _limit(request, LISTED))
+        server = {"version": inbox.version, "example": inbox.example}
+        return _json({**server, **found})
 
     async def opened(request: web.Request) -> web.Response:
-        """One trace with its observations, and the id of the one that it is about."""
+        """One trace with its observations, and the id of its main observation as `main`."""
         found = inbox.trace(request.query.get("id", ""))
         if found is None:
             raise web.HTTPNotFound
@@ -85,8 +86,8 @@ def routes(inbox: Contents) -> list[web.RouteDef]:
         return _json({**trace, "observations": shown, "main": main and main["id"]})
 
     async def raw(request: web.Request) -> web.Response:
-        """The events or spans of one trace as they came, as a text to be read: a number stays as
-        it is, which a browser might round."""
+        """The events or spans of one trace as they arrived. The page shows this text unchanged: a
+        browser's JSON parser might round its numbers."""
         return _json(inbox.raw(request.query.get("id", "")), indent=2)
 
     # https://api.reference.langfuse.com/#tag/trace and #tag/observations
@@ -98,10 +99,10 @@ def routes(inbox: Contents) -> list[web.RouteDef]:
         return web.json_response({"data": data, "meta": _meta(len(found))})
 
     async def trace(request: web.Request) -> web.Response:
-        wanted = request.match_info["id"]
+        trace_id = request.match_info["id"]
         for found in inbox.traces():
-            if found["id"] == wanted:
-                shown = [_public(o) for o in inbox.observations() if o["trace_id"] == wanted]
+            if found["id"] == trace_id:
+                shown = [_public(o) for o in inbox.observations() if o["trace_id"] == trace_id]
                 return web.json_response(_public(found) | {"observations": shown})
         return web.json_response(
             {
@@ -112,8 +113,8 @@ def routes(inbox: Contents) -> list[web.RouteDef]:
         )
 
     async def observations(request: web.Request) -> web.Response:
-        wanted = request.query.get("traceId")
-        found = [o for o in inbox.observations() if wanted in (None, o["trace_id"])]
+        trace_id = request.query.get("traceId")
+        found = [o for o in inbox.observations() if trace_id in (None, o["trace_id"])]
         data = [_public(observation) for observation in found]
         return web.json_response({"data": data, "meta": _meta(len(found))})
 
@@ -131,10 +132,10 @@ def routes(inbox: Contents) -> list[web.RouteDef]:
 
 
 def _local(handler: Handler) -> Handler:
-    """The handler, for who calls this machine by its own name only.
+    """The handler, restricted to requests whose `Host` is this machine's own name or address.
 
-    A web page elsewhere could else give a name of its own this machine's address and read what the
-    inbox shows, which asks for no key: https://en.wikipedia.org/wiki/DNS_rebinding
+    The inbox shows its contents without a key. Otherwise a web page could read them by a host name
+    of its own that resolves to this machine: https://en.wikipedia.org/wiki/DNS_rebinding
     """
 
     @wraps(handler)
@@ -154,9 +155,9 @@ def _local(handler: Handler) -> Handler:
 def _json(value: Any, indent: int | None = None) -> web.Response:
     try:
         text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
-    except ValueError:  # 1e999 is JSON, but what it is read as is not
+    except ValueError:  # JSON such as 1e999 is parsed as infinity, which JSON does not have
         text = json.dumps(_finite(value), ensure_ascii=False, indent=indent)
-    # Half a surrogate pair, which JSON can carry, goes on as the escape that it came as.
+    # JSON allows a lone surrogate as an escape, UTF-8 does not: it is escaped again.
     body = text.encode("utf-8", "backslashreplace")
     return web.Response(body=body, content_type="application/json", headers=HEADERS)
 
@@ -178,20 +179,22 @@ def _meta(count: int) -> dict[str, int]:
     return {"page": 1, "limit": count, "totalItems": count, "totalPages": 1}
 
 
-_THEIR_NAMES = {
+# Names of Langfuse's API that are not the camel case of the store's.
+_API_NAMES = {
     "parent_id": "parentObservationId",
     "usage": "usageDetails",
     "cost": "costDetails",
 }
-_NOT_THEIRS = ("raw", "received", "protocol")
+# Fields that Langfuse's API does not have.
+_NOT_IN_API = ("raw", "received", "protocol")
 
 
 def _public(record: Trace | Observation) -> dict[str, Any]:
-    """A record by the names of Langfuse's API."""
+    """A trace or observation with the member names of Langfuse's API."""
     return {
-        _THEIR_NAMES.get(name, _camel(name)): value
+        _API_NAMES.get(name, _camel(name)): value
         for name, value in record.items()
-        if name not in _NOT_THEIRS
+        if name not in _NOT_IN_API
     }
 
 

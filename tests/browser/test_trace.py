@@ -57,7 +57,7 @@ class TestTimeline:
         expect(section(page, "Output")).to_contain_text("all")
         expect(steps.nth(0)).to_be_focused()
         steps.nth(1).press("Enter")
-        expect(page.locator(".verdict")).to_have_text("HTTP 429: too many")
+        expect(page.locator(".status-message")).to_have_text("HTTP 429: too many")
 
     def test_an_apps_own_tree(self, desk: Desk, visit: Visitor):
         desk.post(
@@ -236,7 +236,7 @@ class TestHostile:
     def test_a_megabyte_is_cut_and_can_be_had_whole(self, desk: Desk, visit: Visitor):
         desk.trace("t", input=["word " * 200_000], output={"text": "x" * 1_000_000})
         page = open_trace(visit)
-        text = section(page, "Input").locator(".said .text")
+        text = section(page, "Input").locator(".content .text")
         assert len(text.text_content() or "") < 10_000
         section(page, "Input").get_by_role("button", name="Show all 1,000,000").click()
         assert len(text.text_content() or "") == 1_000_000

@@ -1,9 +1,10 @@
-// Elements, and values as a person reads them. Text from traces reaches the page through text nodes
-// alone, never as HTML; the page's policy has the browser refuse anything else.
+// Elements, and values as readable text. Text from traces becomes text nodes only, never HTML. The
+// page's content security policy makes the browser refuse anything else.
 
 export const byId = (id) => document.getElementById(id);
 
-// An element with these properties and children; `null`, `undefined` and `false` are left out.
+// An element with these properties and children. Empty children (null, undefined, false, "") are
+// left out.
 export function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
   node.append(...children.flat().filter((child) => child || child === 0));
@@ -12,8 +13,8 @@ export function make(tag, properties = {}, ...children) {
 
 export const span = (className, text) => make("span", { className, textContent: text ?? "" });
 
-const LONG = 6000; // characters of a text that are shown at once
-const COLOURED = 20000;
+const MAX_SHOWN = 6000; // characters of a text that are shown first
+const MAX_HIGHLIGHTED = 20000; // characters of JSON up to which it is highlighted
 
 export function button(label, onClick, properties = {}) {
   const node = make("button", { type: "button", textContent: label, ...properties });
@@ -21,7 +22,7 @@ export function button(label, onClick, properties = {}) {
   return node;
 }
 
-// Copies what `read` gives and says so for a moment.
+// A button that copies what `read` returns, and briefly confirms it.
 export function copyButton(label, read) {
   return button("Copy", async ({ currentTarget: node }) => {
     try {
@@ -34,8 +35,8 @@ export function copyButton(label, read) {
   }, { className: "copy", ariaLabel: label });
 }
 
-// A part that is folded; what is in it is made when it is first opened. Its key lets a page that
-// is drawn again open it again.
+// A closed fold, whose content is created when it is first opened. By its key it can be opened again
+// after the page was drawn again.
 export function fold(key, summary, content, className = "") {
   const node = make("details", { className }, make("summary", {}, summary));
   node.dataset.key = key;
@@ -47,14 +48,14 @@ export function fold(key, summary, content, className = "") {
 
 export function text(value, className = "text", paint = (part) => [part]) {
   const node = make("div", { className, dir: "auto" });
-  if (value.length <= LONG * 1.2) {
+  if (value.length <= MAX_SHOWN * 1.2) {
     node.append(...paint(value));
     return node;
   }
   const rest = button(`Show all ${count(value.length)} characters`, () => {
     node.replaceChildren(value);
   }, { className: "more" });
-  node.append(value.slice(0, LONG), "… ", rest);
+  node.append(value.slice(0, MAX_SHOWN), "… ", rest);
   return node;
 }
 
@@ -62,7 +63,7 @@ export const isObject = (value) =>
   value !== null && typeof value === "object" && !Array.isArray(value);
 export const filled = (value) => isObject(value) && Object.keys(value).length > 0;
 
-// JSON in a text becomes the object or list that it is; any other text stays.
+// The object or list of a JSON text; any other value unchanged.
 export function parsed(value) {
   if (typeof value !== "string" || !/^\s*[[{]/.test(value)) return value;
   try {
@@ -74,26 +75,26 @@ export function parsed(value) {
 
 const TOKENS = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(?:true|false|null)\b|-?\b\d+(?:\.\d+)?(?:[eE][+-]?\d+)?\b/g;
 
-function painted(json) {
-  if (json.length > COLOURED) return [json];
+function highlighted(json) {
+  if (json.length > MAX_HIGHLIGHTED) return [json];
   const nodes = [];
   let end = 0;
-  for (const found of json.matchAll(TOKENS)) {
-    nodes.push(json.slice(end, found.index));
-    const kind = found[2] !== undefined ? "name" : found[1] !== undefined ? "string" : "value";
-    nodes.push(span(kind, found[0]));
-    end = found.index + found[0].length;
+  for (const match of json.matchAll(TOKENS)) {
+    nodes.push(json.slice(end, match.index));
+    const kind = match[2] !== undefined ? "name" : match[1] !== undefined ? "string" : "value";
+    nodes.push(span(kind, match[0]));
+    end = match.index + match[0].length;
   }
   return [...nodes, json.slice(end)].filter((node) => node !== "");
 }
 
-const WIDE = 72;
+const MAX_LINE = 72; // characters of a line
 
-// JSON with what is short in one line.
+// JSON with short objects and lists in one line.
 function pretty(value, indent) {
   const line = JSON.stringify(value);
-  if (value === null || typeof value !== "object" || line.length + indent.length <= WIDE) {
-    return line.length <= WIDE ? line.replaceAll(/("(?:[^"\\]|\\.)*")|[,:]/g, (found, string) => string ?? `${found} `) : line;
+  if (value === null || typeof value !== "object" || line.length + indent.length <= MAX_LINE) {
+    return line.length <= MAX_LINE ? line.replaceAll(/("(?:[^"\\]|\\.)*")|[,:]/g, (match, string) => string ?? `${match} `) : line;
   }
   const inner = `${indent}  `;
   const items = Array.isArray(value) ? value.map((item) => pretty(item, inner))
@@ -102,23 +103,23 @@ function pretty(value, indent) {
   return `${open}\n${inner}${items.join(`,\n${inner}`)}\n${indent}${close}`;
 }
 
-function written(value) {
+function formatted(value) {
   if (typeof value === "string") return value;
   const plain = JSON.stringify(value, null, 2) ?? "";
-  return plain.length > COLOURED ? plain : pretty(value, "");
+  return plain.length > MAX_HIGHLIGHTED ? plain : pretty(value, "");
 }
 
 export function json(value) {
-  return make("pre", { tabIndex: 0, ariaLabel: "JSON" }, text(written(value), "json", painted));
+  return make("pre", { tabIndex: 0, ariaLabel: "JSON" }, text(formatted(value), "json", highlighted));
 }
 
-// What a person reads of a text that may be JSON.
+// A text, formatted if it is JSON.
 export function textOrJson(value) {
   const content = parsed(value);
   return typeof content === "string" ? text(content) : json(content);
 }
 
-// Names and values; what is small stands in its line.
+// A list of names and values. Short JSON values are in one line.
 export function definitions(values) {
   return make("dl", { className: "definitions" }, ...Object.entries(values).flatMap(
     ([name, value]) => {
@@ -126,13 +127,13 @@ export function definitions(values) {
       const short = plain || JSON.stringify(value).length < 60;
       return [
         make("dt", { textContent: name }),
-        make("dd", {}, plain ? text(String(value)) : listed(value) ?? (short ? text(pretty(value, "")) : json(value))),
+        make("dd", {}, plain ? text(String(value)) : bulletList(value) ?? (short ? text(pretty(value, "")) : json(value))),
       ];
     },
   ));
 }
 
-function listed(value) {
+function bulletList(value) {
   if (!Array.isArray(value) || !value.every((item) => typeof item === "string")) return null;
   return make("ul", {}, ...value.map((item) => make("li", {}, text(item))));
 }
@@ -161,5 +162,5 @@ export function clock(ms) {
   return today ? time : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${time}`;
 }
 
-const WORDS = { __proto__: null, ERROR: "Error", WARNING: "Warning", DEFAULT: "Default", DEBUG: "Debug" };
-export const levelWord = (level) => WORDS[level] ?? String(level);
+const LEVEL_NAMES = { __proto__: null, ERROR: "Error", WARNING: "Warning", DEFAULT: "Default", DEBUG: "Debug" };
+export const levelName = (level) => LEVEL_NAMES[level] ?? String(level);

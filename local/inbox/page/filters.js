@@ -1,76 +1,76 @@
-// The filters, which stand in the page's address, so that a reload or a shared link has them too.
+// The filters. They are part of the page's URL, so that a reload or a shared link keeps them.
 
-import { byId, levelWord, make } from "./dom.js";
+import { byId, levelName, make } from "./dom.js";
 
 const NAMES = ["model", "level", "session"];
 const field = byId("text");
-const clearing = byId("clear");
-const known = Object.fromEntries(NAMES.map((name) => [name, new Set()]));
+const clearButton = byId("clear");
+const offered = Object.fromEntries(NAMES.map((name) => [name, new Set()]));
 
-// The filters that are set, by name.
-export function wanted() {
+// The values of the filters that are set, by name.
+export function activeFilters() {
   const pairs = [...NAMES.map((name) => [name, byId(name).value]), ["text", field.value.trim()]];
   return Object.fromEntries(pairs.filter(([, value]) => value));
 }
 
-function add(name, values) {
+function addOptions(name, values) {
   const select = byId(name);
   for (const value of values) {
-    if (known[name].has(value)) continue;
-    known[name].add(value);
-    const label = name === "level" ? levelWord(value) : value;
+    if (offered[name].has(value)) continue;
+    offered[name].add(value);
+    const label = name === "level" ? levelName(value) : value;
     const option = make("option", { value, textContent: label });
     const after = [...select.options].slice(1).find((other) => other.text.localeCompare(label, undefined, { numeric: true }) > 0);
     select.add(option, after ?? null);
   }
 }
 
-// Offers what there is to choose: models, levels and sessions of the traces that have come.
-export function offer(reply) {
+// Updates the options of the filters: the models, levels and sessions of the received traces.
+export function updateOptions(reply) {
   for (const name of NAMES) {
     if (reply.whole) {
       const select = byId(name);
-      const there = new Set([...reply[`${name}s`], select.value]);
+      const available = new Set([...reply[`${name}s`], select.value]);
       for (const option of [...select.options].slice(1)) {
-        if (!there.has(option.value)) option.remove();
+        if (!available.has(option.value)) option.remove();
       }
-      known[name] = new Set([...select.options].slice(1).map((option) => option.value));
+      offered[name] = new Set([...select.options].slice(1).map((option) => option.value));
     }
-    add(name, reply[`${name}s`]);
+    addOptions(name, reply[`${name}s`]);
   }
 }
 
 export function read(query) {
   for (const name of NAMES) {
     const value = query.get(name) ?? "";
-    if (value) add(name, [value]);
+    if (value) addOptions(name, [value]);
     byId(name).value = value;
   }
   field.value = query.get("text") ?? "";
-  clearing.hidden = Object.keys(wanted()).length === 0;
+  clearButton.hidden = Object.keys(activeFilters()).length === 0;
 }
 
 let timer;
-let changed = () => {};
+let changeListener = () => {};
 
-function tell(wait) {
+function notify(wait) {
   clearTimeout(timer);
   timer = setTimeout(() => {
-    clearing.hidden = Object.keys(wanted()).length === 0;
-    changed();
+    clearButton.hidden = Object.keys(activeFilters()).length === 0;
+    changeListener();
   }, wait);
 }
 
 export function clear() {
   for (const name of [...NAMES, "text"]) byId(name).value = "";
-  tell(0);
+  notify(0);
 }
 
-// Calls `listener` whenever the filters are others; a text that is being written, at a pause.
+// Calls `listener` when the filters change. While a text is typed, only after a pause.
 export function onChange(listener) {
-  changed = listener;
-  for (const name of NAMES) byId(name).addEventListener("change", () => tell(0));
-  field.addEventListener("input", () => tell(150));
-  clearing.addEventListener("click", clear);
+  changeListener = listener;
+  for (const name of NAMES) byId(name).addEventListener("change", () => notify(0));
+  field.addEventListener("input", () => notify(150));
+  clearButton.addEventListener("click", clear);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
 }

@@ -1,16 +1,16 @@
-// The list of traces. A change touches the rows that it is about; all others stay what they are,
-// so that scroll, selection and focus do.
+// The list of traces. An update changes only the rows of changed traces, so that scroll position,
+// selection and focus are kept.
 
-import { byId, clock, count, duration, levelWord, make, span } from "./dom.js";
+import { byId, clock, count, duration, levelName, make, span } from "./dom.js";
 
-const MOST = 500;
+const MAX_ENTRIES = 500;
 
-// Of each trace its summary and its row, the newest first.
+// The summary, link and row of each trace, the newest first.
 let entries = [];
 const list = byId("rows");
 const scroller = byId("list");
 let selected = null;
-let current = null; // the row that Tab reaches
+let current = null; // the entry that Tab moves to
 
 export const ids = () => entries.map((entry) => entry.shown.id);
 export const size = () => entries.length;
@@ -39,14 +39,14 @@ function cells(shown) {
     make("span", { className: "latency number" },
       span("", duration(shown.latency)), shown.latency ? bar(shown) : null),
     labelled("first", "first token", duration(shown.first)),
-    make("span", { className: "level" }, span(`badge ${shown.level}`, levelWord(shown.level))),
+    make("span", { className: "level" }, span(`badge ${shown.level}`, levelName(shown.level))),
   ];
 }
 
-function spoken(shown) {
+function accessibleName(shown) {
   const parts = [shown.name, shown.model, shown.provider, shown.user, shown.session,
     shown.tokens ? `${count(shown.tokens)} tokens` : "", duration(shown.latency),
-    levelWord(shown.level), clock(shown.time)];
+    levelName(shown.level), clock(shown.time)];
   return parts.filter(Boolean).join(", ");
 }
 
@@ -54,11 +54,11 @@ function fill(entry) {
   const { shown, link } = entry;
   link.replaceChildren(...cells(shown));
   link.className = shown.level;
-  link.ariaLabel = spoken(shown);
+  link.ariaLabel = accessibleName(shown);
   link.href = `?${new URLSearchParams({ trace: shown.id })}`;
 }
 
-function enter(shown, isFresh) {
+function createEntry(shown, isFresh) {
   const link = make("a", { tabIndex: -1 });
   const row = make("li", { className: isFresh ? "fresh" : "" }, link);
   row.dataset.id = shown.id;
@@ -74,28 +74,28 @@ function mark(entry) {
   else entry.link.removeAttribute("aria-current");
 }
 
-// Takes a reply of the server: the whole list, or what has changed of it.
+// Applies a response of the server: the whole list, or the changes of it.
 export function update(reply) {
   const anchor = scroller.scrollTop > 0
     ? entries.find(({ row }) => row.offsetTop + row.offsetHeight > scroller.scrollTop) : null;
   const before = anchor?.row.offsetTop;
   const isFirst = entries.length === 0 && reply.whole;
   const known = new Map(entries.map((entry) => [entry.shown.id, entry]));
-  const coming = new Set(reply.traces.map((shown) => shown.id));
-  const leaving = new Set(reply.gone);
+  const changedIds = new Set(reply.traces.map((shown) => shown.id));
+  const goneIds = new Set(reply.gone);
   entries = entries.filter(({ shown: { id } }) =>
-    coming.has(id) || (!reply.whole && !leaving.has(id)));
+    changedIds.has(id) || (!reply.whole && !goneIds.has(id)));
   for (const shown of reply.traces) {
     const entry = known.get(shown.id);
     if (!entry) {
-      entries.push(enter(shown, !isFirst && !reply.whole));
+      entries.push(createEntry(shown, !isFirst && !reply.whole));
     } else if (JSON.stringify(entry.shown) !== JSON.stringify(shown)) {
       entry.shown = shown;
       fill(entry);
     }
   }
   entries.sort((a, b) => b.shown.number - a.shown.number);
-  entries.length = Math.min(entries.length, MOST);
+  entries.length = Math.min(entries.length, MAX_ENTRIES);
   draw();
   if (anchor?.row.isConnected) scroller.scrollTop += anchor.row.offsetTop - before;
 }
@@ -112,39 +112,40 @@ function draw() {
   if (list.style.getPropertyValue("--longest") !== String(longest)) {
     list.style.setProperty("--longest", longest);
   }
-  if (!entries.includes(current)) reach(entries.find(({ shown }) => shown.id === selected) ?? entries[0]);
+  if (!entries.includes(current)) makeCurrent(entries.find(({ shown }) => shown.id === selected) ?? entries[0]);
 }
 
-function reach(entry) {
+function makeCurrent(entry) {
   if (current) current.link.tabIndex = -1;
   current = entry ?? null;
   if (current) current.link.tabIndex = 0;
 }
 
-// Marks the trace that is open, null for none.
+// Marks the open trace; `id` is null for none.
 export function select(id) {
   selected = id;
   entries.forEach(mark);
   const entry = entries.find(({ shown }) => shown.id === id);
-  if (entry) reach(entry);
+  if (entry) makeCurrent(entry);
 }
 
-// Puts the focus on a row: `step` rows below the current one, or the row of that id.
+// Moves the focus to a row: `step` rows below the current one, or the row of `id`. Returns the id
+// of the row's trace, null for an empty list.
 export function focus({ step = 0, id = null }) {
   const from = Math.max(entries.indexOf(current), 0);
-  // The first step goes to the list, wherever the focus was.
+  // From outside of the list, the first step only moves the focus to the current row.
   const isIn = list.contains(document.activeElement) || selected !== null || !Number.isFinite(step);
   const to = id === null ? from + (isIn ? step : 0)
     : entries.findIndex(({ shown }) => shown.id === id);
   const entry = entries[Math.min(Math.max(to, 0), entries.length - 1)];
   if (!entry) return null;
-  reach(entry);
+  makeCurrent(entry);
   entry.link.focus();
   entry.link.scrollIntoView({ block: "nearest" });
   return entry.shown.id;
 }
 
-// Calls `open` with the id of a row that was clicked, or entered by the keyboard.
+// Calls `open` with the id of a row that was activated by a click or by the keyboard.
 export function onOpen(open) {
   list.addEventListener("click", (event) => {
     const row = event.target.closest("li");
@@ -154,6 +155,6 @@ export function onOpen(open) {
   });
   list.addEventListener("focusin", (event) => {
     const row = event.target.closest("li");
-    reach(entries.find((entry) => entry.row === row) ?? current);
+    makeCurrent(entries.find((entry) => entry.row === row) ?? current);
   });
 }

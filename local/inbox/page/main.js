@@ -1,4 +1,4 @@
-// The page: asks the inbox for what has changed, as long as it takes for something to, and shows it.
+// The page: it requests changes from the inbox by long polling and shows them.
 
 import { button, byId, copyButton, make, plural } from "./dom.js";
 import * as filters from "./filters.js";
@@ -6,17 +6,18 @@ import * as list from "./list.js";
 import * as trace from "./trace.js";
 
 const status = byId("status");
-const none = byId("none");
-const BURST = 80; // ms in which what comes together is asked for together
-const AGAIN = 1000;
+const emptyState = byId("none");
+const BURST_MS = 80; // the pause after a response, so that the next one has several changes
+const RETRY_MS = 1000; // the pause before a failed request is repeated
 
 let since = null;
-let asked = null;
-let opened = null;
+let controller = null;
+let openId = null;
 
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-// Nobody looks at a hidden page, and a browser holds but a few connections open.
+// Waits until the page is visible. A browser allows only a few open connections to one server, so
+// a hidden page has none.
 async function visible() {
   while (document.hidden) {
     await new Promise((resolve) => {
@@ -28,61 +29,61 @@ async function visible() {
 async function follow() {
   for (;;) {
     await visible();
-    asked = new AbortController();
-    const question = new URLSearchParams({ ...filters.wanted(), ...(since && { since }) });
+    controller = new AbortController();
+    const query = new URLSearchParams({ ...filters.activeFilters(), ...(since && { since }) });
     try {
-      const reply = await fetch(`/api/inbox?${question}`, { signal: asked.signal });
+      const reply = await fetch(`/api/inbox?${query}`, { signal: controller.signal });
       if (!reply.ok) throw new Error(await reply.text());
       const content = await reply.json();
       since = content.revision;
       show(content);
-      await pause(BURST);
+      await pause(BURST_MS);
     } catch (error) {
       if (error.name === "AbortError") continue;
-      say("trouble", `The inbox does not answer (${error.message}). Trying again…`);
-      await pause(AGAIN);
+      setStatus("trouble", `The inbox does not answer (${error.message}). Trying again…`);
+      await pause(RETRY_MS);
     }
   }
 }
 
 function restart() {
   since = null;
-  asked?.abort();
+  controller?.abort();
 }
 
-function say(state, words) {
+function setStatus(state, text) {
   status.className = state;
-  if (status.textContent !== words) status.textContent = words;
+  if (status.textContent !== text) status.textContent = text;
 }
 
 function show(reply) {
   list.update(reply);
-  filters.offer(reply);
-  if (opened && (reply.whole || [...reply.traces.map(({ id }) => id), ...reply.gone].includes(opened))) {
-    trace.load(opened);
+  filters.updateOptions(reply);
+  if (openId && (reply.whole || [...reply.traces.map(({ id }) => id), ...reply.gone].includes(openId))) {
+    trace.load(openId);
   }
-  const isFiltered = Object.keys(filters.wanted()).length > 0;
+  const isFiltered = Object.keys(filters.activeFilters()).length > 0;
   const shown = reply.matching > list.size() ? `, the newest ${list.size()} shown` : "";
   const all = plural(reply.total, "trace");
-  say("live", `Live, ${isFiltered ? `${reply.matching} of ${all}` : all}${shown}`);
+  setStatus("live", `Live, ${isFiltered ? `${reply.matching} of ${all}` : all}${shown}`);
   status.title = `Plays Langfuse ${reply.version}`;
-  showNone(reply, isFiltered);
+  showEmptyState(reply, isFiltered);
 }
 
-function showNone(reply, isFiltered) {
+function showEmptyState(reply, isFiltered) {
   byId("columns").hidden = reply.matching === 0;
-  const was = none.dataset.is;
+  const was = emptyState.dataset.is;
   const is = reply.matching > 0 ? "" : reply.total > 0 && isFiltered ? "filtered" : `empty ${reply.example ?? ""}`;
   if (was === is) return;
-  none.dataset.is = is;
-  none.hidden = is === "";
+  emptyState.dataset.is = is;
+  emptyState.hidden = is === "";
   if (is === "filtered") {
-    none.replaceChildren(
+    emptyState.replaceChildren(
       make("h2", { textContent: "No trace matches" }),
       button("Clear filters", () => filters.clear()),
     );
   } else if (is) {
-    none.replaceChildren(
+    emptyState.replaceChildren(
       make("h2", { textContent: "No traces yet" }),
       make("p", { textContent: "Send a request through the gateway. Its trace shows up here as soon as the answer is there." }),
       ...(reply.example ? [make("div", { className: "example" },
@@ -93,15 +94,15 @@ function showNone(reply, isFiltered) {
 }
 
 function address() {
-  const query = new URLSearchParams(filters.wanted());
-  if (opened) query.set("trace", opened);
+  const query = new URLSearchParams(filters.activeFilters());
+  if (openId) query.set("trace", openId);
   return query.size ? `?${query}` : location.pathname;
 }
 
-// Opens a trace, null closes the one that is open. A first one is a step that "back" undoes.
+// Opens a trace; null closes the open one. Only the first one adds an entry to the history.
 function open(id, { isStep = true } = {}) {
-  const before = opened;
-  opened = id;
+  const before = openId;
+  openId = id;
   document.body.classList.toggle("open", id !== null);
   list.select(id);
   if (isStep) history[before === null && id !== null ? "pushState" : "replaceState"](null, "", address());
@@ -110,14 +111,14 @@ function open(id, { isStep = true } = {}) {
     if (before !== null) list.focus({ id: before });
   } else {
     trace.load(id);
-    // Where the list gives way to the trace, so does its focus.
+    // On a narrow screen the trace replaces the list, which then loses the focus.
     if (getComputedStyle(byId("list")).display === "none") byId("trace").focus();
   }
 }
 
 function move(step) {
   const id = list.focus({ step });
-  if (opened !== null && id !== null && id !== opened) open(id);
+  if (openId !== null && id !== null && id !== openId) open(id);
 }
 
 const isWriting = (node) => node.matches?.("input, select, textarea");
@@ -137,13 +138,13 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
   if (event.key === "Escape") {
     if (isWriting(event.target)) event.target.blur();
-    else if (opened !== null) open(null);
+    else if (openId !== null) open(null);
     return;
   }
-  // An arrow scrolls what it is pressed in, and moves in the list anywhere else.
+  // In the trace panel these keys scroll; anywhere else they move in the list.
   const isArrow = event.key.length > 1;
   const isElsewhere = isArrow && event.target.closest?.("#trace");
-  const isDown = event.target.id === "text" && event.key === "ArrowDown"; // from the search to what it found
+  const isDown = event.target.id === "text" && event.key === "ArrowDown"; // from the search field to the list
   if ((isWriting(event.target) && !isDown) || isElsewhere || !Object.hasOwn(KEYS, event.key)) return;
   event.preventDefault();
   KEYS[event.key]();
@@ -156,7 +157,7 @@ function readAddress() {
 }
 
 byId("help").addEventListener("click", () => byId("keys").showModal());
-document.addEventListener("visibilitychange", () => { if (document.hidden) asked?.abort(); });
+document.addEventListener("visibilitychange", () => { if (document.hidden) controller?.abort(); });
 addEventListener("popstate", () => { readAddress(); restart(); });
 list.onOpen((id) => open(id));
 trace.onClose(() => open(null));

@@ -1,17 +1,17 @@
-// Parts of a message as a person reads them: text, thinking, tool calls, results, media, sources.
-// They come in OpenAI's shapes, in Anthropic's, or in those of an app's own tracer.
+// The parts of a message: text, thinking, tool calls, results, media, sources. They have OpenAI's
+// format, Anthropic's, or that of another tracer.
 
 import { bytes, count, definitions, filled, fold, isObject, json, make, parsed, span, text, textOrJson } from "./dom.js";
 
-// What is left of an object without some of its members, and without what says nothing.
+// An object without the members of these names, and without empty ones.
 export function rest(object, ...names) {
-  const isSaid = ([name, value]) => !names.includes(name) && value !== null && value !== undefined
+  const isKept = ([name, value]) => !names.includes(name) && value !== null && value !== undefined
     && !(Array.isArray(value) && value.length === 0);
-  return Object.fromEntries(Object.entries(object).filter(isSaid));
+  return Object.fromEntries(Object.entries(object).filter(isKept));
 }
 
-// What nothing else shows, never left out.
-export const more = (object) =>
+// The members that nothing else on the page shows.
+export const otherFields = (object) =>
   filled(object) ? make("div", { className: "beside" }, definitions(object)) : null;
 
 const TEXTS = ["text", "input_text", "output_text", "summary_text"];
@@ -24,92 +24,92 @@ const MEDIA = {
   video: "Video", video_url: "Video",
 };
 
-// One part of a content. `place` makes keys of folds, and knows the tools by their calls' ids.
-export function part(value, place) {
+// The nodes of one part. `context` is described at `newContext` in trace.js.
+export function part(value, context) {
   if (typeof value === "string") return [textOrJson(value)];
   if (!isObject(value)) return value === null || value === undefined ? [] : [json(value)];
   const { type } = value;
   if (typeof value.text === "string" && (type === undefined || TEXTS.includes(type))) {
-    return [text(value.text), sources(value.citations, "Citations", place),
-      sources(value.annotations, "Annotations", place),
-      more(rest(value, "type", "text", "citations", "annotations", "logprobs"))];
+    return [text(value.text), sources(value.citations, "Citations", context),
+      sources(value.annotations, "Annotations", context),
+      otherFields(rest(value, "type", "text", "citations", "annotations", "logprobs"))];
   }
-  if (THOUGHTS.includes(type)) return [thinking(value, place)];
+  if (THOUGHTS.includes(type)) return [thinking(value, context)];
   if (type === "refusal" && typeof value.refusal === "string") return [refusal(value.refusal)];
   if (MEDIA[type]) return [media(MEDIA[type], value) ?? json(value)];
   if (type === "tool_result" || type?.endsWith?.("_result") || type?.endsWith?.("_output")) {
-    return [result(value, place)];
+    return [result(value, context)];
   }
   if (CALLS.includes(type) || type?.endsWith?.("_tool_use") || type?.endsWith?.("_call")) {
-    return [call(value, place)];
+    return [call(value, context)];
   }
   return [json(value)];
 }
 
-export function content(value, place) {
+export function content(value, context) {
   if (value === null || value === undefined || value === "") return [];
   const parts = Array.isArray(value) ? value : [value];
-  return parts.flatMap((item) => part(item, place));
+  return parts.flatMap((item) => part(item, context));
 }
 
-// The text of a thought, in any of its forms.
-function thought(value) {
+// The text of a thinking part, in any of its formats.
+function thinkingText(value) {
   const inner = value.thinking ?? value.content ?? value.text ?? value.summary ?? value.reasoning;
   if (typeof inner === "string") return inner;
   if (!Array.isArray(inner)) return "";
   return inner.map((item) => (typeof item === "string" ? item : item?.text ?? "")).join("\n\n");
 }
 
-export function thinking(value, place) {
-  const said = typeof value === "string" ? value : thought(value);
+export function thinking(value, context) {
+  const words = typeof value === "string" ? value : thinkingText(value);
   const others = typeof value === "string" ? {}
     : rest(value, "type", "thinking", "content", "text", "summary", "reasoning");
-  const label = said ? make("span", {}, "Thinking ", span("quiet", `${count(said.length)} characters`))
+  const label = words ? make("span", {}, "Thinking ", span("quiet", `${count(words.length)} characters`))
     : "Thinking, hidden by the provider";
-  return fold(place.key(), label, () => [said ? text(said) : null, more(others)].filter(Boolean), "thinking");
+  return fold(context.key(), label, () => [words ? text(words) : null, otherFields(others)].filter(Boolean), "thinking");
 }
 
-export const refusal = (said) =>
-  make("div", { className: "refusal" }, span("tag", "Refusal"), text(said));
+export const refusal = (value) =>
+  make("div", { className: "refusal" }, span("tag", "Refusal"), text(value));
 
-// The name and the arguments of a call, whichever shape it has.
-export function called(value) {
+// The name, id and arguments of a tool call, in any of its formats.
+export function callFields(value) {
   const inner = isObject(value.function) ? value.function : value;
   const name = inner.name ?? value.name ?? String(value.type ?? "tool").replace(/_call$|_use$/, "");
-  const given = inner.arguments ?? inner.input ?? inner.action;
-  return { name, id: value.call_id ?? value.tool_call_id ?? value.id, given };
+  const input = inner.arguments ?? inner.input ?? inner.action;
+  return { name, id: value.call_id ?? value.tool_call_id ?? value.id, input };
 }
 
-export function call(value, place) {
-  const { name, id, given } = called(value);
-  const written = parsed(given);
-  const isEmpty = written === undefined || written === null || written === ""
-    || (typeof written === "object" && Object.keys(written).length === 0);
+export function call(value, context) {
+  const { name, id, input } = callFields(value);
+  const args = parsed(input);
+  const isEmpty = args === undefined || args === null || args === ""
+    || (typeof args === "object" && Object.keys(args).length === 0);
   const others = isObject(value.function)
     ? { ...rest(value, "type", "id", "function", "index"), ...rest(value.function, "name", "arguments") }
     : rest(value, "type", "id", "call_id", "name", "arguments", "input", "action");
   return make("div", { className: "call" },
     make("div", { className: "head" }, span("tag", "Calls"), span("mono name", String(name)), span("id", id ? String(id) : "")),
-    isEmpty ? null : typeof written === "string" ? text(written, "text mono") : json(written),
-    more(others));
+    isEmpty ? null : typeof args === "string" ? text(args, "text mono") : json(args),
+    otherFields(others));
 }
 
-// What a tool answered, named after its call where that is there too.
-export function result(value, place) {
+// The result of a tool, with the tool's name where its call is present.
+export function result(value, context) {
   const id = value.tool_call_id ?? value.tool_use_id ?? value.call_id;
-  const name = place.tools.get(id) ?? value.name;
-  const answer = value.content ?? value.output;
+  const name = context.tools.get(id) ?? value.name;
+  const output = value.content ?? value.output;
   const others = rest(value, "role", "type", "tool_call_id", "tool_use_id", "call_id", "id", "name", "content", "output", "is_error");
-  const pages = Array.isArray(answer) && answer.length > 0 && answer.every((item) => item?.url);
+  const pages = Array.isArray(output) && output.length > 0 && output.every((item) => item?.url);
   return make("div", { className: value.is_error ? "call result failed" : "call result" },
     make("div", { className: "head" }, span("tag", value.is_error ? "Failed" : "Returned"),
       span("mono name", name ? String(name) : ""), span("id", id ? String(id) : "")),
-    pages ? sources(answer, "Results", place, true) : content(answer, place),
-    more(others));
+    pages ? sources(output, "Results", context, true) : content(output, context),
+    otherFields(others));
 }
 
-// An inline medium is recorded by its type and size alone; one on the web by its address, which
-// this page never asks for.
+// Inline media are recorded by type and size alone, media on the web by their URL, which this page
+// never requests.
 const RECORDED = /^\[([\w.+/-]+), (\d+) bytes\]$/;
 const INLINE = /^data:([\w.+/-]*)[^,]{0,200},/;
 
@@ -137,11 +137,11 @@ export function media(label, value) {
     make("div", { className: "head" }, span("tag", label), ...found.map(([type, size]) =>
       make("span", {}, span("mono", type), size ? span("quiet", ` ${size}`) : ""))),
     plain === null ? null : text(plain),
-    more({ ...rest(value, ...names), ...named, ...detail }));
+    otherFields({ ...rest(value, ...names), ...named, ...detail }));
 }
 
-// Pages and places that an answer stands on: their titles and addresses, and all of it below.
-export function sources(list, label, place, isOpen = false) {
+// The sources of an answer: their titles, URLs and quotations, and the whole list as JSON.
+export function sources(list, label, context, isOpen = false) {
   if (!Array.isArray(list) || list.length === 0) return null;
   const lines = list.map((item) => {
     if (typeof item === "string") return make("li", {}, text(item));
@@ -152,8 +152,8 @@ export function sources(list, label, place, isOpen = false) {
     return make("li", {}, span("", title ? String(title) : ""), " ", span("quiet mono", inner.url ? String(inner.url) : ""),
       quoted ? make("blockquote", {}, text(String(quoted))) : null);
   });
-  const all = fold(place.key(), "As JSON", () => json(list), "small");
+  const all = fold(context.key(), "As JSON", () => json(list), "small");
   const shown = () => [make("ol", { className: "sources" }, ...lines), all];
   if (isOpen) return make("div", {}, ...shown());
-  return fold(place.key(), `${label}, ${list.length}`, shown, "small");
+  return fold(context.key(), `${label}, ${list.length}`, shown, "small");
 }

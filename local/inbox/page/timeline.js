@@ -1,4 +1,4 @@
-// The observations of a trace on one axis of time: what stands below what, and where time went.
+// The timeline: the observations of a trace as a tree, with bars on one axis of time.
 
 import { duration, make, span } from "./dom.js";
 
@@ -10,35 +10,35 @@ export const latency = (o) =>
 export const first = (o) =>
   (o.start_time && o.completion_start_time ? time(o.completion_start_time) - time(o.start_time) : null);
 
-// Each observation and how deep it stands: what is below another one comes after it, by time.
+// Each observation with its depth in the tree. Children follow their parent, by their start.
 export function nested(all) {
   const byStart = (a, b) => time(a.start_time) - time(b.start_time);
   const ids = new Set(all.map((o) => o.id));
-  const below = Map.groupBy(all.toSorted(byStart), (o) => (ids.has(o.parent_id) ? o.parent_id : null));
+  const children = Map.groupBy(all.toSorted(byStart), (o) => (ids.has(o.parent_id) ? o.parent_id : null));
   const shown = new Map();
-  // Without recursion, since a trace may be deeper than the engine's stack.
+  // Without recursion, since a tree may be deeper than the JavaScript stack.
   const show = (top) => {
-    const waiting = [[top, 0]];
-    while (waiting.length > 0) {
-      const [o, depth] = waiting.pop();
+    const stack = [[top, 0]];
+    while (stack.length > 0) {
+      const [o, depth] = stack.pop();
       if (shown.has(o)) continue;
       shown.set(o, depth);
-      waiting.push(...(below.get(o.id) ?? []).map((other) => [other, depth + 1]).reverse());
+      stack.push(...(children.get(o.id) ?? []).map((other) => [other, depth + 1]).reverse());
     }
   };
-  (below.get(null) ?? []).forEach(show);
-  all.forEach(show); // a ring has no top
+  (children.get(null) ?? []).forEach(show);
+  all.forEach(show); // the observations of a cycle have no root
   return [...shown];
 }
 
-function bar(o, from, whole) {
+function bar(o, from, total) {
   const start = time(o.start_time);
   const track = make("span", { className: "track" });
   if (start === null) return track;
   const took = latency(o);
   const node = make("span", { className: `span ${o.level} ${took === null ? "point" : ""}` });
-  node.style.left = percent((start - from) / whole);
-  node.style.width = percent((took ?? 0) / whole);
+  node.style.left = percent((start - from) / total);
+  node.style.width = percent((took ?? 0) / total);
   if (first(o) !== null && took) {
     node.classList.add("streamed");
     node.style.setProperty("--first", percent(Math.min(first(o) / took, 1)));
@@ -48,25 +48,25 @@ function bar(o, from, whole) {
   return track;
 }
 
-function told(o) {
-  const words = [o.name ?? o.id, o.type.toLowerCase(), duration(latency(o))];
-  if (first(o) !== null) words.push(`first token after ${duration(first(o))}`);
-  if (o.level !== "DEFAULT") words.push(o.level.toLowerCase());
-  return words.filter(Boolean).join(", ");
+function accessibleName(o) {
+  const parts = [o.name ?? o.id, o.type.toLowerCase(), duration(latency(o))];
+  if (first(o) !== null) parts.push(`first token after ${duration(first(o))}`);
+  if (o.level !== "DEFAULT") parts.push(o.level.toLowerCase());
+  return parts.filter(Boolean).join(", ");
 }
 
-// `shown` is the id of the observation that is open; `open` is called with that of another one.
+// `shown` is the id of the selected observation. `open` is called with the id of a clicked one.
 export function timeline(all, shown, provider, open) {
   const starts = all.map((o) => time(o.start_time)).filter((value) => value !== null);
   const ends = all.map((o) => time(o.end_time)).filter((value) => value !== null);
   const from = Math.min(...starts);
-  const whole = Math.max(1, Math.max(...ends, ...starts) - from);
+  const total = Math.max(1, Math.max(...ends, ...starts) - from);
   const rows = nested(all).map(([o, depth]) => {
-    const about = [provider(o), o.model].filter(Boolean).join(" · ");
-    const row = make("button", { type: "button", className: "step", ariaLabel: told(o) },
+    const providerAndModel = [provider(o), o.model].filter(Boolean).join(" · ");
+    const row = make("button", { type: "button", className: "step", ariaLabel: accessibleName(o) },
       make("span", { className: "label" }, span(`kind ${o.type}`, o.type.toLowerCase()),
-        span("name", o.name ?? o.id), span("quiet", all.length > 1 ? about : "")),
-      bar(o, from, whole),
+        span("name", o.name ?? o.id), span("quiet", all.length > 1 ? providerAndModel : "")),
+      bar(o, from, total),
       make("span", { className: "took" }, span("", duration(latency(o))),
         first(o) === null ? null : span("quiet", `first token ${duration(first(o))}`)),
       all.length > 1 && o.status_message ? span(`why ${o.level}`, o.status_message) : null);
@@ -77,7 +77,7 @@ export function timeline(all, shown, provider, open) {
     return make("li", {}, row);
   });
   const axis = make("div", { className: "axis", ariaHidden: "true" },
-    span("", "0"), span("", duration(whole / 2)), span("", duration(whole)));
+    span("", "0"), span("", duration(total / 2)), span("", duration(total)));
   return make("section", { className: "timeline", ariaLabel: "Timeline" },
     all.length > 1 && starts.length > 0 ? axis : null, make("ol", {}, ...rows));
 }

@@ -1,4 +1,4 @@
-// Tokens by their parts, and what they cost.
+// The token counts by part, and their costs.
 
 import { count, make, span } from "./dom.js";
 
@@ -16,7 +16,7 @@ const named = (name) => NAMES[name] ?? name.replaceAll("_", " ");
 const dollars = (value) => (typeof value === "number"
   ? `$${value.toLocaleString("en", { maximumSignificantDigits: 4, maximumFractionDigits: 8 })}` : JSON.stringify(value));
 
-// The share of each part in the whole, the input's before the output's.
+// A bar with the share of each part in the total.
 function shares(parts) {
   const sum = parts.reduce((all, [, value]) => all + value, 0);
   const nodes = parts.filter(([, value]) => value > 0).map(([name, value]) => {
@@ -46,11 +46,11 @@ export function usage(counts, costs) {
   ].filter(Boolean);
 }
 
-// The cost of a trace or an observation as one figure, "" where nobody said it.
+// The total cost of these observations, "" where none has a cost.
 export function cost(observations) {
-  const totals = observations.map(({ cost: told }) => {
-    if (typeof told.total === "number") return told.total;
-    const parts = Object.values(told).filter((value) => typeof value === "number");
+  const totals = observations.map(({ cost: costs }) => {
+    if (typeof costs.total === "number") return costs.total;
+    const parts = Object.values(costs).filter((value) => typeof value === "number");
     return parts.length ? parts.reduce((sum, value) => sum + value, 0) : null;
   }).filter((value) => value !== null);
   return totals.length ? dollars(totals.reduce((sum, value) => sum + value, 0)) : "";
