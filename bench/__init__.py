@@ -1,1 +1,1 @@
-"""What the gateway costs, measured."""
+"""The benchmark: what the gateway costs in time, CPU and memory."""

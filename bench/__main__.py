@@ -16,7 +16,7 @@ import psutil  # pyright: ignore[reportMissingImports]
 from bench import budget, measure, report, worker
 from bench.figures import Results
 from bench.scenarios import EVERYDAY, LARGE_STREAM, SCENARIOS, WARM_UP, Scenario, recordings
-from bench.subjects import Subject, everybody, load, servers
+from bench.subjects import Subject, all_subjects, load, servers
 from local.runtime import NODE_MODULES, ROOT, NotInstalled, require_installed
 
 OUT = ROOT / "bench" / "out" / "results.json"
@@ -24,7 +24,7 @@ PICTURE = ROOT / "docs" / "benchmark.svg"
 
 
 def peer(text: str) -> Subject:
-    """A peer of the command line, `NAME=URL[,PID]`. Raises ValueError."""
+    """A peer from the command line, `NAME=URL[,PID]`. Raises ValueError."""
     name, _, rest = text.partition("=")
     url, _, pid = rest.partition(",")
     if not name or not url.startswith("http"):
@@ -33,7 +33,7 @@ def peer(text: str) -> Subject:
 
 
 def header(text: str) -> tuple[str, str]:
-    """A header of the command line, `Name: value`. Raises ValueError."""
+    """A header from the command line, `Name: value`. Raises ValueError."""
     name, colon, value = text.partition(":")
     if not name or not colon:
         raise ValueError(text)
@@ -41,7 +41,7 @@ def header(text: str) -> tuple[str, str]:
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """The parsed command line, by default that of the process."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     add = parser.add_argument
     add("--rounds", type=int, default=5, help="how often all is measured (default: 5)")
@@ -83,12 +83,12 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def selected(name: str, texts: Sequence[str]) -> bool:
-    """Whether the command line's `--scenario` mean this one."""
+    """Whether the `--scenario` options select this name. Without any, all are selected."""
     return not texts or any(text in name for text in texts)
 
 
 def versions() -> dict[str, str]:
-    """What ran, by name."""
+    """The versions of the programs that take part in the benchmark, by name."""
     packages = {
         name: json.loads((NODE_MODULES / name / "package.json").read_text())["version"]
         for name in ("workerd", "pyodide", "node", "autocannon")
@@ -97,7 +97,7 @@ def versions() -> dict[str, str]:
 
 
 def cpu_model() -> str:
-    """What the machine's processor is called."""
+    """The name of the machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
@@ -106,10 +106,10 @@ def cpu_model() -> str:
 
 
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Measure what was chosen; out: the JSON."""
+    """Measure what the command line selects. Returns the content of the JSON file."""
 
-    def say(what: str) -> None:
-        print(what, file=sys.stderr, flush=True)
+    def progress(message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
 
     scenarios = [s for s in SCENARIOS if selected(s.label, chosen.scenarios)]
     measurements = {
@@ -117,7 +117,7 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         for name, function in worker.MEASUREMENTS.items()
         if selected(name, chosen.scenarios)
     }
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "cpu": cpu_model(),
@@ -131,42 +131,42 @@ def run(chosen: argparse.Namespace) -> dict[str, Any]:
         "traces": {},
         "worker": {},
     }
-    played: list[Scenario] = [*scenarios, *WARM_UP, *EVERYDAY, LARGE_STREAM]
+    recorded: list[Scenario] = [*scenarios, *WARM_UP, *EVERYDAY, LARGE_STREAM]
     peers = [Subject(p.name, p.url, p.pid, headers=dict(chosen.headers)) for p in chosen.peers]
-    with servers(asyncio.run(recordings(played)), chosen.port) as behind, load() as tool:
+    with servers(asyncio.run(recordings(recorded)), chosen.port) as backends, load() as tool:
         if scenarios:
-            with everybody(behind, peers) as (subjects, traces):
-                say("warm-up")
+            with all_subjects(backends, peers) as (subjects, traces):
+                progress("warm-up")
                 measure.warm_up(subjects, tool, min(1.0, 4 * chosen.share))
                 before = measure.resident(subjects)
-                found["subjects"] = [subject.name for subject in subjects]
-                found["calls"] = measure.rounds(
-                    scenarios, subjects, tool, chosen.rounds, chosen.share, say
+                results["subjects"] = [subject.name for subject in subjects]
+                results["calls"] = measure.rounds(
+                    scenarios, subjects, tool, chosen.rounds, chosen.share, progress
                 )
-                found["resident"] = {"before": before, "after": measure.resident(subjects)}
-                found["traces"] = {
+                results["resident"] = {"before": before, "after": measure.resident(subjects)}
+                results["traces"] = {
                     "calls": traces.sent,
                     "stored": traces.stored(),
                     "dropped": traces.dropped(),
                 }
         for name, function in measurements.items():
-            say(name)
-            found["worker"] |= function(tool, behind, chosen.share)
-    found["budget"] = [line.check(Results(found)) for line in budget.lines()]
-    return found
+            progress(name)
+            results["worker"] |= function(tool, backends, chosen.share)
+    results["budget"] = [line.check(Results(results)) for line in budget.lines()]
+    return results
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, write the JSON, print the report; draw the picture where all was measured."""
+    """Measure, write the JSON and print the report. Draw the picture if all was measured."""
     chosen = options(arguments)
     try:
         require_installed()
     except NotInstalled as error:
         sys.exit(str(error))
-    found = run(chosen)
+    results = run(chosen)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    print(report.text(Results(found)))
+    chosen.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    print(report.text(Results(results)))
     print(f"\nAll figures of all rounds: {chosen.out}")
     if not chosen.scenarios and not chosen.peers and chosen.share >= 1:
         subprocess.run([sys.executable, "-m", "bench.picture", chosen.out, PICTURE], check=True)

@@ -1,4 +1,4 @@
-"""Whether the gateway keeps its budget, `budget.toml`."""
+"""Check of the results against the gateway's budget, `budget.toml`."""
 
 import tomllib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ FILE = Path(__file__).with_name("budget.toml")
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the budget; `budget.toml` says what its fields mean."""
+    """One line of the budget. `budget.toml` describes the fields."""
 
     name: str
     figure: str
@@ -34,7 +34,7 @@ class Line:
             raise ValueError(f"{self.name}: a scenario has a subject")
 
     def measured(self, results: Results) -> Quote | None:
-        """What this run says of it; None where it did not measure that."""
+        """The figure in the results, None where it was not measured."""
         if not self.scenario:
             return results.worker(self.figure)
         which = self.scenario, self.subject, self.figure
@@ -45,15 +45,15 @@ class Line:
         return results.quote(*which)
 
     def short(self, measured: float) -> float:
-        """By how much it falls short; 0 where it is met."""
+        """By how much a figure misses the limit, 0 where it meets it."""
         if self.at_most is not None:
             return max(0.0, measured - self.at_most)
         assert self.at_least is not None
         return max(0.0, self.at_least - measured)
 
     def check(self, results: Results) -> dict[str, Any]:
-        """What is printed of it, and stands in the JSON. A line that was not measured is neither
-        met nor missed."""
+        """The line's entry in the JSON, which the report prints. `met` is None where the figure was
+        not measured."""
         quote = self.measured(results)
         short = None if quote is None else self.short(quote.median)
         return {
@@ -71,5 +71,5 @@ class Line:
 
 
 def lines() -> list[Line]:
-    """The budget. Raises ValueError or TypeError where a line of it is wrong."""
+    """The lines of the budget. Raises ValueError or TypeError for an invalid line."""
     return [Line(**line) for line in tomllib.loads(FILE.read_text())["line"]]

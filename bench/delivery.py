@@ -31,7 +31,7 @@ STREAM = f"data: {json.dumps(CHUNK)}\n\n".encode()
 
 
 async def reply(request: web.Request) -> web.StreamResponse:
-    """The provider: a short answer, at once."""
+    """The provider: it returns a short reply without a pause."""
     if not (await request.json())["stream"]:
         return web.json_response({"model": "m", "choices": [{"message": {"content": "word"}}]})
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -51,14 +51,14 @@ async def hang(request: web.Request) -> None:
 
 
 def inbox(stack: ExitStack, fault: object) -> str:
-    """Start a Langfuse; out: its URL."""
-    made = Inbox(*KEYS.values(), keep_requests=0)
-    made.fault = fault  # type: ignore[assignment]
-    return stack.enter_context(Server(made.app())).url
+    """Start a Langfuse with this `fault`. Returns its URL."""
+    server = Inbox(*KEYS.values(), keep_requests=0)
+    server.fault = fault  # type: ignore[assignment]
+    return stack.enter_context(Server(server.app())).url
 
 
 def gateways(stack: ExitStack) -> dict[str, Runtime]:
-    """The gateways by how their Langfuse fares."""
+    """Start the gateways. The keys describe the state of their Langfuse."""
     provider = web.Application()
     provider.router.add_post("/{path:.*}", reply)
     url = stack.enter_context(Server(provider)).url
@@ -79,7 +79,8 @@ def gateways(stack: ExitStack) -> dict[str, Runtime]:
 
 
 async def measure(url: str, calls: int, at_once: int, streamed: bool) -> list[float]:
-    """Make so many calls; out: how long each client waited for the end of its reply, in seconds."""
+    """Make `calls` calls, `at_once` of them concurrently. Returns the time of each until the end of
+    its reply, in seconds."""
     body = {"model": "m", "stream": streamed, "messages": [{"role": "user", "content": "Hello"}]}
     times: list[float] = []
     numbers = iter(range(calls))
@@ -124,9 +125,9 @@ def main() -> None:
                         f"   x {p50 / well[0]:.2f} x {p99 / well[1]:.2f}"
                     )
         print("\nCPU of the gateway a call, in ms, with all that it does for Langfuse until now")
-        made = calls * 2 * len(CONCURRENCY)
+        total_calls = calls * 2 * len(CONCURRENCY)
         for kind, runtime in running.items():
-            print(f"  {kind:10} {1000 * (cpu(runtime.pid) - before[kind]) / made:7.1f}")
+            print(f"  {kind:10} {1000 * (cpu(runtime.pid) - before[kind]) / total_calls:7.1f}")
 
 
 if __name__ == "__main__":

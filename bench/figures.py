@@ -1,4 +1,7 @@
-"""What was measured, and what is quoted of it: rounds in, medians and ratios within a round out."""
+"""The figures of the benchmark: those of each round, and their medians, differences and ratios.
+
+Subjects are compared within a round, so that the load of the machine affects both alike.
+"""
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -10,14 +13,14 @@ UNTRACED, TRACED = "gateway, untraced", "gateway, traced"
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The value that this share of them does not reach."""
+    """The value below which this share of the values lies, from 0 to 1."""
     found = sorted(values)
     return found[min(int(share * len(found)), len(found) - 1)]
 
 
 @dataclass(frozen=True)
 class Quote:
-    """What is quoted of several rounds: their median, and the lowest and highest among them."""
+    """A figure over several rounds: the median, the lowest and the highest value."""
 
     median: float
     low: float
@@ -25,7 +28,7 @@ class Quote:
 
 
 def quote(rounds: Sequence[float | None]) -> Quote | None:
-    """Out: None where a round has no such figure, or there is no round."""
+    """The quote of a figure's values. None for no values, or where one of them is None."""
     found = [value for value in rounds if value is not None]
     if not found or len(found) < len(rounds):
         return None
@@ -33,7 +36,8 @@ def quote(rounds: Sequence[float | None]) -> Quote | None:
 
 
 def of_calls(answer: dict[str, Any], cpu: float | None, streamed: bool) -> dict[str, float | None]:
-    """The figures of one round: the load tool's answer, and the CPU time in seconds it took."""
+    """The figures of one round, from the result of `load.mjs` and the CPU time in seconds, which is
+    None where it is unknown."""
     figures: dict[str, float | None] = {
         f"{kind}_{name}_ms": percentile(answer[kind], share)
         for kind in ("first", "whole")
@@ -48,29 +52,30 @@ def of_calls(answer: dict[str, Any], cpu: float | None, streamed: bool) -> dict[
 
 
 class Results:
-    """What a run has measured, as it stands in the JSON.
+    """The results of a run. `data` is the content of the JSON file.
 
-    Its `calls` are the figures by scenario, subject and round; its `worker` those of the Worker
-    itself, which are lists of repeated measurements.
+    Its `calls` are the figures by scenario, subject and round. Its `worker` has the figures of the
+    Worker itself, each with a list of repeated measurements.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
 
     def rounds(self, scenario: str, subject: str, figure: str) -> list[float | None]:
-        """One figure of every round; none where that was not measured."""
+        """One figure in each round, empty where it was not measured."""
         rounds = self.data["calls"].get(scenario, {}).get(subject, [])
         return [figures[figure] for figures in rounds]
 
     def quote(self, scenario: str, subject: str, figure: str) -> Quote | None:
+        """One figure over all rounds."""
         return quote(self.rounds(scenario, subject, figure))
 
     def minus(self, scenario: str, subject: str, figure: str, other: str) -> Quote | None:
-        """By how much it is more than another subject's, within a round."""
+        """The difference to another subject's figure in the same round."""
         return self._paired(scenario, subject, figure, other, lambda one, two: one - two)
 
     def over(self, scenario: str, subject: str, figure: str, other: str) -> Quote | None:
-        """How many times another subject's it is, within a round."""
+        """The ratio to another subject's figure in the same round."""
         return self._paired(scenario, subject, figure, other, lambda one, two: one / two)
 
     def worker(self, figure: str) -> Quote | None:
@@ -80,7 +85,7 @@ class Results:
     def per_unit(
         self, small: str, large: str, subject: str, figure: str, units: float
     ) -> Quote | None:
-        """How much a figure grows per unit, where two scenarios are so many units apart."""
+        """The increase of a figure per unit, where `large` has `units` more units than `small`."""
         first, second = (self.rounds(name, subject, figure) for name in (small, large))
         pairs = zip(second, first, strict=False)
         return quote([None if a is None or b is None else (a - b) / units for a, b in pairs])
@@ -102,8 +107,11 @@ class Results:
 
 
 def reach(points: Sequence[tuple[float, float]], limit: float) -> float | None:
-    """Where a cost that grows along these points, (size, cost), comes to its limit, by straight
-    lines between them; the last size where it does not. None where the first is over it."""
+    """The size at which the cost reaches the limit, by linear interpolation between the points.
+
+    A point is (size, cost), by ascending size. The last size where all costs are within the limit;
+    None where the first cost is above it.
+    """
     found = None
     for index, (size, cost) in enumerate(points):
         if cost > limit:

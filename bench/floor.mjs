@@ -1,4 +1,4 @@
-// The floor in JavaScript: a Worker that passes the request on and the reply back.
+// The JavaScript floor: a minimal Worker that forwards the request and returns the reply.
 export default {
   fetch(request, env) {
     const { pathname, search } = new URL(request.url);

@@ -1,4 +1,4 @@
-"""The floor in Python: a Worker that passes the request on and the reply back."""
+"""The Python floor: a minimal Worker that forwards the request and returns the reply."""
 
 import js
 from workers import WorkerEntrypoint

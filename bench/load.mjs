@@ -1,15 +1,17 @@
-// The load: a line of JSON on stdin is a job for autocannon, the answer a line on
-// stdout. https://github.com/mcollina/autocannon
+// The load tool. Each line of JSON on stdin is a job for autocannon, whose result
+// is a line of JSON on stdout. https://github.com/mcollina/autocannon
 //
-// In: {url, headers, body, connections, amount}. Out: for each call, in
-// milliseconds, the time to its first byte and to its end; the gaps between the
-// pieces of its body; and how long all of them took. A connection's first call,
-// which opens it, is made but not told.
+// A job is {url, headers, body, connections, amount}; `amount` is the number of
+// calls. The result has, in milliseconds, the time of each call to the first byte
+// of its body (`first`) and to its end (`whole`), and the times between the pieces
+// of the bodies (`gaps`). `seconds` is the duration of all calls, `calls` their
+// number, or `error` a message. Each connection makes one call more, which opens it
+// and is not in `first`, `whole` and `gaps`.
 import { createInterface } from "node:readline";
 import autocannon from "autocannon";
 
 async function run({ url, headers, body, connections, amount }) {
-  const first = [], whole = [], gaps = [], wrong = [];
+  const first = [], whole = [], gaps = [], errorStatuses = [];
   let started, ended;
   const setupClient = (client) => {
     let calls = 0, began, last;
@@ -18,7 +20,7 @@ async function run({ url, headers, body, connections, amount }) {
       started ??= began;
       last = undefined;
     });
-    client.on("headers", ({ statusCode }) => statusCode === 200 || wrong.push(statusCode));
+    client.on("headers", ({ statusCode }) => statusCode === 200 || errorStatuses.push(statusCode));
     client.on("body", () => {
       const now = performance.now();
       if (calls > 0) last === undefined ? first.push(now - began) : gaps.push(now - last);
@@ -30,15 +32,15 @@ async function run({ url, headers, body, connections, amount }) {
     });
   };
   const calls = amount + connections;
-  // It looks only so often whether it is done.
-  const often = { sampleInt: 5, timeout: 60 };
-  const result = await autocannon({ url, method: "POST", headers, body, connections, amount: calls, ...often, setupClient });
-  if (wrong.length || result.errors || result.timeouts)
-    throw new Error(`${result.errors} errors, ${result.timeouts} timeouts, statuses ${[...new Set(wrong)]}`);
+  // `sampleInt` is the interval in which autocannon checks whether it is done.
+  const options = { sampleInt: 5, timeout: 60 };
+  const result = await autocannon({ url, method: "POST", headers, body, connections, amount: calls, ...options, setupClient });
+  if (errorStatuses.length || result.errors || result.timeouts)
+    throw new Error(`${result.errors} errors, ${result.timeouts} timeouts, statuses ${[...new Set(errorStatuses)]}`);
   return { first, whole, gaps, seconds: (ended - started) / 1000, calls };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const answer = await run(JSON.parse(line)).catch((error) => ({ error: error.message }));
-  console.log(JSON.stringify(answer));
+  const result = await run(JSON.parse(line)).catch((error) => ({ error: error.message }));
+  console.log(JSON.stringify(result));
 }

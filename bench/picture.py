@@ -1,7 +1,7 @@
 """The picture of the results: python -m bench.picture RESULTS.json PICTURE.svg
 
-Drawn on a card of its own, so that it reads the same on a light page and on a dark one. The same
-results give the same bytes.
+It has a background of its own, so that it is legible on light and on dark pages. The same results
+give the same bytes.
 """
 
 import json
@@ -35,7 +35,7 @@ CPU = {
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "benchmark",
     "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",  # which comes with matplotlib
+    "font.family": "DejaVu Sans",  # it is part of matplotlib
     "font.size": 9,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -46,7 +46,7 @@ STYLE: dict[Any, Any] = {
 
 
 def draw(results: Results, file: Path) -> None:
-    """Draw the picture. Scenarios that were not measured have no bars."""
+    """Draw the picture to a file. Scenarios that were not measured have no bars."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.2), facecolor=CARD, layout="constrained")
         first, speed, cpu = figure.subplots(1, 3)

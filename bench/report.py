@@ -1,4 +1,4 @@
-"""The results as text."""
+"""The report: the results as text."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,8 @@ HEAD = (
     "                        p50 (added)     p99 (added)     p50 (added)     p99 (added)"
     "     p99           x Python floor     a call"
 )
-# What a request costs per unit: the scenarios with few and many of them, and how many apart.
+# For the CPU per unit: the unit, the scenarios with few and with many of them, and the number of
+# units between the two.
 SLOPES = (
     ("chunk of a stream", "stream of 200, 16 at once", "stream of 2,000, 16 at once", 1800),
     ("100 KB of a request", "whole 0.5 KB, 16 at once", "request of 2 MB, 16 at once", 20),
@@ -103,12 +104,15 @@ def _growth(results: Results) -> Iterator[str]:
 
 
 def reach_kb(results: Results, subject: str) -> float | None:
-    """Up to which size of a request's body, in KB, its CPU stays within the free plan's limit."""
+    """The largest request body, in KB, whose CPU time is within the free plan's limit; None where
+    none was measured that is."""
     points: list[tuple[float, float]] = []
     for scenario, sizes in results.data["scenarios"].items():
-        simple = scenario.startswith(("whole 0.5 KB", "request of")) and sizes["connections"] == 16
+        is_comparable = (
+            scenario.startswith(("whole 0.5 KB", "request of")) and sizes["connections"] == 16
+        )
         cost = results.quote(scenario, subject, "cpu_ms")
-        if simple and cost:
+        if is_comparable and cost:
             points.append((sizes["request"] / 1000, cost.median))
     return reach(sorted(points), CPU_LIMIT_MS)
 
@@ -141,9 +145,9 @@ def _worker(results: Results) -> Iterator[str]:
         yield f"Own source in the bundle: {size.median:.0f} KiB, compressed {packed} KiB"
     if found("memory_mib"):
         yield "Memory of an isolate that traces, MiB"
-        for what, figure in (("", "memory_mib"), (", WebAssembly's alone", "memory_wasm_mib")):
-            looks = " ".join(f"{look:.1f}" for look in results.data["worker"][figure])
-            yield f"  over its calls{what}: {looks}"
+        for part, figure in (("", "memory_mib"), (", WebAssembly's alone", "memory_wasm_mib")):
+            samples = " ".join(f"{sample:.1f}" for sample in results.data["worker"][figure])
+            yield f"  over its calls{part}: {samples}"
         yield f"  at most, with 64 streams at once: {_number(found('memory_peak_mib'), 1, 0)}"
     yield ""
 
@@ -152,14 +156,14 @@ def _budget(results: Results) -> Iterator[str]:
     lines = results.data["budget"]
     yield f"{'Budget':62}   measured (low-high)         limit"
     for line in lines:
-        yield f"  {line['name']:60} " + verdict(line)
+        yield f"  {line['name']:60} " + budget_result(line)
     missed = sum(line["met"] is False for line in lines)
     unknown = sum(line["met"] is None for line in lines)
     yield f"  {len(lines) - missed - unknown} met, {missed} missed, {unknown} not measured"
 
 
-def verdict(line: dict[str, Any]) -> str:
-    """What was measured of a budget line, its limit, and whether it holds."""
+def budget_result(line: dict[str, Any]) -> str:
+    """A checked line of the budget as text: the figure, the limit, and whether it is met."""
     unit = line["unit"]
     limit = f"<= {line['at_most']:g}" if line["at_least"] is None else f">= {line['at_least']:g}"
     limit += f" {unit}"
@@ -168,12 +172,12 @@ def verdict(line: dict[str, Any]) -> str:
     if line["met"] is None:
         return f"{'not measured':28} {limit}"
     spread = f"({line['low']:.2f}-{line['high']:.2f})" if line["low"] != line["high"] else ""
-    found = "met" if line["met"] else f"SHORT by {line['short_by']:.2f} {unit}"
-    return f"{line['measured']:9.2f} {spread:18} {limit:28} {found}"
+    result = "met" if line["met"] else f"SHORT by {line['short_by']:.2f} {unit}"
+    return f"{line['measured']:9.2f} {spread:18} {limit:28} {result}"
 
 
 def _fit(value: float, sign: str = "") -> str:
-    """With as many digits as say something."""
+    """A number with three significant digits, and at most two decimals."""
     return f"{value:{sign}.{2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0}f}"
 
 

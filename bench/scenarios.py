@@ -1,4 +1,4 @@
-"""What is asked for in the benchmark, and what the provider answers."""
+"""The benchmark's requests, and the recorded replies of its provider."""
 
 import json
 from collections.abc import Iterable
@@ -16,9 +16,10 @@ CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of call: a request's body of `request` bytes, and a reply of `reply` bytes, or in
-    `chunks` pieces with `pause` milliseconds before each. `connections` send it at once; `calls` of
-    them are made in a round."""
+    """One kind of call. `request` is the size of the request's body and `reply` that of the reply,
+    in bytes. A reply with `chunks` is a stream of that many, with a pause of `pause` milliseconds
+    before each. `connections` make calls concurrently; `calls` is the number of calls in a round.
+    """
 
     name: str
     calls: int
@@ -31,28 +32,28 @@ class Scenario:
 
     @property
     def label(self) -> str:
-        """What it is called in tables, in the JSON and in the budget."""
+        """Its name in tables, in the JSON and in the budget."""
         return f"{self.name}, {self.connections} at once"
 
     def described(self) -> dict[str, Any]:
-        """What of it stands in the JSON."""
+        """Its entry in the JSON."""
         return asdict(self)
 
     @property
     def recording(self) -> str:
-        """The model, which is how the provider knows what to play."""
+        """The name of the recorded reply, which is sent as the model of the request."""
         kind = "embedding" if self.path == EMBEDDINGS else "chat"
         return f"{kind}-{self.reply}-{self.chunks}-{self.pause}"
 
     @property
     def body(self) -> str:
         """The request's body."""
-        beginning: dict[str, Any] = {"model": self.recording}
+        members: dict[str, Any] = {"model": self.recording}
         if self.path == EMBEDDINGS:
-            return json.dumps({**beginning, "input": "What is the answer?"})
+            return json.dumps({**members, "input": "What is the answer?"})
         if self.chunks:
-            beginning |= {"stream": True, "stream_options": {"include_usage": True}}
-        # A coding agent's: a conversation with the files that it has read.
+            members |= {"stream": True, "stream_options": {"include_usage": True}}
+        # As a coding agent's request: a conversation with the files that it has read.
         line = "    return {name: value for name, value in members.items() if value}\n"
         length = self.request - 150
         messages = [{"role": "system", "content": "You are a helpful assistant."}]
@@ -60,7 +61,7 @@ class Scenario:
             text = (line * (min(length, 20 * KB) // len(line) + 1))[: min(length, 20 * KB)]
             messages.append({"role": "user", "content": text})
             length -= 20 * KB
-        return json.dumps({**beginning, "messages": messages})
+        return json.dumps({**members, "messages": messages})
 
 
 SCENARIOS = (
@@ -73,7 +74,7 @@ SCENARIOS = (
     Scenario("request of 100 KB", 160, 16, request=100 * KB),
     Scenario("request of 500 KB", 48, 16, request=500 * KB),
     Scenario("request of 2 MB", 16, 16, request=2 * MB),
-    # In which a provider takes its time, and the gateway has nothing else to do.
+    # The provider pauses before each chunk, so that the gateway is mostly idle.
     Scenario("stream of 5, paced", 25, 1, chunks=5, pause=10),
     Scenario("stream of 50, paced", 3, 1, chunks=50, pause=10),
     Scenario("stream of 50, paced", 16, 16, chunks=50, pause=10),
@@ -85,14 +86,14 @@ SCENARIOS = (
     Scenario("stream of 2,000", 16, 16, chunks=2000),
     Scenario("embeddings", 160, 16, path=EMBEDDINGS),
 )
-# What subjects are warmed up with: Python in WebAssembly gets faster over some 500 calls.
+# For the warm-up: Python in WebAssembly gets faster over some 500 calls.
 WARM_UP = (
     Scenario("whole 0.5 KB", 350, 16),
     Scenario("stream of 200", 150, 16, chunks=200),
 )
-# The reply is of 1 MB.
+# Its reply has 1 MB.
 LARGE_STREAM = Scenario("stream of 5,000", 64, 64, chunks=5000)
-# What memory is not to grow from, as often as is said there.
+# Calls that must not increase the memory of an isolate, in the ratio of their `calls`.
 EVERYDAY = (
     Scenario("whole 0.5 KB", 4, 16),
     Scenario("stream of 50", 1, 16, chunks=50),
@@ -100,14 +101,14 @@ EVERYDAY = (
 
 
 async def recordings(scenarios: Iterable[Scenario]) -> dict[str, Any]:
-    """What the provider plays for these scenarios: the echo provider's own replies, by name."""
-    found: dict[str, Any] = {}
+    """The replies for these scenarios by the names of their recordings, from the echo provider."""
+    results: dict[str, Any] = {}
     with Server(echo.app(0)) as server:
         async with aiohttp.ClientSession(server.url) as session:
             for scenario in scenarios:
                 headers = {"x-echo-length": str(scenario.reply)}
                 if scenario.chunks:
-                    # A word of five letters is a chunk.
+                    # Each chunk is a word of five letters.
                     headers = {"x-echo-chunks": str(scenario.chunks)}
                 async with session.post(
                     scenario.path, data=scenario.body, headers=headers
@@ -115,9 +116,9 @@ async def recordings(scenarios: Iterable[Scenario]) -> dict[str, Any]:
                     text = await response.text()
                     assert response.status == 200, text
                 pieces = [f"{event}\n\n" for event in text.split("\n\n")[:-1]]
-                found[scenario.recording] = {
+                results[scenario.recording] = {
                     "streamed": bool(scenario.chunks),
                     "pause": scenario.pause,
                     "pieces": pieces if scenario.chunks else [text],
                 }
-    return found
+    return results

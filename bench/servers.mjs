@@ -1,12 +1,13 @@
-// What stands behind the gateways in the benchmark: a provider that plays
-// recordings, and a Langfuse that takes every batch. In JavaScript, since both
-// have to be faster than what is measured.
+// The servers that the gateways of the benchmark call: a provider that returns
+// recorded replies, and a Langfuse that accepts every batch. They are written in
+// JavaScript because they must be faster than what is measured.
 //
 //   node bench/servers.mjs RECORDINGS.json PORT
 //
-// A request names its recording in its model: {"model": "stream-200", …}. The
-// port (0 for any) is the provider's; both are printed as JSON once they listen.
-// GET /stored on Langfuse's says how many observations it has taken.
+// The model of a request is the name of a recording: {"model": "stream-200", …}.
+// PORT is the provider's, 0 for any free port. When both servers listen, their
+// URLs are printed as JSON. Langfuse's GET /stored returns the number of
+// observations that it has stored.
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { setImmediate as turn, setTimeout as pause } from "node:timers/promises";
@@ -22,7 +23,7 @@ async function read(request) {
 }
 
 const provider = createServer(async (request, response) => {
-  if (request.url === "/health") return response.end(); // which boots a floor
+  if (request.url === "/health") return response.end(); // the request that starts a floor's Worker
   const body = await read(request);
   const model = /"model": ?"([^"]*)"/.exec(body.toString("latin1", 0, 1000))?.[1];
   const recording = recordings[model];
@@ -35,7 +36,7 @@ const provider = createServer(async (request, response) => {
   response.socket.setNoDelay(true);
   for (const piece of recording.pieces) {
     if (response.destroyed) return;
-    // Each piece in a turn of its own, or Node would send all of them as one.
+    // Each piece has its own turn of the event loop. Otherwise Node would send all of them as one.
     await (recording.pause ? pause(recording.pause) : turn());
     response.write(piece);
   }
@@ -44,15 +45,15 @@ const provider = createServer(async (request, response) => {
 
 let stored = 0;
 const langfuse = createServer(async (request, response) => {
-  const answer = (status, value) =>
+  const reply = (status, value) =>
     response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(value));
   const body = await read(request);
-  if (request.url === "/api/public/health") return answer(200, { status: "OK", version: "3.0.0" });
-  if (request.url === "/stored") return answer(200, stored);
-  if (request.url !== "/api/public/ingestion") return answer(404, { message: "not found" });
+  if (request.url === "/api/public/health") return reply(200, { status: "OK", version: "3.0.0" });
+  if (request.url === "/stored") return reply(200, stored);
+  if (request.url !== "/api/public/ingestion") return reply(404, { message: "not found" });
   const { batch } = JSON.parse(body);
   stored += batch.filter((event) => event.type !== "trace-create").length;
-  answer(207, { successes: batch.map(({ id }) => ({ id, status: 201 })), errors: [] });
+  reply(207, { successes: batch.map(({ id }) => ({ id, status: 201 })), errors: [] });
 });
 
 const listen = (server, port) =>
@@ -62,4 +63,4 @@ const listen = (server, port) =>
   });
 
 console.log(JSON.stringify({ provider: await listen(provider, Number(port)), langfuse: await listen(langfuse, 0) }));
-process.stdin.on("end", () => process.exit()).resume(); // with whoever started it
+process.stdin.on("end", () => process.exit()).resume(); // ends with its parent process

@@ -1,4 +1,4 @@
-"""Who is measured: the provider itself, the floors, the gateway, and whoever is named by URL."""
+"""The subjects of the benchmark: the provider itself, the floors, the gateway, and peers by URL."""
 
 import json
 import subprocess
@@ -40,40 +40,44 @@ const config :Workerd.Config = (
 
 @dataclass(frozen=True)
 class Subject:
-    """One who is measured. `pid` is None where there is no process whose CPU counts. `headers` are
-    sent to it beside those that all get; `settle` returns when it has done all that so many more
-    calls are to it; out: how many of their traces it dropped."""
+    """A server that is measured. `pid` is its process, None where no CPU time is to be measured.
+    `headers` are sent to it in addition to those for all subjects.
+
+    `wait_for_traces` gets the number of calls that were made since the last time. It returns when
+    all their traces are stored or dropped, with the number of those dropped.
+    """
 
     name: str
     url: str
     pid: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    settle: Callable[[int], int] = lambda calls: 0
+    wait_for_traces: Callable[[int], int] = lambda calls: 0
 
     def cpu(self) -> float | None:
-        """The CPU time that its process has used, in seconds."""
+        """The CPU time of its process, in seconds; None without a process."""
         return None if self.pid is None else cpu(self.pid)
 
     def resident(self) -> int | None:
-        """The bytes that its process has in memory."""
+        """The resident memory of its process, in bytes; None without a process."""
         return None if self.pid is None else psutil.Process(self.pid).memory_info().rss
 
 
 def cpu(pid: int) -> float:
-    """The CPU time that a process has used, in seconds."""
+    """The CPU time of a process, user and system, in seconds."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 
 
 def python_floor(provider: str) -> Runtime:
-    """The minimal Worker in Python."""
+    """A runtime with the minimal Worker in Python."""
     modules = {k: v for k, v in bundle().items() if k.startswith("python_modules/")}
     modules["entry.py"] = (BENCH / "floor.py").read_text()
     return Runtime({"PROVIDER": provider}, modules=modules)
 
 
 def gateway(provider: str, langfuse: str | None, **options: Any) -> Runtime:
-    """The gateway as it is deployed, with or without a Langfuse; `options` are the runtime's."""
+    """The gateway as it is deployed, which traces where `langfuse` is a URL. `options` are those of
+    `Runtime`."""
     env: dict[str, Any] = {
         "PROVIDERS": json.dumps({"bench": {"base_url": f"{provider}/v1"}}),
         "DEFAULT_PROVIDER": "bench",
@@ -85,7 +89,7 @@ def gateway(provider: str, langfuse: str | None, **options: Any) -> Runtime:
 
 @contextmanager
 def js_floor(provider: str) -> Iterator[Subject]:
-    """The minimal Worker in JavaScript."""
+    """Run the minimal Worker in JavaScript."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         (Path(folder) / "floor.mjs").symlink_to(BENCH / "floor.mjs")
         date = json.dumps(wrangler_config()["compatibility_date"])
@@ -98,7 +102,7 @@ def js_floor(provider: str) -> Iterator[Subject]:
 
 
 class Servers:
-    """The provider and the Langfuse behind all of them; `url` is the provider's."""
+    """The provider, whose URL is `url`, and the Langfuse that all subjects use."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         urls = json.loads(_line(process))
@@ -106,13 +110,14 @@ class Servers:
         self.langfuse: str = urls["langfuse"]
 
     def stored(self) -> int:
-        """How many observations Langfuse has taken."""
-        with urllib.request.urlopen(f"{self.langfuse}/stored") as answer:
-            return json.loads(answer.read())
+        """The number of observations that Langfuse has stored."""
+        with urllib.request.urlopen(f"{self.langfuse}/stored") as response:
+            return json.loads(response.read())
 
 
 class Traces:
-    """The observations of a gateway, each of which Langfuse takes, or the log says was dropped."""
+    """The observations of one gateway. Each is stored by Langfuse, or dropped with a line in the
+    gateway's log."""
 
     def __init__(self, servers: Servers, runtime: Runtime) -> None:
         self._servers, self._runtime = servers, runtime
@@ -120,18 +125,18 @@ class Traces:
         self.sent = 0
 
     def stored(self) -> int:
-        """How many Langfuse has taken."""
+        """The number of them that Langfuse has stored."""
         return self._servers.stored() - self._before
 
     def dropped(self) -> int:
-        """How many were given up, by the log. Of large replies that all come at once, a gateway
-        keeps only so many in memory."""
+        """The number of them that were dropped, by the log. A gateway drops traces when many large
+        replies at once exceed its memory budget."""
         lines = [line for line in [*self._runtime.logs] if "trace_not_delivered" in line]
         return sum(json.loads(line)["observations"] for line in lines)
 
-    def settle(self, calls: int) -> int:
-        """Return when these of so many more calls are stored or dropped. Out: how many of them were
-        dropped. Raises TimeoutError."""
+    def wait_for(self, calls: int) -> int:
+        """Wait until the observations of `calls` further calls are stored or dropped. Returns the
+        number of those dropped. Raises TimeoutError."""
         before = self.dropped()
         self.sent += calls
         wait_until(
@@ -142,8 +147,10 @@ class Traces:
 
 
 @contextmanager
-def everybody(servers: Servers, peers: Iterable[Subject]) -> Iterator[tuple[list[Subject], Traces]]:
-    """Start all who are measured; beside them the traces of the one who traces."""
+def all_subjects(
+    servers: Servers, peers: Iterable[Subject]
+) -> Iterator[tuple[list[Subject], Traces]]:
+    """Start all subjects. Yields them, and the traces of the gateway that traces."""
     with ExitStack() as stack:
         floor = stack.enter_context(python_floor(servers.url))
         untraced = stack.enter_context(gateway(servers.url, None))
@@ -155,7 +162,7 @@ def everybody(servers: Servers, peers: Iterable[Subject]) -> Iterator[tuple[list
                 stack.enter_context(js_floor(servers.url)),
                 Subject(FLOOR, floor.url, floor.pid),
                 Subject(UNTRACED, untraced.url, untraced.pid),
-                Subject(TRACED, traced.url, traced.pid, settle=traces.settle),
+                Subject(TRACED, traced.url, traced.pid, wait_for_traces=traces.wait_for),
                 *peers,
             ],
             traces,
@@ -164,7 +171,7 @@ def everybody(servers: Servers, peers: Iterable[Subject]) -> Iterator[tuple[list
 
 @contextmanager
 def servers(recordings: Mapping[str, Any], port: int) -> Iterator[Servers]:
-    """Start them; the provider on `port`, or on any where that is 0."""
+    """Start provider and Langfuse. The provider listens on `port`, where 0 is any free port."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(recordings, file)
         file.flush()
@@ -173,14 +180,14 @@ def servers(recordings: Mapping[str, Any], port: int) -> Iterator[Servers]:
 
 
 class Load:
-    """The load tool."""
+    """The load tool, `load.mjs`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def run(self, subject: Subject, scenario: Scenario, calls: int) -> dict[str, Any]:
-        """Make so many calls; what is measured is described in `load.mjs`. Raises RuntimeError
-        where one fails."""
+        """Make `calls` calls. `load.mjs` describes the result. Raises RuntimeError where a call
+        fails."""
         job = {
             "url": subject.url + scenario.path,
             "headers": {**HEADERS, **subject.headers},
@@ -205,7 +212,7 @@ def load() -> Iterator[Load]:
 
 @contextmanager
 def running(command: list[Any], stdin: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
-    """A process that ends with the block."""
+    """A process that is ended with the context."""
     with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -214,7 +221,7 @@ def running(command: list[Any], stdin: int = subprocess.PIPE) -> Iterator[subpro
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Return when a condition holds. Raises TimeoutError."""
+    """Wait until a condition is true. Raises TimeoutError with `what` in its message."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -1,6 +1,6 @@
-"""What the Worker itself is: how long its import takes, how large it is, how much memory it needs.
+"""Measurements of the Worker itself: the time of its import, its size and its memory.
 
-Each function measures one of these, as lists of repeated measurements by the figure's name.
+Each function in `MEASUREMENTS` returns lists of repeated measurements by the figure's name.
 """
 
 import ast
@@ -21,10 +21,11 @@ from local.runtime import Runtime, bundle
 from local.runtime.inspector import Memory
 
 KIB, MIB = 1024, 1024 * 1024
-# Where memory is looked at, in calls: from the first its growth counts.
-GROWTH_FROM, GROWTH_TO, LOOKS = 2000, 20_000, 10
+# Memory is read after the first number of calls, and in this many steps up to the second. Its
+# increase counts from the first on.
+GROWTH_FROM, GROWTH_TO, GROWTH_STEPS = 2000, 20_000, 10
 
-# Imports the modules that a request names in its query.
+# A Worker that imports the modules in the query of a request.
 IMPORTER = """
 import importlib
 
@@ -40,12 +41,12 @@ class Default(WorkerEntrypoint):
 
 
 def own_sources() -> dict[str, str]:
-    """Our own part of the bundle."""
+    """The gateway's own sources in the bundle, by path."""
     return {k: v for k, v in bundle().items() if not k.startswith("python_modules/")}
 
 
 def source(load: Load, servers: Servers, share: float) -> dict[str, list[float]]:
-    """The size of our own source in the bundle."""
+    """The size of the gateway's own sources in the bundle, in KiB, plain and gzipped."""
     texts = [text.encode() for text in own_sources().values()]
     return {
         "source_kib": [sum(map(len, texts)) / KIB],
@@ -54,7 +55,7 @@ def source(load: Load, servers: Servers, share: float) -> dict[str, list[float]]
 
 
 def standard_modules() -> list[str]:
-    """The modules of the standard library that our own import."""
+    """The modules of the standard library that the gateway's sources import."""
     found: set[str] = set()
     for text in own_sources().values():
         for node in ast.walk(ast.parse(text)):
@@ -66,15 +67,17 @@ def standard_modules() -> list[str]:
 
 
 def imports(load: Load, servers: Servers, share: float) -> dict[str, list[float]]:
-    """How long our own modules take to import in a fresh runtime that has the standard library's
-    already, beyond what a request takes that imports nothing."""
+    """The import times in a new runtime, in milliseconds: of the gateway's own modules, after those
+    of the standard library. The time of a request without imports is subtracted."""
     modules = {**bundle(), "gateway_entry.py": bundle()["entry.py"], "entry.py": IMPORTER}
     found: dict[str, list[float]] = {"import_ms": [], "standard_library_import_ms": []}
     for _ in range(max(1, round(5 * share))):
         with Runtime({}, modules=modules) as runtime:
             connection = http.client.HTTPConnection(urlsplit(runtime.url).netloc)
 
-            def ask(names: str, connection: http.client.HTTPConnection = connection) -> float:
+            def request_ms(
+                names: str, connection: http.client.HTTPConnection = connection
+            ) -> float:
                 began = time.perf_counter()
                 connection.request("GET", f"/?{names}")
                 response = connection.getresponse()
@@ -82,9 +85,9 @@ def imports(load: Load, servers: Servers, share: float) -> dict[str, list[float]
                 assert response.status == 200, f"{names} can't be imported"
                 return 1000 * (time.perf_counter() - began)
 
-            empty = statistics.median(ask("") for _ in range(20))
-            standard = ask(",".join(standard_modules()))
-            own = ask("gateway_entry")
+            empty = statistics.median(request_ms("") for _ in range(20))
+            standard = request_ms(",".join(standard_modules()))
+            own = request_ms("gateway_entry")
             connection.close()
         found["standard_library_import_ms"].append(standard - empty)
         found["import_ms"].append(own - empty)
@@ -92,25 +95,25 @@ def imports(load: Load, servers: Servers, share: float) -> dict[str, list[float]
 
 
 def memory(load: Load, servers: Servers, share: float) -> dict[str, list[float]]:
-    """The memory of one isolate that traces: how it grows with calls, then its peak while many
-    large streams run at once."""
+    """The memory of one isolate that traces, in MiB: after more and more calls, and its peak during
+    many large concurrent streams."""
     with _traced(servers) as (runtime, subject):
-        looks: list[Memory] = []
+        samples: list[Memory] = []
         calls = 0
-        step = (GROWTH_TO - GROWTH_FROM) // LOOKS
+        step = (GROWTH_TO - GROWTH_FROM) // GROWTH_STEPS
         for goal in [GROWTH_FROM, *range(GROWTH_FROM + step, GROWTH_TO + 1, step)]:
-            wanted = round(share * goal) - calls
+            remaining = round(share * goal) - calls
             parts = sum(scenario.calls for scenario in EVERYDAY)
             for scenario in EVERYDAY:
-                made = load.run(subject, scenario, max(1, wanted * scenario.calls // parts))
-                subject.settle(made["calls"])
-                calls += made["calls"]
-            looks.append(runtime.memory())
+                result = load.run(subject, scenario, max(1, remaining * scenario.calls // parts))
+                subject.wait_for_traces(result["calls"])
+                calls += result["calls"]
+            samples.append(runtime.memory())
         peak = _peak(runtime, subject, load, amount(LARGE_STREAM, share))
     return {
-        "memory_mib": [look.total / MIB for look in looks],
-        "memory_wasm_mib": [look.wasm / MIB for look in looks],
-        "memory_growth_mib": [(looks[-1].total - looks[0].total) / MIB],
+        "memory_mib": [sample.total / MIB for sample in samples],
+        "memory_wasm_mib": [sample.wasm / MIB for sample in samples],
+        "memory_growth_mib": [(samples[-1].total - samples[0].total) / MIB],
         "memory_peak_mib": [peak / MIB],
     }
 
@@ -122,7 +125,7 @@ def _peak(runtime: Runtime, subject: Subject, load: Load, calls: int) -> int:
         while not running.done():
             time.sleep(0.1)
             found.append(runtime.memory().total)
-        subject.settle(running.result()["calls"])
+        subject.wait_for_traces(running.result()["calls"])
     return max(found)
 
 
@@ -130,7 +133,7 @@ def _peak(runtime: Runtime, subject: Subject, load: Load, calls: int) -> int:
 def _traced(servers: Servers) -> Iterator[tuple[Runtime, Subject]]:
     with gateway(servers.url, servers.langfuse, inspect=True) as runtime:
         traces = Traces(servers, runtime)
-        yield runtime, Subject("memory", runtime.url, runtime.pid, settle=traces.settle)
+        yield runtime, Subject("memory", runtime.url, runtime.pid, wait_for_traces=traces.wait_for)
 
 
 MEASUREMENTS = {"source": source, "import": imports, "memory": memory}

@@ -154,7 +154,7 @@ def test_the_verdict_names_the_limit_and_what_is_missing():
         line(at_least=0.6, unit="times").check(results({}, speed=[0.4, 0.5, 0.55])),
         line(at_most=2).check(results({})),
     ]
-    met, missed, unknown = (" ".join(report.verdict(found).split()) for found in checked)
+    met, missed, unknown = (" ".join(report.budget_result(found).split()) for found in checked)
     assert met == "1.50 <= 2 ms (stretch 1) met"
     assert missed == "0.50 (0.40-0.55) >= 0.6 times SHORT by 0.10 times"
     assert unknown == "not measured <= 2 ms"
