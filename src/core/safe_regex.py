@@ -60,25 +60,36 @@ def _compile_pattern(pattern: Any, number: int) -> re.Pattern[str]:
 
 
 def replace_matches(text: str, patterns: Iterable[re.Pattern[str]], replacement: str) -> str:
-    """The text with each match of the patterns replaced.
+    """A text with `replacement` in place of each match of each pattern.
 
-    A long text is searched in windows that overlap, and a match is found only within one window.
+    The time is in proportion to the length of the text. A match is found if it has at most
+    `REGEX_OVERLAP_CHARS` characters, together with what it looks behind and ahead at. Of a longer
+    one the part that lies in one window is replaced.
     """
     for pattern in patterns:
-        parts, start = [], 0
-        while len(text) - start > REGEX_WINDOW_CHARS:
-            window, end = (
-                text[start : start + REGEX_WINDOW_CHARS],
-                REGEX_WINDOW_CHARS - REGEX_OVERLAP_CHARS,
-            )
-            for match in pattern.finditer(window):
-                if match.start() >= end:
-                    break  # the next window contains all of it
-                end = max(end, match.end())
-            parts.append(pattern.sub(replacement, window[:end]))
-            start += end
-        text = "".join((*parts, pattern.sub(replacement, text[start:])))
+        text = _replace_in_windows(text, pattern, replacement)
     return text
+
+
+def _replace_in_windows(text: str, pattern: re.Pattern[str], replacement: str) -> str:
+    """The same for one pattern, whose search is given one window of the text after another."""
+    done: list[str] = []
+    copied = start = 0
+    while start <= len(text):
+        end = min(start + REGEX_WINDOW_CHARS, len(text))
+        # A match that begins in the overlap is left to the next window, which has what follows it.
+        next_start = end + 1 if end == len(text) else end - REGEX_OVERLAP_CHARS
+        # What lies before the window is part of the searched text, so that a word or a line begins
+        # where it does in the whole text, but no match begins there.
+        before = max(start - REGEX_OVERLAP_CHARS, 0)
+        match = pattern.search(text[before:end], start - before)
+        if match is None or before + match.start() >= next_start:
+            start = next_start
+            continue
+        done += (text[copied : before + match.start()], replacement)
+        copied = before + match.end()
+        start = copied if match.end() > match.start() else copied + 1
+    return "".join((*done, text[copied:]))
 
 
 def _count_match_paths(tree: Any, last: bool = True) -> int:

@@ -71,6 +71,53 @@ def test_a_match_is_found_wherever_it_lies(before):
     assert replace_matches(text, found, "!") == "x" * before + "!" + "y" * 700 + "!"
 
 
+# Patterns whose matches, with what they look behind and ahead at, have at most 100 characters.
+SHORT_MATCHES = [
+    r"\d{3}-\d{4}",
+    r"(?<=ssn: )\d{9}",
+    r"(?<!\d)\d{9}(?!\d)",
+    r"\d{9}(?=[ ,])",
+    r"\b\d{9}\b",
+    r"^\d{9}",
+    r"(?m)^\d{9}$",
+    r"\A\d{9}|\d{9}\Z",
+    r"\B\d{3}\B",
+    r"(?<=(?=x)x)\d{9}",
+    r"[a-z]{1,100}\d",
+]
+
+
+@pytest.mark.parametrize("pattern", SHORT_MATCHES)
+@pytest.mark.parametrize("around", ["ssn: {} ", "x{},", " {}\n", "\n{}\n", "1{}", "{}1", "{}"])
+def test_a_search_in_windows_finds_what_a_search_of_the_whole_text_finds(pattern, around):
+    (compiled,) = compile_patterns([pattern])
+    for offset in (*range(385, 405), *range(490, 505)):
+        for filling in ("x", " ", "1"):
+            text = filling * offset + around.format("123456789") + filling * 700
+            expected = compiled.sub("!", text)
+            assert replace_matches(text, [compiled], "!") == expected, (offset, filling)
+
+
+@pytest.mark.parametrize("pattern", SHORT_MATCHES)
+@given(
+    st.lists(
+        st.sampled_from(["ssn: ", "123456789", "555-1234", " ", ",", "\n", "x", "y" * 90, "z" * 397]),
+        max_size=30,
+    )
+)
+def test_any_text_is_searched_as_a_whole_text_would_be(pattern, pieces):
+    text = "".join(pieces)
+    (compiled,) = compile_patterns([pattern])
+    assert replace_matches(text, [compiled], "!") == compiled.sub("!", text)
+
+
+@pytest.mark.parametrize("pattern", [r"(?=a)", r"\b", r"(?<=a)"])
+def test_an_empty_match_does_not_stop_the_search(pattern):
+    (compiled,) = compile_patterns([pattern])
+    text = "a b" * 400
+    assert replace_matches(text, [compiled], "!") == compiled.sub("!", text)
+
+
 @pytest.mark.parametrize("pattern", known_keys._KEY_PATTERNS.values())
 @given(data=st.data())
 @settings(max_examples=10)
