@@ -1,4 +1,4 @@
-"""The `Retry-After` header: when a server may be called again.
+"""The `Retry-After` header: a number of seconds, or a date.
 
 https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
 """
@@ -6,28 +6,46 @@ https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
 import re
 from datetime import UTC, datetime
 
-_HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
-
+_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+# The three forms of a date that a recipient must accept, the last two of them obsolete:
+# https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats
+_HTTP_DATES = [
+    re.compile(form, re.ASCII)
+    for form in (
+        rf"{_DAY}, (?P<day>\d\d) (?P<month>[A-Z][a-z]{{2}}) (?P<year>\d{{4}}) {_TIME} GMT",
+        rf"[A-Z][a-z]{{5,8}}, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{{2}})-(?P<year>\d\d) {_TIME} GMT",
+        rf"{_DAY} (?P<month>[A-Z][a-z]{{2}}) (?P<day>\d\d| \d) {_TIME} (?P<year>\d{{4}})",
+    )
+]
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """Return the number of seconds that a `Retry-After` value asks the client to wait.
+    """The seconds to wait, from a header's value: 0 for a date that has passed, None for a
+    malformed value.
 
-    The value is a number of seconds or an HTTP date. `now` is in seconds since the epoch; a date
-    before it gives 0. None where the value is malformed.
+    `now` is in seconds since the epoch.
     """
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
-    match = _HTTP_DATE.fullmatch(value)
-    if match is None or match[2] not in _MONTHS:
+    date = next((found for form in _HTTP_DATES if (found := form.fullmatch(value))), None)
+    if date is None or date["month"] not in _MONTHS:
         return None
-    month = _MONTHS.index(match[2]) + 1
+    month, day = _MONTHS.index(date["month"]) + 1, int(date["day"])
+    hour, minute, second = int(date["hour"]), int(date["minute"]), int(date["second"])
     try:
-        date = datetime(
-            int(match[3]), month, int(match[1]), *map(int, match.groups()[3:]), tzinfo=UTC
-        )
+        then = datetime(_full_year(date["year"], now), month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
-    return max(date.timestamp() - now, 0.0)
+    return max(then.timestamp() - now, 0.0)
+
+
+def _full_year(year: str, now: float) -> int:
+    """A year of four digits; one of two digits lies at most 50 years ahead."""
+    if len(year) == 4:
+        return int(year)
+    current = datetime.fromtimestamp(now, UTC).year
+    full = current - current % 100 + int(year)
+    return full - 100 if full > current + 50 else full

@@ -24,7 +24,12 @@ CONTENT_MODES = ("off", "usage", "full")
 
 _HEX = frozenset("0123456789abcdef")
 
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+# Version 00 has four fields. A later version may have more, of which only these four are read:
+# https://www.w3.org/TR/trace-context/#versioning-of-traceparent
+_TRACEPARENT = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<parent>[0-9a-f]{16})"
+    r"-[0-9a-f]{2}(?P<more>-.*)?"
+)
 
 # A string as Python's `repr` writes it, and a list of such strings.
 _PYTHON_STRING = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
@@ -201,9 +206,11 @@ def _langfuse_baggage(header: str) -> dict[str, str]:
 def _parse_traceparent(header: str) -> tuple[str | None, str | None]:
     """Trace id and parent span id of a `traceparent` header; two Nones where it is malformed."""
     found = _TRACEPARENT.fullmatch(header.strip())
-    if not found or found[1] == "0" * TRACE_ID_DIGITS or found[2] == "0" * SPAN_ID_DIGITS:
+    if not found or (found["version"] == "00" and found["more"]):
         return None, None
-    return found[1], found[2]
+    if found["trace"] == "0" * TRACE_ID_DIGITS or found["parent"] == "0" * SPAN_ID_DIGITS:
+        return None, None
+    return found["trace"], found["parent"]
 
 
 def _prompt_link(

@@ -35,13 +35,15 @@ def check_query(query: Any, depth: int = MAX_QUERY_DEPTH) -> Mapping[str, Any]:
         source, dot, rest = name.partition(".")
         if source not in SOURCES or not dot or not rest:
             raise ValueError("may ask for metadata.…, params.… and url.pathname")
-        for operation, value in (
-            condition if isinstance(condition, dict) else {"$eq": condition}
-        ).items():
+        operations = condition if isinstance(condition, dict) else {"$eq": condition}
+        if not operations:
+            # Without an operator the condition would be true of every request.
+            raise ValueError("must have an operator for each member of a query")
+        for operation, value in operations.items():
             if operation not in _OPERATORS:
                 raise ValueError(f"may use {', '.join(_OPERATORS)}")
-            if operation in ("$in", "$nin") and not isinstance(value, list):
-                raise ValueError(f"must have a list under {operation}")
+            if operation in ("$in", "$nin") and not (isinstance(value, list) and value):
+                raise ValueError(f"must have a list that is not empty under {operation}")
             if operation == "$regex":
                 compile_patterns([value])
     return query

@@ -101,7 +101,9 @@ def test_a_search_in_windows_finds_what_a_search_of_the_whole_text_finds(pattern
 @pytest.mark.parametrize("pattern", SHORT_MATCHES)
 @given(
     st.lists(
-        st.sampled_from(["ssn: ", "123456789", "555-1234", " ", ",", "\n", "x", "y" * 90, "z" * 397]),
+        st.sampled_from(
+            ["ssn: ", "123456789", "555-1234", " ", ",", "\n", "x", "y" * 90, "z" * 397]
+        ),
         max_size=30,
     )
 )

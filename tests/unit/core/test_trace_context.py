@@ -117,6 +117,8 @@ def test_a_parent_lies_in_its_own_trace():
         f"00-{TRACE.upper()}-{SPAN}-01",
         f"00-{TRACE[:-1]}-{SPAN}-01",
         f"00-{TRACE}-{SPAN}",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"00-{TRACE}-{SPAN}-01-",
     ],
 )
 def test_a_malformed_traceparent_is_no_parent(header):
@@ -125,6 +127,7 @@ def test_a_malformed_traceparent_is_no_parent(header):
 
 def test_a_later_version_of_traceparent_may_say_more():
     assert read(traceparent=f"01-{TRACE}-{SPAN}-01-more").trace_id == TRACE
+    assert read(traceparent=f"01-{TRACE}-{SPAN}-01").trace_id == TRACE
 
 
 PORTKEY = json.dumps(
