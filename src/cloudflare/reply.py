@@ -208,7 +208,7 @@ class _ReplyCapture:
         if chunk:
             self.first_byte_at = time.time()
         while chunk:
-            is_reserved = self.reservation.reserve(len(chunk))
+            is_reserved = self.reservation.reserve(len(chunk), time.time())
             if is_reserved:
                 self.chunks.append(chunk[: limit - self.size_bytes])
                 self.size_bytes += len(chunk)

@@ -14,6 +14,11 @@ MEGABYTE = 1024 * 1024
 # twice, in the body of an upload.
 CAPTURE_BUDGET_BYTES = 10 * MEGABYTE
 DELIVERY_BUDGET_BYTES = 5 * MEGABYTE
+# How long a reservation of these budgets lasts after its last use. A captured reply uses it with
+# each read, and a model may think for minutes before the first one. A delivery reserves once and
+# ends within some 40 seconds.
+CAPTURE_RESERVATION_SECONDS = 300.0
+DELIVERY_RESERVATION_SECONDS = 60.0
 # What an observation takes beside its input and output: an estimate, generous.
 OBSERVATION_OVERHEAD_BYTES = 8_000
 

@@ -222,8 +222,11 @@ async def _reserve_memory(
 ) -> list[PendingObservation]:
     """The observations for which the memory budget has enough left. The others are queued or
     dropped."""
+    now = platform.now()
     over_budget = [
-        pending for pending in batch if not reservation.reserve(_memory_bytes(pending.observation))
+        pending
+        for pending in batch
+        if not reservation.reserve(_memory_bytes(pending.observation), now)
     ]
     for pending in over_budget:
         pending.reason = "too much is waiting for Langfuse already"

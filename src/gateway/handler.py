@@ -168,7 +168,7 @@ async def _serve_request(
     if reservation is None:
         await run.run(request.config or Target())
         return _client_response(request, run, cache, cors)
-    recorder = TraceRecorder(request, run, cache, reservation, settings)
+    recorder = TraceRecorder(request, run, cache, reservation, settings, platform)
     # The job starts before there is a reply, so that a request whose client leaves before that is
     # traced too.
     platform.run_after_response(

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.limits import OBSERVATION_DELAY_SECONDS
 from core.memory_budget import Reservation
-from core.platform import RequestBody
+from core.platform import RequestBody, RequestPlatform
 from core.trace_context import SPAN_ID_DIGITS
 from core.types import Capture, Ending
 from settings.load import Settings
@@ -37,9 +37,10 @@ class TraceRecorder:
         cache: ResponseCache,
         reservation: Reservation,
         settings: Settings,
+        platform: RequestPlatform,
     ) -> None:
         self.request, self.run, self.cache = request, run, cache
-        self.reservation, self.settings = reservation, settings
+        self.reservation, self.settings, self.platform = reservation, settings, platform
         self.reply_started: asyncio.Future[None] = asyncio.Future()
         # How much of each sent body is recorded, by the body's `id()`: attempts may share a body.
         # 0 where the budget for captures had no space left.
@@ -57,7 +58,8 @@ class TraceRecorder:
     def _reserve_body(self, body: RequestBody | None) -> None:
         if body and id(body) not in self._recorded_bytes:
             size = min(body.size_bytes, self.settings.max_capture_bytes)
-            self._recorded_bytes[id(body)] = size if self.reservation.reserve(size) else 0
+            is_reserved = self.reservation.reserve(size, self.platform.now())
+            self._recorded_bytes[id(body)] = size if is_reserved else 0
 
     async def collect_observations(self) -> list[Observation]:
         """The observations of the request, once all captures are complete: with a config the span
@@ -74,7 +76,7 @@ class TraceRecorder:
                 await self.cache.write(captures[-1])
             if not captures or self.request.destination is None:
                 return []
-            await self.run.platform.sleep(OBSERVATION_DELAY_SECONDS)
+            await self.platform.sleep(OBSERVATION_DELAY_SECONDS)
             exchanges = [
                 self._exchange(attempt, capture)
                 for attempt, capture in zip(attempts, captures, strict=True)
