@@ -12,6 +12,7 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 from dotenv import dotenv_values
 
@@ -122,11 +123,21 @@ def dev(port: int, inbox_port: int) -> None:
             Runtime(env, allow=networks, port=free_port(port), on_log=print)
         )
         inbox.example = with_key(curl_lines(gateway.url)[1], app_key)
-        health = json.load(urllib.request.urlopen(f"{gateway.url}/health"))
+        health = health_of(gateway.url)
         tracing = "on" if health["tracing"] else "off: are the Langfuse keys in .dev.vars?"
+        if health["status"] != "ok":
+            lines.append(f"status   {health['status']}: the log line above says what to change")
         lines = [f"gateway  {gateway.url}", *lines, f"tracing  {tracing}"]
         print("".join(f"\n  {line}" for line in lines) + f"\n\n{inbox.example}\n", flush=True)
         gateway.wait()
+
+
+def health_of(gateway: str) -> dict[str, Any]:
+    """What a gateway answers to `/health`, also where it is misconfigured (503)."""
+    try:
+        return json.load(urllib.request.urlopen(f"{gateway}/health"))
+    except HTTPError as error:
+        return json.load(error)
 
 
 def inbox_variables(inbox: str) -> dict[str, str]:

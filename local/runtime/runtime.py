@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 
 from local.runtime import workerd
 from local.runtime.workerd import HERE, NODE_MODULES, bundle, require_installed
@@ -175,10 +176,13 @@ class Runtime:
         self.close()
 
     def _boot(self) -> None:
-        # The first request boots Python; what fails there should fail here.
+        # The first request boots Python; what fails there should fail here. A Worker that starts
+        # and is misconfigured answers 503.
         try:
             urllib.request.urlopen(f"{self.url}/health", timeout=60).read()
         except OSError as error:
+            if isinstance(error, HTTPError) and error.code == 503:
+                return
             self.close()  # which waits for the log's last line
             raise RuntimeError("The Worker did not start:\n" + "\n".join(self.logs)) from error
 

@@ -14,15 +14,15 @@ ALLOW_ORIGIN = "access-control-allow-origin"
 
 def cors_headers(call: Call, allowed: Collection[str]) -> tuple[tuple[str, str], ...]:
     """The response headers with which a browser lets a page of an allowed origin read the response
-    to its call. Empty for a call without an origin, or with one that is not in `allowed`; "*" in
-    `allowed` stands for every origin."""
+    to its call. Empty where `allowed` is; "*" in `allowed` stands for every origin."""
+    if not allowed:
+        return ()
+    # Also where the origin is not allowed: else a cache could give a page the response for another.
+    vary = ("vary", "origin")
     origin = call.headers.get("origin", "")
     if not origin or not ("*" in allowed or origin in allowed):
-        return ()
-    shared = (
-        (ALLOW_ORIGIN, origin),
-        ("vary", "origin"),
-    )
+        return (vary,)
+    shared = ((ALLOW_ORIGIN, origin), vary)
     if call.method != "OPTIONS":
         return (*shared, ("access-control-expose-headers", "*"))
     return (

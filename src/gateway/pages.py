@@ -58,7 +58,10 @@ def page_response(call: Call, settings: Settings) -> GatewayResponse | Refusal:
     if call.method not in ("GET", "HEAD"):
         return Refusal(405, f"{call.path} answers GET.", (("allow", "GET, HEAD"),))
     if call.path == "/health":
-        return GatewayResponse(200, json.dumps(_health(call, settings)))
+        # Uptime checks look at the status alone.
+        return GatewayResponse(
+            503 if settings.problem else 200, json.dumps(_health(call, settings))
+        )
     if "text/html" in call.headers.get("accept", "").lower():
         return GatewayResponse(200, PAGE, "text/html; charset=utf-8", PAGE_HEADERS)
     return GatewayResponse(200, TEXT, "text/plain; charset=utf-8", (VARY_ACCEPT,))

@@ -102,7 +102,10 @@ def test_a_page_that_may_read(stage_with, settings, provider: Provider, path, he
     for origin in (OTHER, "null", f"{PAGE}.evil.example", PAGE.upper(), "http://app.example.com"):
         answer = call(stage, path, headers, origin)
         assert (answer.status_code, shared(answer)) == (status, [])
-    assert shared(call(stage, path, headers, None)) == []
+        assert "origin" in answer.headers["vary"]
+    answer = call(stage, path, headers, None)
+    assert shared(answer) == []
+    assert "origin" in answer.headers["vary"]
     for seen in provider.seen:
         names = {name.lower() for name, _ in seen.headers}
         assert not names & {"origin", "referer", "cookie"}

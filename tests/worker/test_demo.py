@@ -219,6 +219,11 @@ def test_dev_with_langfuse_keys_has_none(tmp_path, variables: str):
         assert printed["tracing"].startswith("on" if health["tracing"] else "off")
 
 
+def test_dev_names_the_status_of_a_misconfigured_gateway(tmp_path):
+    with developed(tmp_path, "GATEWAY_API_KEYS=nonsense\n") as printed:
+        assert printed["status"].startswith("misconfigured")
+
+
 def test_a_new_gateway_key_is_let_in():
     process = local("key", "alice")
     printed, _ = process.communicate(timeout=30)

@@ -142,7 +142,8 @@ def test_malformed_keys_fail_closed(stage_with, provider: Provider, changes, nam
     stage = stage_with(**changes)
     with stage.http() as client:
         response = client.post("/v1/chat/completions", json=CHAT, headers=SCRIPTED)
-        assert client.get("/health").json()["status"] == "misconfigured"
+        health = client.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "misconfigured")
     assert response.status_code == 500
     assert name in response.json()["error"]["message"]
     assert provider.seen == []

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from core.limits import SCAN_WINDOW_BYTES
+from core.limits import CAPTURE_RESERVATION_SECONDS, SCAN_WINDOW_BYTES
+from core.memory_budget import MemoryBudget
 from core.types import BodyTooLarge, Call, Capture, Ending, GatewayResponse, NetworkError
 from core.version import VERSION
 from export import outbox
@@ -215,7 +216,9 @@ def test_a_misconfigured_gateway_serves_only_its_health():
     assert answer.status == 500
     assert "GATEWAY_API_KEYS" in answer.body
     assert platform.fetched == []
-    assert handle(platform, settings, "GET", "/health").status == 200
+    health = handle(platform, settings, "GET", "/health")
+    assert health.status == 503
+    assert json.loads(health.body)["status"] == "misconfigured"
 
 
 def test_health_tells_who_has_a_key_what_became_of_the_traces():
@@ -308,6 +311,51 @@ def test_a_page_of_an_allowed_origin_reads_an_error_too():
     answer = handle(platform, settings, headers={"origin": "https://a.example"})
     names = [name for name, _ in answer.headers]
     assert names.count("access-control-allow-origin") == names.count("vary") == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "OPTIONS", "GET"])
+@pytest.mark.parametrize("origin", [None, "https://a.example", "https://b.example"])
+@pytest.mark.parametrize("allowed", ["https://a.example", "*"])
+def test_where_origins_are_listed_every_response_varies_by_origin(method, origin, allowed):
+    """Else a shared cache could answer one page with the response for another."""
+    settings = replace(TRACED, allowed_origins=frozenset({allowed}))
+    platform = FakePlatform(capture=NetworkError("connection refused"))
+    headers = {"origin": origin} if origin else {}
+    response = handle(platform, settings, method=method, headers=headers)
+    assert ("vary", "origin") in response.headers
+
+
+def test_without_listed_origins_no_response_varies_by_origin():
+    platform = FakePlatform(capture=NetworkError("connection refused"))
+    response = handle(platform, headers={"origin": "https://a.example"})
+    assert "vary" not in dict(response.headers)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_a_job_that_the_platform_ends_keeps_no_memory_for_long(monkeypatch):
+    """It is ended without notice: its coroutine is never resumed, and no `finally` runs."""
+    budget = MemoryBudget(2 * len(CHAT) - 1, CAPTURE_RESERVATION_SECONDS)
+    monkeypatch.setattr(handler, "capture_budget", budget)
+
+    class EndedJobs(FakePlatform):
+        def run_after_response(self, name, job) -> None:
+            self.jobs.append(job)
+
+    platform = EndedJobs()
+
+    async def run() -> list[int]:
+        used = []
+        for pause in (0, CAPTURE_RESERVATION_SECONDS + 1):
+            await asyncio.sleep(pause)
+            call = Call("POST", "/v1/chat/completions", "", {})
+            await handler.handle(call, TRACED, platform)
+            used.append(budget.used_bytes)
+        return used
+
+    # There is room for one body: the second request has as much of it as the first one had.
+    assert virtual_time.run(run()) == [len(CHAT), len(CHAT)]
+    for job in platform.jobs:
+        job.close()
 
 
 def test_a_request_without_a_body_has_no_parameters_to_override():
