@@ -86,14 +86,18 @@ def _basic_credentials(encoded: str) -> tuple[str, ...]:
 def _secrets_in(value: str, is_secret: bool) -> Iterator[str]:
     """The credentials in a header's value. `is_secret` is whether the header's name is a secret's.
 
-    In a JSON value these are the texts at any depth below a secret's name. Any other value is taken
-    for a credential if `is_secret`, or if it has at least `MIN_OPAQUE_SECRET_CHARS`.
+    In a JSON object or list these are the texts and numbers at any depth below a secret's name. Any
+    other value is taken for a credential if `is_secret`, or if it has at least
+    `MIN_OPAQUE_SECRET_CHARS`.
     """
     try:
         nested = strict_json.parse(value)
     except ValueError:
+        nested = value
+    if not isinstance(nested, dict | list):
         if is_secret or len(value) >= MIN_OPAQUE_SECRET_CHARS:
             yield from _header_parts(value)
+            yield str(nested)  # without the quotes of a JSON string
         return
     pending: list[tuple[bool, Any]] = [(is_secret, nested)]
     while pending:
@@ -105,5 +109,5 @@ def _secrets_in(value: str, is_secret: bool) -> Iterator[str]:
             )
         elif isinstance(item, list):
             pending.extend((is_secret, element) for element in item)
-        elif isinstance(item, str) and is_secret:
-            yield from _header_parts(item)
+        elif isinstance(item, str | int) and is_secret:
+            yield from _header_parts(str(item))

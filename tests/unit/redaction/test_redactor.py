@@ -30,6 +30,11 @@ def test_portkey_headers_are_recorded_by_an_allow_list():
 @pytest.mark.parametrize(
     ("headers", "query", "found"),
     [
+        # A JSON value that is neither an object nor a list is a value like any other.
+        ({"x-portkey-api-key": "12345678901234567890"}, "", {"12345678901234567890"}),
+        ({"x-portkey-new": "12345678901234567890"}, "", {"12345678901234567890"}),
+        ({"x-portkey-new": '"a-long-value-in-quotes"'}, "", {"a-long-value-in-quotes"}),
+        ({"x-portkey-config": '{"api_key": 1234567890}'}, "", {"1234567890"}),
         ({"authorization": "Bearer sk-12345678"}, "", {"Bearer sk-12345678", "sk-12345678"}),
         ({"x-api-key": "sk-12345678"}, "", {"sk-12345678"}),
         ({"api-key": "none"}, "", set()),
