@@ -1,4 +1,4 @@
-"""What several unit tests stand on."""
+"""Fixtures that several unit tests share."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from local.server import Server
 
 @pytest.fixture
 def client(inbox: Inbox) -> Iterator[httpx.Client]:
-    """A client of the test's own `inbox`."""
+    """An HTTP client of the inbox that the test module's `inbox` fixture returns."""
     with (
         Server(inbox.app()) as server,
         httpx.Client(base_url=server.url, auth=("any", "pair"), verify=False) as client,

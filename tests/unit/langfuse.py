@@ -1,4 +1,4 @@
-"""A Langfuse of a few lines, reached by a platform with a virtual clock."""
+"""A fake of `IsolatePlatform` on a virtual clock, with a fake Langfuse server behind its `http`."""
 
 import asyncio
 import gzip
@@ -26,18 +26,21 @@ OBSERVATION = replace(
     usage={"input": 1, "output": 1, "total": 2},
     metadata=PROVIDER,
 )
-INGESTION, OTLP = "/api/public/ingestion", "/api/public/otel/v1/traces"
+INGESTION_PATH, OTLP_PATH = "/api/public/ingestion", "/api/public/otel/v1/traces"
 
 
 def observation(number: int = 1, **changes: Any) -> Observation:
-    """One of many observations, each with ids of its own."""
+    """An observation whose id and trace id are derived from `number`."""
     trace = replace(TRACE, id=f"{number:032x}")
     return replace(OBSERVATION, id=f"{number:016x}", trace=trace, **changes)
 
 
 @dataclass
-class Request:
-    """A request as Langfuse got it; `ids` are those of the observations in it."""
+class ReceivedRequest:
+    """A request as the server received it.
+
+    `time` is in seconds of the virtual clock; `ids` are the observation ids in `body`.
+    """
 
     time: float
     path: str
@@ -46,21 +49,22 @@ class Request:
     ids: list[str]
 
 
-Play = Callable[[Request], Awaitable[HttpResponse | None]]
+Responder = Callable[[ReceivedRequest], Awaitable[HttpResponse | None]]
 
 
 @dataclass
-class Langfuse:
-    """A platform, and behind it a server of this version.
+class FakeLangfuse:
+    """A platform whose `http` reaches a Langfuse server of version `version`.
 
-    `play` gets each request that is not for the health page and answers it, raises `NetworkError`,
-    or returns None to let it pass. `stored` counts how often each observation was stored.
+    `respond` is called with each request but health checks. It returns the response, raises
+    `NetworkError`, or returns None for the normal response of `accept`. `stored` counts how often
+    each observation was stored, by id. `jitter` is what `random()` returns.
     """
 
     version: str = "3.120.0"
-    play: Play | None = None
-    requests: list[Request] = field(default_factory=list)
-    asked: int = 0
+    respond: Responder | None = None
+    requests: list[ReceivedRequest] = field(default_factory=list)
+    health_check_count: int = 0
     stored: dict[str, int] = field(default_factory=dict)
     jitter: float = 1.0
     queue: Any = None
@@ -79,7 +83,7 @@ class Langfuse:
     ) -> HttpResponse:
         path = url.removeprefix(DESTINATION.base_url)
         try:
-            return await asyncio.wait_for(self._answer(method, path, headers, body), timeout)
+            return await asyncio.wait_for(self._handle(method, path, headers, body), timeout)
         except TimeoutError:
             raise NetworkError("timed out") from None
 
@@ -94,29 +98,33 @@ class Langfuse:
 
     @property
     def times(self) -> list[float]:
-        """When the requests came, in seconds since the first."""
+        """The times of all requests, in seconds since the first."""
         return [round(request.time - self.requests[0].time, 6) for request in self.requests]
 
-    async def _answer(
+    async def _handle(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> HttpResponse:
         if method == "GET":
-            self.asked += 1
+            self.health_check_count += 1
             return HttpResponse(200, {}, json.dumps({"status": "OK", "version": self.version}))
         content = json.loads(body)
-        items = content["batch"] if path == INGESTION else _spans(content)
-        known = [item["body"]["id"] if path == INGESTION else item["spanId"] for item in items]
-        request = Request(self.now(), path, headers, body, [id for id in known if len(id) == 16])
+        items = content["batch"] if path == INGESTION_PATH else _spans(content)
+        item_ids = [
+            item["body"]["id"] if path == INGESTION_PATH else item["spanId"] for item in items
+        ]
+        request = ReceivedRequest(
+            self.now(), path, headers, body, [id for id in item_ids if len(id) == 16]
+        )
         self.requests.append(request)
-        answer = await self.play(request) if self.play else None
-        return answer or self.take(request, items)
+        response = await self.respond(request) if self.respond else None
+        return response or self.accept(request, items)
 
-    def take(self, request: Request, items: Sequence[Any]) -> HttpResponse:
-        """What a well server does with a request."""
-        newer = int(self.version.split(".")[0]) >= 4
-        if request.path == INGESTION:
+    def accept(self, request: ReceivedRequest, items: Sequence[Any]) -> HttpResponse:
+        """Store a request's observations and return the response of a healthy server."""
+        is_v4_or_later = int(self.version.split(".")[0]) >= 4
+        if request.path == INGESTION_PATH:
             ids = [item["id"] for item in items]
-            if newer:
+            if is_v4_or_later:
                 errors = [
                     {"id": id, "status": 400, "message": "Event type not accepted"} for id in ids
                 ]

@@ -1,4 +1,4 @@
-"""Observations that the tests of both protocols send."""
+"""Sample observations, and Hypothesis strategies for observations and JSON values."""
 
 from dataclasses import replace
 
@@ -64,8 +64,8 @@ EMPTY = replace(
     prompt_name=None,
     prompt_version=None,
 )
-# An embedding in a trace of the caller's, of which the caller said little.
-JOINED = replace(
+# An embedding in an existing trace, for which the caller's headers set only session and metadata.
+EMBEDDING_IN_EXISTING_TRACE = replace(
     FULL,
     type="embedding",
     parent_id="00f067aa0ba902b7",
@@ -82,7 +82,7 @@ JOINED = replace(
         started_at=None,
     ),
 )
-# A request as its client saw it, and below it what two providers were asked for it.
+# The span of a request, and its child generations: the attempts at two providers.
 SPAN, *ATTEMPTS = request_span_with_attempts(
     replace(FULL, level="DEFAULT", status_message=None),
     [
@@ -91,7 +91,7 @@ SPAN, *ATTEMPTS = request_span_with_attempts(
     ],
 )
 
-# Half a character among them.
+# Including lone surrogates.
 TEXTS = st.text(st.characters(), max_size=20)
 VALUES = st.recursive(
     st.none()
@@ -108,19 +108,19 @@ _OBJECTS = st.dictionaries(
     max_size=5,
 )
 _TIMES = st.floats(0, 4e9)
-_MAYBE = st.none() | TEXTS
+_OPTIONAL_TEXTS = st.none() | TEXTS
 _CONTENT = st.none() | VALUES.map(to_json)
 _TRACES = st.builds(
     Trace,
     id=st.just(TRACE.id),
     is_existing=st.booleans(),
-    name=_MAYBE,
-    user=_MAYBE,
-    session=_MAYBE,
+    name=_OPTIONAL_TEXTS,
+    user=_OPTIONAL_TEXTS,
+    session=_OPTIONAL_TEXTS,
     tags=st.lists(TEXTS, max_size=3).map(tuple),
-    environment=_MAYBE,
-    release=_MAYBE,
-    version=_MAYBE,
+    environment=_OPTIONAL_TEXTS,
+    release=_OPTIONAL_TEXTS,
+    version=_OPTIONAL_TEXTS,
     metadata=_OBJECTS,
     started_at=st.none() | _TIMES,
 )
@@ -135,7 +135,7 @@ OBSERVATIONS = st.builds(
     started_at=_TIMES,
     ended_at=_TIMES,
     completion_started_at=st.none() | _TIMES,
-    model=_MAYBE,
+    model=_OPTIONAL_TEXTS,
     parameters=_OBJECTS,
     input=_CONTENT,
     output=_CONTENT,
@@ -145,10 +145,10 @@ OBSERVATIONS = st.builds(
     ),
     cost=st.dictionaries(st.just("total"), st.floats(0, 1e6)),
     level=st.sampled_from(["DEFAULT", "WARNING", "ERROR"]),
-    status_message=_MAYBE,
+    status_message=_OPTIONAL_TEXTS,
     metadata=_OBJECTS,
-    environment=_MAYBE,
-    version=_MAYBE,
-    prompt_name=_MAYBE,
+    environment=_OPTIONAL_TEXTS,
+    version=_OPTIONAL_TEXTS,
+    prompt_name=_OPTIONAL_TEXTS,
     prompt_version=st.none() | st.integers(1, 1000),
 )

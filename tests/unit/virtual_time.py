@@ -1,4 +1,4 @@
-"""Time that passes only where somebody waits for it, and then at once."""
+"""An asyncio event loop on a virtual clock: a sleep advances the clock and returns immediately."""
 
 import asyncio
 import selectors
@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 
 
 class _Selector(selectors.DefaultSelector):
-    """Instead of waiting for `timeout` seconds it adds them to the clock."""
+    """A selector that adds `timeout` to its clock instead of waiting."""
 
     now = 1000.0
 
@@ -24,19 +24,19 @@ class _Selector(selectors.DefaultSelector):
 
 class _Loop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self.clock = _Selector()
-        super().__init__(self.clock)
+        self.clock_selector = _Selector()
+        super().__init__(self.clock_selector)
 
     def time(self) -> float:
-        return self.clock.now
+        return self.clock_selector.now
 
 
 def run(job: Coroutine[Any, Any, Result]) -> Result:
-    """Run a job to its end; `now()` in it tells the time."""
+    """Run a coroutine on a new virtual clock and return its result."""
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(job)
 
 
 def now() -> float:
-    """Seconds since some time, of which nobody had to wait one."""
+    """The virtual time in seconds. Works only inside `run`."""
     return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""Ingestion batches against the models of Langfuse's own package, and its answers."""
+"""Tests of ingestion: batches are validated with Langfuse's own models; responses are read."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from core.types import HttpResponse
 from export import ingestion
 from export.upload_results import Outcome, UploadResult
 from local.inbox import ingestion as inbox_ingestion
-from tests.unit.samples import ATTEMPTS, EMPTY, FULL, JOINED, SPAN, TRACE
+from tests.unit.samples import ATTEMPTS, EMBEDDING_IN_EXISTING_TRACE, EMPTY, FULL, SPAN, TRACE
 from tracing import Observation
 
 ADAPTER = TypeAdapter(IngestionEvent)
@@ -27,24 +27,24 @@ def events(observation: Observation) -> list[dict[str, Any]]:
     "observation", [FULL, EMPTY, replace(FULL, trace=replace(TRACE, is_existing=True))]
 )
 @pytest.mark.parametrize("major", [2, 3])
-def test_langfuse_takes_the_batch(observation, major):
+def test_a_batch_is_valid_for_langfuse(observation, major):
     batch = events(observation)
     assert [event["type"] for event in batch] == ["trace-create", "generation-create"]
-    assert [part.alternative for part in ingestion.encode(observation)] == [None, None]
+    assert [item.alternative for item in ingestion.encode(observation)] == [None, None]
     for event in batch:
         ADAPTER.validate_python(event)
         assert inbox_ingestion.problem(event, major) is None
 
 
-def test_an_embedding_is_one_where_the_server_knows_them():
-    _, part = ingestion.encode(JOINED)
-    assert part.alternative
-    embedding, generation = json.loads(part.json), json.loads(part.alternative.json)
+def test_an_embedding_has_a_generation_as_alternative():
+    _, item = ingestion.encode(EMBEDDING_IN_EXISTING_TRACE)
+    assert item.alternative
+    embedding, generation = json.loads(item.json), json.loads(item.alternative.json)
     assert (embedding["type"], generation["type"]) == ("embedding-create", "generation-create")
     assert embedding["body"] == generation["body"]
-    assert (embedding["id"], generation["id"]) == (part.id, part.alternative.id)
-    assert part.id != part.alternative.id
-    # Langfuse's package has no model of its own for it: the body is a generation's.
+    assert (embedding["id"], generation["id"]) == (item.id, item.alternative.id)
+    assert item.id != item.alternative.id
+    # Langfuse's package has no model for an embedding; its body is the body of a generation.
     ADAPTER.validate_python(generation)
     assert inbox_ingestion.problem(embedding, 3) is None
     assert inbox_ingestion.problem(embedding, 2) is not None
@@ -52,15 +52,15 @@ def test_an_embedding_is_one_where_the_server_knows_them():
 
 
 @pytest.mark.parametrize("major", [2, 3])
-def test_a_span_has_no_field_of_a_generations(major):
+def test_a_span_has_only_the_fields_of_a_span(major):
     batch = events(SPAN)
     assert [event["type"] for event in batch] == ["trace-create", "span-create"]
-    assert [part.alternative for part in ingestion.encode(SPAN)] == [None, None]
+    assert [item.alternative for item in ingestion.encode(SPAN)] == [None, None]
     for event in batch:
         ADAPTER.validate_python(event)
         assert inbox_ingestion.problem(event, major) is None
     body = batch[1]["body"]
-    assert set(body) <= names(CreateSpanBody) < names(CreateGenerationBody)
+    assert set(body) <= json_field_names(CreateSpanBody) < json_field_names(CreateGenerationBody)
     assert body == {
         "id": FULL.id,
         "traceId": TRACE.id,
@@ -76,24 +76,26 @@ def test_a_span_has_no_field_of_a_generations(major):
     }
 
 
-def names(model: type[CreateSpanBody]) -> set[str]:
-    """The names of a model's fields in JSON."""
+def json_field_names(model: type[CreateSpanBody]) -> set[str]:
+    """The names that a model's fields have in JSON."""
     fields = model.model_fields.items()
     return {getattr(next(iter(f.metadata), None), "alias", name) for name, f in fields}
 
 
-def test_attempts_tell_nothing_of_the_trace_that_their_span_does_not():
-    told, *others = (events(observation)[0]["body"] for observation in (SPAN, *ATTEMPTS))
-    assert {"input", "output", "metadata", "timestamp", "environment"} <= set(told)
-    for other in others:
-        assert other == {
+def test_attempts_repeat_the_trace_fields_of_their_span_without_content():
+    span_trace, *attempt_traces = (
+        events(observation)[0]["body"] for observation in (SPAN, *ATTEMPTS)
+    )
+    assert {"input", "output", "metadata", "timestamp", "environment"} <= set(span_trace)
+    for attempt_trace in attempt_traces:
+        assert attempt_trace == {
             name: value
-            for name, value in told.items()
+            for name, value in span_trace.items()
             if name not in ("input", "output", "metadata")
         }
 
 
-def test_every_field_arrives_where_langfuse_looks_for_it():
+def test_every_field_has_the_name_that_langfuse_reads():
     observation = replace(FULL, parent_id="00f067aa0ba902b7")
     trace, generation = (event["body"] for event in events(observation))
     assert trace == {
@@ -135,149 +137,161 @@ def test_every_field_arrives_where_langfuse_looks_for_it():
     }
 
 
-def test_of_a_joined_trace_only_what_the_caller_said_is_told():
-    joined = replace(FULL, trace=replace(TRACE, is_existing=True, name=None, started_at=None))
-    trace, generation = (e["body"] for e in events(joined))
+def test_an_existing_trace_is_sent_without_name_and_content():
+    in_existing_trace = replace(
+        FULL, trace=replace(TRACE, is_existing=True, name=None, started_at=None)
+    )
+    trace, generation = (e["body"] for e in events(in_existing_trace))
     assert set(trace) == {
         *("id", "userId", "sessionId", "tags", "release", "version", "environment", "metadata")
     }
     assert {"input", "output", "metadata", "name"} <= set(generation)
 
 
-def test_absent_fields_are_left_out():
+def test_fields_without_a_value_are_left_out():
     for event in events(EMPTY):
         assert None not in event["body"].values()
         assert not {"userId", "model", "usage", "input", "output"} & set(event["body"])
 
 
-def test_every_observation_has_events_of_its_own():
-    ids = {part.id for part in ingestion.encode(FULL)}
+def test_event_ids_differ_between_observations():
+    ids = {item.id for item in ingestion.encode(FULL)}
     assert len(ids) == 2
-    assert ids.isdisjoint(part.id for part in ingestion.encode(replace(FULL, id="0" * 16)))
+    assert ids.isdisjoint(item.id for item in ingestion.encode(replace(FULL, id="0" * 16)))
 
 
-# What the answers below are about.
-PARTS = ingestion.encode(FULL)
-TRACE_ID, OWN_ID = (part.id for part in PARTS)
+# The items that the responses below refer to: the trace's event and the generation's.
+ITEMS = ingestion.encode(FULL)
+TRACE_ID, GENERATION_ID = (item.id for item in ITEMS)
 STORED = UploadResult(Outcome.STORED)
-MISSING = UploadResult(Outcome.RETRYABLE, "not in the answer")
+NOT_IN_RESPONSE = UploadResult(Outcome.RETRYABLE, "not in the answer")
 NOT_ACCEPTED = "Event type not accepted"
-FOREIGN = UploadResult(
+NOT_LANGFUSE = UploadResult(
     Outcome.MISCONFIGURED, "the answer is not Langfuse's: is LANGFUSE_BASE_URL right?"
 )
 
 
-def taken(*ids: str) -> list[dict[str, Any]]:
+def successes_of(*ids: str) -> list[dict[str, Any]]:
     return [{"id": event, "status": 201} for event in ids]
 
 
-def refused(*ids: str, status: int = 400, message: str = "Invalid") -> list[dict[str, Any]]:
+def errors_of(*ids: str, status: int = 400, message: str = "Invalid") -> list[dict[str, Any]]:
     return [{"id": event, "status": status, "message": message} for event in ids]
 
 
-def read(successes: Any, errors: Any, parts=PARTS, status: int = 207) -> UploadResult:
+def read_result(successes: Any, errors: Any, items=ITEMS, status: int = 207) -> UploadResult:
     text = json.dumps({"successes": successes, "errors": errors})
-    return ingestion.read_response(HttpResponse(status, {}, text), parts, 0)
+    return ingestion.read_response(HttpResponse(status, {}, text), items, 0)
 
 
-def partly(**parts: UploadResult) -> UploadResult:
-    ids = {"trace": TRACE_ID, "own": OWN_ID}
+def partial_result(**results: UploadResult) -> UploadResult:
+    """The result where the items `trace` and `generation` have these results and others succeed."""
+    ids = {"trace": TRACE_ID, "generation": GENERATION_ID}
     return UploadResult(
-        Outcome.STORED, item_results={ids[name]: judged for name, judged in parts.items()}
+        Outcome.STORED, item_results={ids[name]: result for name, result in results.items()}
     )
 
 
 @pytest.mark.parametrize(
-    ("successes", "errors", "verdict"),
+    ("successes", "errors", "expected"),
     [
-        (taken(TRACE_ID, OWN_ID), [], STORED),
-        (taken(TRACE_ID, OWN_ID, "another"), [], STORED),
+        (successes_of(TRACE_ID, GENERATION_ID), [], STORED),
+        (successes_of(TRACE_ID, GENERATION_ID, "another"), [], STORED),
         (
-            taken(TRACE_ID),
-            refused(OWN_ID),
-            partly(own=UploadResult(Outcome.MALFORMED, "400 Invalid")),
+            successes_of(TRACE_ID),
+            errors_of(GENERATION_ID),
+            partial_result(generation=UploadResult(Outcome.MALFORMED, "400 Invalid")),
         ),
         (
-            taken(TRACE_ID),
-            refused(OWN_ID, status=500, message="oops"),
-            partly(own=UploadResult(Outcome.RETRYABLE, "500 oops")),
+            successes_of(TRACE_ID),
+            errors_of(GENERATION_ID, status=500, message="oops"),
+            partial_result(generation=UploadResult(Outcome.RETRYABLE, "500 oops")),
         ),
         (
-            taken(OWN_ID),
-            refused(TRACE_ID, status=429, message=""),
-            partly(trace=UploadResult(Outcome.RETRYABLE, "429")),
+            successes_of(GENERATION_ID),
+            errors_of(TRACE_ID, status=429, message=""),
+            partial_result(trace=UploadResult(Outcome.RETRYABLE, "429")),
         ),
-        # An error counts more than a success.
+        # An error takes precedence over a success with the same id.
         (
-            taken(TRACE_ID, OWN_ID),
-            refused(OWN_ID, status=401, message="no"),
-            partly(own=UploadResult(Outcome.MALFORMED, "401 no")),
+            successes_of(TRACE_ID, GENERATION_ID),
+            errors_of(GENERATION_ID, status=401, message="no"),
+            partial_result(generation=UploadResult(Outcome.MALFORMED, "401 no")),
         ),
-        ([], [], partly(trace=MISSING, own=MISSING)),
-        (taken(OWN_ID), [], partly(trace=MISSING)),
-        # Langfuse could not read whose error it is.
+        ([], [], partial_result(trace=NOT_IN_RESPONSE, generation=NOT_IN_RESPONSE)),
+        (successes_of(GENERATION_ID), [], partial_result(trace=NOT_IN_RESPONSE)),
+        # Langfuse returns the id "unknown" where it cannot read an event's id.
         (
-            taken(TRACE_ID),
-            refused("unknown"),
-            partly(own=UploadResult(Outcome.MALFORMED, "400 Invalid")),
+            successes_of(TRACE_ID),
+            errors_of("unknown"),
+            partial_result(generation=UploadResult(Outcome.MALFORMED, "400 Invalid")),
         ),
         (
-            taken(TRACE_ID),
-            refused("unknown", status=503),
-            partly(own=UploadResult(Outcome.RETRYABLE, "503 Invalid")),
+            successes_of(TRACE_ID),
+            errors_of("unknown", status=503),
+            partial_result(generation=UploadResult(Outcome.RETRYABLE, "503 Invalid")),
         ),
-        (taken(TRACE_ID, OWN_ID), refused("unknown"), STORED),
+        (successes_of(TRACE_ID, GENERATION_ID), errors_of("unknown"), STORED),
         (
             [],
-            refused(TRACE_ID, OWN_ID, message=NOT_ACCEPTED),
+            errors_of(TRACE_ID, GENERATION_ID, message=NOT_ACCEPTED),
             UploadResult(Outcome.UNSUPPORTED_PROTOCOL, f"400 {NOT_ACCEPTED}"),
         ),
         (
             [],
-            refused("unknown", "unknown"),
+            errors_of("unknown", "unknown"),
             UploadResult(Outcome.UNSUPPORTED_PROTOCOL, "400 Invalid"),
         ),
         (
             [],
-            refused(TRACE_ID) + refused(OWN_ID, message="no"),
+            errors_of(TRACE_ID) + errors_of(GENERATION_ID, message="no"),
             UploadResult(Outcome.UNSUPPORTED_PROTOCOL, "400 Invalid; 400 no"),
         ),
         (
             [],
-            refused(TRACE_ID, message=NOT_ACCEPTED) + refused(OWN_ID, status=500, message="x"),
-            partly(
+            errors_of(TRACE_ID, message=NOT_ACCEPTED)
+            + errors_of(GENERATION_ID, status=500, message="x"),
+            partial_result(
                 trace=UploadResult(Outcome.MALFORMED, f"400 {NOT_ACCEPTED}"),
-                own=UploadResult(Outcome.RETRYABLE, "500 x"),
+                generation=UploadResult(Outcome.RETRYABLE, "500 x"),
             ),
         ),
         (
             [],
-            refused(TRACE_ID, message=NOT_ACCEPTED),
-            partly(trace=UploadResult(Outcome.MALFORMED, f"400 {NOT_ACCEPTED}"), own=MISSING),
+            errors_of(TRACE_ID, message=NOT_ACCEPTED),
+            partial_result(
+                trace=UploadResult(Outcome.MALFORMED, f"400 {NOT_ACCEPTED}"),
+                generation=NOT_IN_RESPONSE,
+            ),
         ),
         (
-            taken(OWN_ID),
-            refused(TRACE_ID, message=NOT_ACCEPTED),
-            partly(trace=UploadResult(Outcome.MALFORMED, f"400 {NOT_ACCEPTED}")),
+            successes_of(GENERATION_ID),
+            errors_of(TRACE_ID, message=NOT_ACCEPTED),
+            partial_result(trace=UploadResult(Outcome.MALFORMED, f"400 {NOT_ACCEPTED}")),
         ),
     ],
 )
 @pytest.mark.parametrize("status", [200, 201, 207])
-def test_an_answer_is_read_event_by_event(successes, errors, verdict, status):
-    assert read(successes, errors, status=status) == verdict
+def test_a_response_is_read_event_by_event(successes, errors, expected, status):
+    assert read_result(successes, errors, status=status) == expected
 
 
-def test_what_has_an_alternative_is_not_given_up_before_that_was_tried():
-    parts = ingestion.encode(JOINED)
-    ids = [part.id for part in parts]
-    both = read([], refused(*ids), parts)
-    assert set(both.item_results) == set(ids)
-    assert {judged.outcome for judged in both.item_results.values()} == {Outcome.MALFORMED}
+def test_refused_events_with_an_alternative_do_not_mean_an_unsupported_protocol():
+    items = ingestion.encode(EMBEDDING_IN_EXISTING_TRACE)
+    ids = [item.id for item in items]
+    result = read_result([], errors_of(*ids), items)
+    assert set(result.item_results) == set(ids)
+    assert {item_result.outcome for item_result in result.item_results.values()} == {
+        Outcome.MALFORMED
+    }
     assert (
-        read([], refused(*ids, message=NOT_ACCEPTED), parts).outcome is Outcome.UNSUPPORTED_PROTOCOL
+        read_result([], errors_of(*ids, message=NOT_ACCEPTED), items).outcome
+        is Outcome.UNSUPPORTED_PROTOCOL
     )
-    in_detail = [{**error, "error": f"Type is {NOT_ACCEPTED}"} for error in refused(*ids)]
-    assert read([], in_detail, parts).outcome is Outcome.UNSUPPORTED_PROTOCOL
+    errors_with_details = [
+        {**error, "error": f"Type is {NOT_ACCEPTED}"} for error in errors_of(*ids)
+    ]
+    assert read_result([], errors_with_details, items).outcome is Outcome.UNSUPPORTED_PROTOCOL
 
 
 @pytest.mark.parametrize(
@@ -300,13 +314,13 @@ def test_what_has_an_alternative_is_not_given_up_before_that_was_tried():
         ([], [{"id": "a", "status": None}]),
     ],
 )
-def test_another_shape_is_not_langfuses(successes, errors):
-    assert read(successes, errors) == FOREIGN
+def test_a_response_of_another_shape_is_not_from_langfuse(successes, errors):
+    assert read_result(successes, errors) == NOT_LANGFUSE
 
 
-def test_a_reason_does_not_quote_the_prompt_at_length():
-    errors = [*refused(TRACE_ID, message="x" * 900), *refused(OWN_ID, message="y" * 900)]
-    assert len(read([], errors).reason) < MAX_LOGGED_REASON_CHARS + 50
-    [judged] = read(taken(TRACE_ID), errors[1:]).item_results.values()
-    assert len(judged.reason) < MAX_LOGGED_REASON_CHARS + 50
-    assert "[cut: " in judged.reason
+def test_a_long_reason_is_truncated():
+    errors = [*errors_of(TRACE_ID, message="x" * 900), *errors_of(GENERATION_ID, message="y" * 900)]
+    assert len(read_result([], errors).reason) < MAX_LOGGED_REASON_CHARS + 50
+    [item_result] = read_result(successes_of(TRACE_ID), errors[1:]).item_results.values()
+    assert len(item_result.reason) < MAX_LOGGED_REASON_CHARS + 50
+    assert "[cut: " in item_result.reason

@@ -1,4 +1,4 @@
-"""Spans against OpenTelemetry's own definitions, what Langfuse makes of them, and its answers."""
+"""Tests of OTLP: spans are validated with OpenTelemetry's models; responses are read."""
 
 import base64
 import json
@@ -20,21 +20,32 @@ from export.upload_results import Outcome, UploadResult
 from local.inbox import ingestion as inbox_ingestion
 from local.inbox import otlp as inbox_otlp
 from local.inbox.store import Store
-from tests.unit.samples import ATTEMPTS, EMPTY, FULL, JOINED, OBSERVATIONS, SPAN, TRACE
+from tests.unit.samples import (
+    ATTEMPTS,
+    EMBEDDING_IN_EXISTING_TRACE,
+    EMPTY,
+    FULL,
+    OBSERVATIONS,
+    SPAN,
+    TRACE,
+)
 from tracing import Observation
 
 
-def export(*observations: Observation) -> dict[str, Any]:
-    parts = [part for observation in observations for part in otlp.encode(observation)]
-    return json.loads(otlp.request_body(parts))
+def export_request(*observations: Observation) -> dict[str, Any]:
+    items = [item for observation in observations for item in otlp.encode(observation)]
+    return json.loads(otlp.request_body(items))
 
 
 def spans(request: dict[str, Any]) -> list[dict[str, Any]]:
     return request["resourceSpans"][0]["scopeSpans"][0]["spans"]
 
 
-def parsed(request: dict[str, Any]) -> Any:
-    """The request as OpenTelemetry reads it, whose JSON has ids in hex; protobuf's has base64."""
+def parse_with_opentelemetry(request: dict[str, Any]) -> Any:
+    """The request as an OpenTelemetry message.
+
+    OTLP/JSON has ids in hex; the JSON mapping of protobuf, which `Parse` reads, has them in base64.
+    """
     for span in spans(request):
         for name in {"traceId", "spanId", "parentSpanId"} & span.keys():
             span[name] = base64.b64encode(bytes.fromhex(span[name])).decode()
@@ -42,8 +53,8 @@ def parsed(request: dict[str, Any]) -> Any:
 
 
 def attributes(observation: Observation) -> dict[str, Any]:
-    """The attributes by name, each with the one kind of value that it has."""
-    [span] = spans(export(observation))
+    """The values of a span's attributes by name, without their OTLP type."""
+    [span] = spans(export_request(observation))
     return {
         item["key"]: next(iter(item["value"].values()))
         for item in span["attributes"]
@@ -51,8 +62,12 @@ def attributes(observation: Observation) -> dict[str, Any]:
     }
 
 
-def test_it_is_what_opentelemetry_defines():
-    request = parsed(export(replace(FULL, parent_id="00f067aa0ba902b7"), EMPTY, JOINED))
+def test_a_request_is_a_valid_opentelemetry_export():
+    request = parse_with_opentelemetry(
+        export_request(
+            replace(FULL, parent_id="00f067aa0ba902b7"), EMPTY, EMBEDDING_IN_EXISTING_TRACE
+        )
+    )
     [group] = request.resource_spans
     assert [(item.key, item.value.string_value) for item in group.resource.attributes] == [
         ("service.name", "ai-gateway-worker")
@@ -73,14 +88,16 @@ def test_it_is_what_opentelemetry_defines():
 
 
 @given(OBSERVATIONS)
-def test_whatever_is_observed_is_what_opentelemetry_defines(observation):
-    [span] = parsed(export(observation)).resource_spans[0].scope_spans[0].spans
+def test_any_observation_is_a_valid_opentelemetry_span(observation):
+    [span] = (
+        parse_with_opentelemetry(export_request(observation)).resource_spans[0].scope_spans[0].spans
+    )
     names = [item.key for item in span.attributes]
     assert len(set(names)) == len(names)
     assert all(item.value.WhichOneof("value") for item in span.attributes)
 
 
-def test_every_attribute_is_what_langfuse_and_opentelemetry_look_for():
+def test_attributes_have_the_names_of_langfuse_and_opentelemetry():
     observation = replace(
         FULL,
         metadata={"request_type": "messages", "provider": "google", "requested_model": "gemini"},
@@ -119,8 +136,8 @@ def test_every_attribute_is_what_langfuse_and_opentelemetry_look_for():
     }
 
 
-def test_a_span_has_nothing_of_a_call_of_a_model():
-    [span] = parsed(export(SPAN)).resource_spans[0].scope_spans[0].spans
+def test_a_span_has_no_attributes_of_a_generation():
+    [span] = parse_with_opentelemetry(export_request(SPAN)).resource_spans[0].scope_spans[0].spans
     assert span.kind == Span.SPAN_KIND_SERVER
     metadata = {"request_type": "chat", "provider": "openai", "requested_model": "gpt-4o"}
     assert attributes(replace(SPAN, metadata=metadata)) == {
@@ -139,22 +156,26 @@ def test_a_span_has_nothing_of_a_call_of_a_model():
     }
 
 
-def test_attempts_tell_of_the_trace_what_their_span_tells():
-    trace = ("langfuse.trace", "user.", "session.", "langfuse.release", "langfuse.environment")
-    told, *others = (
-        {name: value for name, value in attributes(found).items() if name.startswith(trace)}
-        for found in (SPAN, *ATTEMPTS)
+def test_attempts_have_the_trace_attributes_of_their_span():
+    prefixes = ("langfuse.trace", "user.", "session.", "langfuse.release", "langfuse.environment")
+    span_attributes, *attempt_attributes = (
+        {
+            name: value
+            for name, value in attributes(observation).items()
+            if name.startswith(prefixes)
+        }
+        for observation in (SPAN, *ATTEMPTS)
     )
-    assert len(told) == 6
-    assert others == [told, told]
+    assert len(span_attributes) == 6
+    assert attempt_attributes == [span_attributes, span_attributes]
 
 
-def test_what_is_not_there_is_left_out():
+def test_fields_without_a_value_are_left_out():
     assert attributes(EMPTY) == {
         "langfuse.observation.type": "generation",
         "langfuse.observation.level": "DEFAULT",
     }
-    [span] = spans(export(EMPTY))
+    [span] = spans(export_request(EMPTY))
     assert not {"parentSpanId", "status"} & span.keys()
 
 
@@ -169,64 +190,69 @@ def test_what_is_not_there_is_left_out():
         ({"request_type": ["chat"], "provider": {}}, None, None),
     ],
 )
-def test_what_the_metadata_says_in_opentelemetrys_words(metadata, operation, provider):
+def test_operation_and_provider_have_the_values_of_opentelemetry(metadata, operation, provider):
     found = attributes(replace(FULL, metadata=metadata))
     assert found.get("gen_ai.operation.name") == operation
     assert found.get("gen_ai.provider.name") == provider
     assert found["gen_ai.request.model"] == FULL.model
-    # A call that failed may have had no answer that names one.
+    # Only a response names the model that answered; a failed call may have none.
     assert "gen_ai.response.model" not in found
 
 
-def test_no_usage_is_not_a_usage_of_nothing():
+def test_missing_usage_is_left_out_but_zero_is_sent():
     assert attributes(replace(FULL, usage={"output": 0}))["gen_ai.usage.output_tokens"] == 0
     assert not [name for name in attributes(replace(FULL, usage={})) if "usage" in name]
 
 
-def test_only_a_joined_traces_metadata_is_told_apart():
+def test_only_an_existing_trace_has_trace_metadata():
     assert "langfuse.trace.metadata" not in attributes(FULL)
-    said = {"team": "search", "provider": "mine", "more": 1}
-    joined = replace(JOINED, trace=replace(JOINED.trace, metadata=said))
-    assert json.loads(attributes(joined)["langfuse.trace.metadata"]) == {
+    metadata = {"team": "search", "provider": "mine", "more": 1}
+    observation = replace(
+        EMBEDDING_IN_EXISTING_TRACE,
+        trace=replace(EMBEDDING_IN_EXISTING_TRACE.trace, metadata=metadata),
+    )
+    assert json.loads(attributes(observation)["langfuse.trace.metadata"]) == {
         "team": "search",
         "more": 1,
     }
 
 
-def test_a_text_is_not_put_in_quotes():
+def test_a_json_string_is_sent_as_plain_text():
     found = attributes(replace(FULL, input='"say \\"hi\\" [\\n"', output='""'))
     assert found["langfuse.observation.input"] == 'say "hi" [\n'
     assert found["langfuse.observation.output"] == ""
 
 
-def test_half_a_character_becomes_a_question_mark():
+def test_a_lone_surrogate_becomes_a_question_mark():
     observation = replace(FULL, output='"\ud83d"', name="\udc00", metadata={"\ud83d": "\ud83d"})
-    assert spans(export(observation))[0]["name"] == "?"
+    assert spans(export_request(observation))[0]["name"] == "?"
     assert attributes(observation)["langfuse.observation.output"] == "?"
 
 
-def kept(observation: Observation, protocol: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The observation and the trace that Langfuse has of it, without what shows the protocol."""
+def stored_by_langfuse(
+    observation: Observation, protocol: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The observation and the trace in the inbox, without what depends on the protocol."""
     store = Store()
     if protocol == "otlp":
-        inbox_otlp.keep(export(observation), store)
+        inbox_otlp.keep(export_request(observation), store)
     else:
         for event in json.loads(ingestion.request_body(ingestion.encode(observation)))["batch"]:
             assert inbox_ingestion.problem(event, 3) is None
             inbox_ingestion.keep(event, 3, store)
-    [observed], [told] = store.observations(), store.traces(implied=True)
-    found: dict[str, Any] = {**observed}
-    trace: dict[str, Any] = {**told}
+    [stored], [stored_trace] = store.observations(), store.traces(implied=True)
+    observation_record: dict[str, Any] = {**stored}
+    trace_record: dict[str, Any] = {**stored_trace}
     for name in ("protocol", "raw"):
-        del found[name]
-    # What Langfuse adds of the span to the metadata.
+        del observation_record[name]
+    # Langfuse adds these members of the span to the metadata.
     for name in ("attributes", "resourceAttributes", "scope"):
-        found["metadata"].pop(name, None)
-    for record in (found, trace):
+        observation_record["metadata"].pop(name, None)
+    for record in (observation_record, trace_record):
         for name, value in record.items():
             if name.endswith("time") or name == "timestamp":
                 record[name] = value and datetime.fromisoformat(value)
-    return found, trace
+    return observation_record, trace_record
 
 
 @pytest.mark.parametrize(
@@ -236,35 +262,35 @@ def kept(observation: Observation, protocol: str) -> tuple[dict[str, Any], dict[
         EMPTY,
         replace(EMPTY, trace=replace(EMPTY.trace, name="n")),
         replace(FULL, type="embedding", level="WARNING", input='"a text"', output=None),
-        JOINED,
-        replace(JOINED, environment=None),
+        EMBEDDING_IN_EXISTING_TRACE,
+        replace(EMBEDDING_IN_EXISTING_TRACE, environment=None),
         SPAN,
         ATTEMPTS[0],
     ],
 )
-def test_langfuse_has_the_same_from_either_protocol(observation):
-    observed, trace = kept(observation, "otlp")
-    expected, expected_trace = kept(observation, "ingestion")
-    # Over OTLP the server makes texts of those that are neither text nor number.
+def test_both_protocols_result_in_the_same_observation_and_trace(observation):
+    stored, trace = stored_by_langfuse(observation, "otlp")
+    expected, expected_trace = stored_by_langfuse(observation, "ingestion")
+    # Over OTLP the server converts parameters that are neither text nor number to JSON text.
     expected["model_parameters"] = {
         name: value
         if type(value) in (str, int, float)
         else json.dumps(value, separators=(",", ":"))
         for name, value in expected["model_parameters"].items()
     }
-    # A span has one environment, and its trace's is no other; a root's name is its trace's, too.
+    # Over OTLP a trace has the environment of its span, and without a name that of its root span.
     expected_trace["environment"] = expected["environment"]
     if observation.trace.name is None and not observation.parent_id:
         expected_trace["name"] = observation.name
-    assert observed == expected
+    assert stored == expected
     assert trace == expected_trace
 
 
-def read(status: int, text: str) -> UploadResult:
+def read_result(status: int, text: str) -> UploadResult:
     return otlp.read_response(HttpResponse(status, {}, text), otlp.encode(FULL), 0)
 
 
-def partial(rejected: Any, message: Any = "too old") -> str:
+def partial_success(rejected: Any, message: Any = "too old") -> str:
     return json.dumps({"partialSuccess": {"rejectedSpans": rejected, "errorMessage": message}})
 
 
@@ -279,25 +305,27 @@ def partial(rejected: Any, message: Any = "too old") -> str:
         '{"partialSuccess": {}}',
         '{"partialSuccess": null}',
         '{"partialSuccess": "7"}',
-        partial(0),
-        partial("0"),
-        partial(None),
-        partial(-1),
-        partial([1]),
+        partial_success(0),
+        partial_success("0"),
+        partial_success(None),
+        partial_success(-1),
+        partial_success([1]),
     ],
 )
-def test_stored(status, text):
-    assert read(status, text) == UploadResult(Outcome.STORED)
+def test_a_success_without_rejected_spans_is_stored(status, text):
+    assert read_result(status, text) == UploadResult(Outcome.STORED)
 
 
 @pytest.mark.parametrize("rejected", [1, "1", 10, "9" * 5000])
-def test_rejected_spans(rejected):
-    verdict = read(200, partial(rejected))
-    assert verdict.outcome is Outcome.MALFORMED
-    assert verdict.reason.startswith(str(rejected)[:MAX_LOGGED_REASON_CHARS])
-    assert len(verdict.reason) < MAX_LOGGED_REASON_CHARS + 50
+def test_rejected_spans_are_malformed(rejected):
+    result = read_result(200, partial_success(rejected))
+    assert result.outcome is Outcome.MALFORMED
+    assert result.reason.startswith(str(rejected)[:MAX_LOGGED_REASON_CHARS])
+    assert len(result.reason) < MAX_LOGGED_REASON_CHARS + 50
 
 
-def test_a_reason_does_not_quote_the_prompt_at_length():
-    assert read(200, partial(1)).reason == "1 spans rejected: too old"
-    assert len(read(200, partial(1, "x" * 999)).reason) < MAX_LOGGED_REASON_CHARS + 50
+def test_a_long_reason_is_truncated():
+    assert read_result(200, partial_success(1)).reason == "1 spans rejected: too old"
+    assert (
+        len(read_result(200, partial_success(1, "x" * 999)).reason) < MAX_LOGGED_REASON_CHARS + 50
+    )

@@ -1,4 +1,4 @@
-"""What both protocols make of an answer, by its status; and that no answer is too much for them."""
+"""Tests of what both protocols share: results by HTTP status, robust parsing, stable encoding."""
 
 import json
 from types import ModuleType
@@ -12,21 +12,23 @@ from core.types import HttpResponse
 from export import ingestion, otlp
 from export.encoding import inclusive_usage_counts, to_iso_time, to_milliseconds
 from export.upload_results import Outcome, UploadResult
-from tests.unit.samples import FULL, JOINED, OBSERVATIONS, VALUES
+from tests.unit.samples import EMBEDDING_IN_EXISTING_TRACE, FULL, OBSERVATIONS, VALUES
 
 NOW = 1_795_436_099.25  # Mon, 23 Nov 2026 12:14:59 GMT
 PROTOCOLS = [ingestion, otlp]
 WRONG_URL = "is LANGFUSE_BASE_URL right?"
 
 
-def read(protocol: ModuleType, status: int, text: str = "", **headers: str) -> UploadResult:
+def read_response_of(
+    protocol: ModuleType, status: int, text: str = "", **headers: str
+) -> UploadResult:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return protocol.read_response(HttpResponse(status, named, text), protocol.encode(FULL), NOW)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(
-    ("status", "text", "fate", "reason"),
+    ("status", "text", "outcome", "reason"),
     [
         (301, "", Outcome.MISCONFIGURED, f"redirected to nowhere: {WRONG_URL}"),
         (400, "<html>", Outcome.MALFORMED, "HTTP 400"),
@@ -55,20 +57,20 @@ def read(protocol: ModuleType, status: int, text: str = "", **headers: str) -> U
         (101, "", Outcome.MISCONFIGURED, f"the answer is not Langfuse's: {WRONG_URL}"),
     ],
 )
-def test_statuses(protocol, status, text, fate, reason):
-    assert read(protocol, status, text) == UploadResult(fate, reason)
+def test_the_status_determines_outcome_and_reason(protocol, status, text, outcome, reason):
+    assert read_response_of(protocol, status, text) == UploadResult(outcome, reason)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_redirection_is_named_without_its_query(protocol):
-    reason = read(protocol, 302, location="https://login.example/?to=prompt").reason
+def test_the_reason_of_a_redirect_contains_the_location_without_query(protocol):
+    reason = read_response_of(protocol, 302, location="https://login.example/?to=prompt").reason
     assert reason == f"redirected to https://login.example/: {WRONG_URL}"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
-    ("value", "after"),
+    ("value", "seconds"),
     [
         ("0", 0),
         (" 17 ", 17),
@@ -86,33 +88,34 @@ def test_a_redirection_is_named_without_its_query(protocol):
         ("Mon, 23 Nov 2026 12:15:09 +0100", None),
     ],
 )
-def test_retry_after(protocol, status, value, after):
-    assert read(protocol, status, retry_after=value).retry_after == after
+def test_retry_after_is_parsed_to_seconds(protocol, status, value, seconds):
+    assert read_response_of(protocol, status, retry_after=value).retry_after == seconds
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("text", ["<html>", "[]", "null", "7", '"x"', "[" * 100_000, "{", "{}{}"])
-def test_what_langfuse_never_said_is_not_stored(protocol, text):
-    verdict = read(protocol, 200, text)
-    assert verdict == UploadResult(
+def test_a_200_with_an_unknown_body_is_not_from_langfuse(protocol, text):
+    result = read_response_of(protocol, 200, text)
+    assert result == UploadResult(
         Outcome.MISCONFIGURED, f"the answer is not Langfuse's: {WRONG_URL}"
     )
 
 
-ITEMS = st.fixed_dictionaries(
+RESULT_OBJECTS = st.fixed_dictionaries(
     {},
     optional={
-        "id": VALUES | st.sampled_from([part.id for part in ingestion.encode(JOINED)]),
+        "id": VALUES
+        | st.sampled_from([item.id for item in ingestion.encode(EMBEDDING_IN_EXISTING_TRACE)]),
         "status": VALUES | st.sampled_from([201, 400, 429, 500]),
         "message": VALUES | st.just("Event type not accepted" * 100),
     },
 )
-LISTS = st.lists(ITEMS | VALUES, max_size=5) | VALUES
-BODIES = VALUES | st.fixed_dictionaries(
+RESULT_LISTS = st.lists(RESULT_OBJECTS | VALUES, max_size=5) | VALUES
+RESPONSE_BODIES = VALUES | st.fixed_dictionaries(
     {},
     optional={
-        "successes": LISTS,
-        "errors": LISTS,
+        "successes": RESULT_LISTS,
+        "errors": RESULT_LISTS,
         "message": VALUES,
         "partialSuccess": VALUES
         | st.fixed_dictionaries(
@@ -125,36 +128,36 @@ BODIES = VALUES | st.fixed_dictionaries(
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @given(
     status=st.sampled_from([200, 201, 202, 204, 207]) | st.integers(100, 599),
-    text=BODIES.map(json.dumps) | st.text(st.characters()),
+    text=RESPONSE_BODIES.map(json.dumps) | st.text(st.characters()),
     headers=st.fixed_dictionaries(
         {}, optional={name: st.text() for name in ("location", "retry-after")}
     ),
 )
-def test_no_answer_is_too_much(protocol, status, text, headers):
-    parts = protocol.encode(JOINED)
-    verdict = protocol.read_response(HttpResponse(status, headers, text), parts, NOW)
-    note = len("… [cut: 300 of 999999 characters]")
-    for judged in (verdict, *verdict.item_results.values()):
-        assert len(judged.reason) <= MAX_LOGGED_REASON_CHARS + note
-        assert judged.reason or judged.outcome is Outcome.STORED
-        assert judged.retry_after is None or judged.retry_after >= 0
-    assert set(verdict.item_results) <= {part.id for part in parts}
-    assert Outcome.STORED not in {judged.outcome for judged in verdict.item_results.values()}
+def test_any_response_is_read_without_an_exception(protocol, status, text, headers):
+    items = protocol.encode(EMBEDDING_IN_EXISTING_TRACE)
+    result = protocol.read_response(HttpResponse(status, headers, text), items, NOW)
+    max_note_chars = len("… [cut: 300 of 999999 characters]")
+    for each in (result, *result.item_results.values()):
+        assert len(each.reason) <= MAX_LOGGED_REASON_CHARS + max_note_chars
+        assert each.reason or each.outcome is Outcome.STORED
+        assert each.retry_after is None or each.retry_after >= 0
+    assert set(result.item_results) <= {item.id for item in items}
+    assert Outcome.STORED not in {each.outcome for each in result.item_results.values()}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @given(OBSERVATIONS)
-def test_whatever_is_observed_makes_a_body_and_always_the_same(protocol, observation):
-    parts = protocol.encode(observation)
-    assert parts == protocol.encode(observation)
-    assert len({part.id for part in parts}) == len(parts)
-    text = protocol.request_body(parts).decode()
+def test_any_observation_is_encoded_as_valid_json_and_always_the_same(protocol, observation):
+    items = protocol.encode(observation)
+    assert items == protocol.encode(observation)
+    assert len({item.id for item in items}) == len(items)
+    text = protocol.request_body(items).decode()
     json.loads(text, parse_constant=lambda word: pytest.fail(word))
-    for part in parts:
-        json.loads(part.json)
+    for item in items:
+        json.loads(item.json)
 
 
-def test_times_are_whole_milliseconds():
+def test_times_are_rounded_to_milliseconds():
     for time in (1795436099.196, 1795436099.1959999, 1795436099.19649):
         assert to_milliseconds(time) == 1795436099196
         assert to_iso_time(time) == "2026-11-23T12:14:59.196+00:00"
@@ -162,7 +165,7 @@ def test_times_are_whole_milliseconds():
     assert to_iso_time(None) is None
 
 
-def test_sums_of_usage():
+def test_inclusive_usage_counts_sum_up_input_and_output():
     assert inclusive_usage_counts({}) == {}
     assert inclusive_usage_counts(FULL.usage) == {"input": 10, "output": 2, "total": 12}
     assert inclusive_usage_counts({"output": 2}) == {"input": 0, "output": 2, "total": 2}

@@ -1,4 +1,4 @@
-"""The story of a request against a platform that is a few lines long."""
+"""Tests of `gateway.handler.handle` with a fake platform: a request from end to end."""
 
 import asyncio
 import hashlib
@@ -19,11 +19,11 @@ from settings.gateway_keys import GatewayKey
 from settings.load import Settings
 from tests.unit import virtual_time
 from tests.unit.langfuse import SETTINGS as TRACED
-from tests.unit.langfuse import Langfuse
+from tests.unit.langfuse import FakeLangfuse
 
 
 @pytest.fixture(autouse=True)
-def _a_new_isolate(monkeypatch):
+def _reset_outboxes(monkeypatch):
     monkeypatch.setattr(outbox, "_outboxes", {})
 
 
@@ -42,25 +42,29 @@ class FakeBody:
         return self.data[start : start + limit]
 
     def truncate(self, limit: int) -> None:
-        self.kept = limit
+        self.truncated_to = limit
 
     def with_content(self, data: bytes) -> "FakeBody":
         return FakeBody(data)
 
 
 @dataclass
-class FakePlatform(Langfuse):
-    """Answers with `capture`, raises it if it is an error, and keeps what it was asked for."""
+class FakePlatform(FakeLangfuse):
+    """A platform and at the same time the reply of the provider.
+
+    `capture` is the capture of the reply; an exception is raised by `fetch` instead. `fetched`,
+    `jobs` and `cached` record the calls of `fetch`, `run_after_response` and `write_cache`.
+    """
 
     body: bytes = CHAT
     capture: Capture | Exception = field(
         default_factory=lambda: Capture(Ending.COMPLETE, 2.0, 200, "application/json", b"{}")
     )
     status: int = 200
-    left: bool = False
+    has_left: bool = False
     fetched: list[Any] = field(default_factory=list)
     jobs: list[Any] = field(default_factory=list)
-    kept: dict[str, Any] = field(default_factory=dict)
+    cached: dict[str, Any] = field(default_factory=dict)
 
     async def read_body(self, limit: int) -> FakeBody:
         if len(self.body) > limit:
@@ -75,10 +79,10 @@ class FakePlatform(Langfuse):
         return True
 
     async def read_cache(self, key) -> Any:
-        return self.kept.get(key)
+        return self.cached.get(key)
 
     async def write_cache(self, key, status, content_type, body, max_age) -> None:
-        self.kept[key] = (status, content_type, body, max_age)
+        self.cached[key] = (status, content_type, body, max_age)
 
     async def fetch(self, upstream, body, timeout) -> Any:
         self.fetched.append((upstream, body))
@@ -101,7 +105,7 @@ class FakePlatform(Langfuse):
         return ("captured", dict(headers)), capture()
 
     def client_left(self) -> bool:
-        return self.left
+        return self.has_left
 
     def run_after_response(self, name, job) -> None:
         self.jobs.append((name, asyncio.ensure_future(job)))
@@ -115,15 +119,15 @@ def handle(
     headers: dict[str, str] | None = None,
 ):
     async def run():
-        answer = await handler.handle(Call(method, path, "", headers or {}), settings, platform)
+        response = await handler.handle(Call(method, path, "", headers or {}), settings, platform)
         for _, job in platform.jobs:
             await job
-        return answer
+        return response
 
     return virtual_time.run(run())
 
 
-def test_a_traced_call():
+def test_a_traced_call_is_captured_and_exported():
     platform = FakePlatform()
     kind, headers = handle(platform)
     assert kind == "captured"
@@ -143,7 +147,7 @@ def test_a_traced_call():
         (TRACED, "POST", "/v1/messages/count_tokens"),
     ],
 )
-def test_calls_that_leave_no_trace(settings, method, path):
+def test_an_untraced_call_is_relayed_and_not_exported(settings, method, path):
     platform = FakePlatform()
     kind, headers = handle(platform, settings, method, path)
     assert kind == "relayed"
@@ -157,17 +161,17 @@ def test_an_untraced_body_is_never_read():
     assert platform.fetched[0][1] is None
 
 
-@pytest.mark.parametrize(("left", "ending"), [(False, "unreachable"), (True, "client_left")])
-def test_a_provider_that_cannot_be_reached_is_traced(left, ending):
-    platform = FakePlatform(capture=NetworkError("connection refused"), left=left)
-    answer = handle(platform)
-    assert isinstance(answer, GatewayResponse)
-    assert answer.status == 502
+@pytest.mark.parametrize(("has_left", "ending"), [(False, "unreachable"), (True, "client_left")])
+def test_an_unreachable_provider_is_traced(has_left, ending):
+    platform = FakePlatform(capture=NetworkError("connection refused"), has_left=has_left)
+    response = handle(platform)
+    assert isinstance(response, GatewayResponse)
+    assert response.status == 502
     generation = json.loads(platform.requests[0].body)["batch"][1]["body"]
     assert generation["metadata"]["ending"] == ending
 
 
-def test_the_log_of_an_unreachable_provider_holds_no_credential(capsys):
+def test_the_log_of_an_unreachable_provider_contains_no_credential(capsys):
     platform = FakePlatform(capture=NetworkError("no route to https://x/?key=sk-query-secret"))
     call = Call("GET", "/v1/models", "key=sk-query-secret", {})
     virtual_time.run(handler.handle(call, TRACED, platform))
@@ -176,7 +180,7 @@ def test_the_log_of_an_unreachable_provider_holds_no_credential(capsys):
     assert "sk-query-secret" not in line
 
 
-def test_a_fault_of_our_own_does_not_leave_the_trace_waiting():
+def test_an_unexpected_exception_is_raised_and_does_not_block_the_trace():
     platform = FakePlatform(capture=RuntimeError("a bug"))
     with pytest.raises(RuntimeError):
         handle(platform)
@@ -200,28 +204,28 @@ def test_a_fault_of_our_own_does_not_leave_the_trace_waiting():
         ("POST", "/v1/chat/completions", b'{"model": "@groq/m"}' + b" " * 4 * 1024 * 1024, 413),
     ],
 )
-def test_refusals_reach_nobody(method, path, body, status):
+def test_a_refused_call_is_neither_sent_nor_traced(method, path, body, status):
     platform = FakePlatform(body=body)
-    answer = handle(platform, method=method, path=path)
-    assert isinstance(answer, GatewayResponse)
-    assert answer.status == status
-    assert json.loads(answer.body)["error"]["message"]
+    response = handle(platform, method=method, path=path)
+    assert isinstance(response, GatewayResponse)
+    assert response.status == status
+    assert json.loads(response.body)["error"]["message"]
     assert platform.fetched == platform.requests == []
 
 
-def test_a_misconfigured_gateway_serves_only_its_health():
+def test_a_misconfigured_gateway_answers_health_checks_only():
     settings = Settings(problem="GATEWAY_API_KEYS is not valid JSON")
     platform = FakePlatform()
-    answer = handle(platform, settings)
-    assert answer.status == 500
-    assert "GATEWAY_API_KEYS" in answer.body
+    response = handle(platform, settings)
+    assert response.status == 500
+    assert "GATEWAY_API_KEYS" in response.body
     assert platform.fetched == []
     health = handle(platform, settings, "GET", "/health")
     assert health.status == 503
     assert json.loads(health.body)["status"] == "misconfigured"
 
 
-def test_health_tells_who_has_a_key_what_became_of_the_traces():
+def test_health_shows_the_delivery_status_for_a_gateway_key_only():
     key = "gw_0123456789abcdef"
     digest = hashlib.sha256(key.encode()).hexdigest()
     settings = replace(TRACED, gateway_keys=(GatewayKey("ada", digest),))
@@ -229,15 +233,15 @@ def test_health_tells_who_has_a_key_what_became_of_the_traces():
 
     def health(headers) -> dict[str, Any]:
         call = Call("GET", "/health", "", headers)
-        answer = virtual_time.run(handler.handle(call, settings, platform))
-        return json.loads(answer.body)
+        response = virtual_time.run(handler.handle(call, settings, platform))
+        return json.loads(response.body)
 
     public = {"status": "ok", "version": VERSION, "tracing": True}
     assert health({}) == public
     assert health({"authorization": "Bearer gw_wrong"}) == public
-    shown = {"authorization": f"Bearer {key}"}
+    key_headers = {"authorization": f"Bearer {key}"}
     unused = {"protocol": None, "last": None, "last_at": None}
-    assert health(shown)["delivery"] == {**unused, "stored": 0, "queued": 0, "dropped": 0}
+    assert health(key_headers)["delivery"] == {**unused, "stored": 0, "queued": 0, "dropped": 0}
     call = Call("POST", "/v1/chat/completions", "", {"x-portkey-api-key": key})
 
     async def run() -> None:
@@ -245,21 +249,27 @@ def test_health_tells_who_has_a_key_what_became_of_the_traces():
         await platform.jobs[0][1]
 
     virtual_time.run(run())
-    told = health(shown)["delivery"]
-    assert (told["protocol"], told["last"], told["stored"]) == ("ingestion", "stored", 1)
-    assert "sk-lf" not in json.dumps(told)
+    delivery = health(key_headers)["delivery"]
+    assert (delivery["protocol"], delivery["last"], delivery["stored"]) == (
+        "ingestion",
+        "stored",
+        1,
+    )
+    assert "sk-lf" not in json.dumps(delivery)
 
 
-ROUTED = b'{"messages": [{"role": "user", "content": "hi"}], "model": "@groq/llama-3.3-70b"}'
+PREFIXED_MODEL_BODY = (
+    b'{"messages": [{"role": "user", "content": "hi"}], "model": "@groq/llama-3.3-70b"}'
+)
 
 
 @pytest.mark.parametrize("settings", [TRACED, Settings()])
-def test_a_model_chooses_the_provider(settings):
-    platform = FakePlatform(body=ROUTED)
+def test_a_model_prefix_selects_the_provider(settings):
+    platform = FakePlatform(body=PREFIXED_MODEL_BODY)
     _, headers = handle(platform, settings)
     ((upstream, body),) = platform.fetched
     assert headers["x-portkey-provider"] == upstream.provider == "groq"
-    assert body.data == ROUTED.replace(b"@groq/", b"")
+    assert body.data == PREFIXED_MODEL_BODY.replace(b"@groq/", b"")
     if settings is TRACED:
         generation = json.loads(platform.requests[0].body)["batch"][1]["body"]
         assert generation["model"] == "llama-3.3-70b"
@@ -270,16 +280,16 @@ def test_a_model_chooses_the_provider(settings):
     ("body", "header"),
     [
         (CHAT, ""),
-        (ROUTED, "openrouter"),
+        (PREFIXED_MODEL_BODY, "openrouter"),
         (b'{"model": "@cf/meta/llama"}', ""),
         (b'{"model": "@cf/meta/llama"}', "openrouter"),
         (b'{"metadata": {"model": "@groq/m"}}', ""),
-        # Named by the header: what can't be read, or not cheaply, goes through.
-        (ROUTED + b" " * 4 * 1024 * 1024, "groq"),
-        (ROUTED[:-1], "groq"),
+        # The header names the provider: a large or malformed body is not an error.
+        (PREFIXED_MODEL_BODY + b" " * 4 * 1024 * 1024, "groq"),
+        (PREFIXED_MODEL_BODY[:-1], "groq"),
     ],
 )
-def test_bodies_that_go_out_as_they_came(body, header):
+def test_a_body_without_a_routing_prefix_is_sent_unchanged(body, header):
     platform = FakePlatform(body=body)
     handle(platform, headers={"x-portkey-provider": header})
     ((upstream, sent),) = platform.fetched
@@ -287,29 +297,29 @@ def test_bodies_that_go_out_as_they_came(body, header):
     assert sent.data is body
 
 
-@pytest.mark.parametrize("before", [-300, -250, -30, -5, 0, 5, 10, 15, 20, 25, 300])
-def test_a_model_is_found_wherever_it_is(before):
-    """Also where two of the pieces meet that a body is searched in."""
+@pytest.mark.parametrize("before_border", [-300, -250, -30, -5, 0, 5, 10, 15, 20, 25, 300])
+def test_a_model_prefix_is_found_at_any_position_in_the_body(before_border):
+    """Also where it crosses the border of two scan windows."""
     start = b'{"x": "'
-    filling = b"x" * (SCAN_WINDOW_BYTES - before - len(start))
-    platform = FakePlatform(body=start + filling + b'", "model": "@groq/m"}')
+    padding = b"x" * (SCAN_WINDOW_BYTES - before_border - len(start))
+    platform = FakePlatform(body=start + padding + b'", "model": "@groq/m"}')
     handle(platform)
     assert platform.fetched[0][0].provider == "groq"
-    assert platform.fetched[0][1].data == start + filling + b'", "model": "m"}'
+    assert platform.fetched[0][1].data == start + padding + b'", "model": "m"}'
 
 
-def test_a_body_without_a_provider_is_not_parsed_before_the_reply(monkeypatch):
+def test_a_body_without_a_model_prefix_is_not_parsed_before_the_reply(monkeypatch):
     monkeypatch.setattr("upstream.request_body.prefixed_model", None)
     platform = FakePlatform(body=b'{"model": "openai/gpt-4.1", "user": "@me"}')
     assert handle(platform)[0] == "captured"
 
 
-def test_a_page_of_an_allowed_origin_reads_an_error_too():
-    """A browser takes no answer that says it twice."""
+def test_an_error_response_has_each_cors_header_once():
+    """A browser rejects a response with a repeated header."""
     settings = replace(TRACED, allowed_origins=frozenset({"https://a.example"}))
     platform = FakePlatform(capture=NetworkError("connection refused"))
-    answer = handle(platform, settings, headers={"origin": "https://a.example"})
-    names = [name for name, _ in answer.headers]
+    response = handle(platform, settings, headers={"origin": "https://a.example"})
+    names = [name for name, _ in response.headers]
     assert names.count("access-control-allow-origin") == names.count("vary") == 1
 
 
@@ -358,16 +368,16 @@ def test_a_job_that_the_platform_ends_keeps_no_memory_for_long(monkeypatch):
         job.close()
 
 
-def test_a_request_without_a_body_has_no_parameters_to_override():
-    """Clients send one config with all that they ask."""
+def test_override_params_are_ignored_for_a_request_without_a_body():
+    """Clients send the same config with every request."""
     headers = {"x-portkey-config": '{"override_params": {"model": "m"}}'}
     platform = FakePlatform(body=b"")
     assert handle(platform, method="DELETE", path="/v1/files/1", headers=headers)[0] == "relayed"
     assert platform.fetched[0][1].data == b""
 
 
-def test_targets_that_name_no_provider_are_the_default_ones():
-    """So that a key which comes with them is for that one, as without a config."""
+def test_targets_without_a_provider_get_the_callers_key_for_the_default_provider():
+    """As without a config. With a target of another provider, the key has no owner: 401."""
     targets: list[Any] = [{"override_params": {"model": model}} for model in ("dear", "cheap")]
     config = {"strategy": {"mode": "fallback"}, "targets": targets}
     headers = {"authorization": "Bearer sk-mine", "x-portkey-config": json.dumps(config)}
@@ -382,40 +392,43 @@ def test_targets_that_name_no_provider_are_the_default_ones():
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
-def test_a_key_over_its_limit(monkeypatch, path):
+def test_a_gateway_key_over_its_rate_limit_is_refused(monkeypatch, path):
     async def never(platform, name) -> bool:
         return False
 
     monkeypatch.setattr(FakePlatform, "is_within_rate_limit", never)
     key = "gw_0123456789abcdef"
-    known = GatewayKey("ada", hashlib.sha256(key.encode()).hexdigest())
+    gateway_key = GatewayKey("ada", hashlib.sha256(key.encode()).hexdigest())
     platform = FakePlatform()
-    answer = handle(
-        platform, replace(TRACED, gateway_keys=(known,)), path=path, headers={"x-api-key": key}
+    response = handle(
+        platform,
+        replace(TRACED, gateway_keys=(gateway_key,)),
+        path=path,
+        headers={"x-api-key": key},
     )
-    assert answer.status == 429
-    assert json.loads(answer.body)["error"]["type"] == "rate_limit_error"
+    assert response.status == 429
+    assert json.loads(response.body)["error"]["type"] == "rate_limit_error"
     assert platform.fetched == platform.requests == []
 
 
 @pytest.mark.parametrize(
-    ("reply", "kept"),
+    ("reply", "is_cached"),
     [
         (b'{"choices": []}', True),
         (b'{"output": [], "error": null}', True),
-        (b'{"error": {"code": 529, "message": "overloaded"}}', False),  # as OpenRouter says it
+        (b'{"error": {"code": 529, "message": "overloaded"}}', False),  # OpenRouter, status 200
         (zlib.compress(b'{"choices": []}'), False),
         (b'"busy"', False),
     ],
 )
-def test_which_replies_are_kept(reply, kept):
+def test_only_a_successful_json_reply_is_cached(reply, is_cached):
     capture = Capture(Ending.COMPLETE, 2.0, 200, "application/json", reply)
     platform = FakePlatform(capture=capture)
     handle(platform, headers={"x-portkey-config": '{"cache": {"mode": "simple"}}'})
-    assert bool(platform.kept) == kept
+    assert bool(platform.cached) == is_cached
 
 
-def test_a_body_is_changed_once_however_often_it_is_sent():
+def test_a_body_is_changed_once_for_all_retries():
     platform = FakePlatform(capture=NetworkError("connection refused"))
     config = {"retry": {"attempts": 2}, "override_params": {"temperature": 0}}
     handle(platform, Settings(), headers={"x-portkey-config": json.dumps(config)})
@@ -425,15 +438,18 @@ def test_a_body_is_changed_once_however_often_it_is_sent():
     assert json.loads(bodies[0].data)["temperature"] == 0
 
 
-TWO = {"strategy": {"mode": "fallback"}, "targets": [{"provider": "groq"}, {"provider": "openai"}]}
+FALLBACK_CONFIG = {
+    "strategy": {"mode": "fallback"},
+    "targets": [{"provider": "groq"}, {"provider": "openai"}],
+}
 
 
-@pytest.mark.parametrize("named", ["openai", ""])
-def test_no_key_of_any_form_goes_to_another_provider(named):
-    """Some providers read a key in a header of their own, or in the query."""
+@pytest.mark.parametrize("provider_header", ["openai", ""])
+def test_credentials_are_not_sent_to_another_provider(provider_header):
+    """Some providers read a key from a header of their own, or from the query."""
     headers = {
-        "x-portkey-config": json.dumps(TWO),
-        "x-portkey-provider": named,
+        "x-portkey-config": json.dumps(FALLBACK_CONFIG),
+        "x-portkey-provider": provider_header,
         "x-goog-api-key": "one-of-the-callers",
         "idempotency-key": "1",
     }
@@ -444,12 +460,12 @@ def test_no_key_of_any_form_goes_to_another_provider(named):
     to_groq, to_openai = (dict(upstream.headers) for upstream, _ in platform.fetched)
     assert "x-goog-api-key" not in to_groq
     assert platform.fetched[0][0].url.endswith("/chat/completions?alt=sse")
-    assert ("x-goog-api-key" in to_openai) is bool(named)
-    assert platform.fetched[1][0].url.endswith(query) is bool(named)
+    assert ("x-goog-api-key" in to_openai) is bool(provider_header)
+    assert platform.fetched[1][0].url.endswith(query) is bool(provider_header)
     assert to_groq["idempotency-key"] == to_openai["idempotency-key"] == "1"
 
 
-def test_a_body_that_goes_out_once_is_streamed_in_spite_of_a_config():
+def test_a_body_that_is_sent_once_is_streamed_in_spite_of_a_config():
     headers = {"x-portkey-config": '{"provider": "groq", "request_timeout": 9000}'}
     platform = FakePlatform(body=b"x" * 10**8)
     assert handle(platform, path="/v1/files", headers=headers)[0] == "relayed"
