@@ -245,7 +245,9 @@ def test_the_uploads_of_one_export_are_limited():
     assert outcomes(batch) == {Outcome.RETRYABLE}
 
 
-@pytest.mark.parametrize(("retry_after", "times"), [("7", [0, 7]), ("0", [0, 0.5]), ("soon", [0, 0.5])])
+@pytest.mark.parametrize(
+    ("retry_after", "times"), [("7", [0, 7]), ("0", [0, 0.5]), ("soon", [0, 0.5])]
+)
 def test_a_retry_waits_for_retry_after(retry_after, times):
     langfuse = FakeLangfuse(respond=respond_with(429, **{"retry-after": retry_after}))
     batch, _ = export(langfuse)

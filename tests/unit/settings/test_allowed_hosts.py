@@ -1,4 +1,4 @@
-"""What a caller may have the gateway call, and the many ways to ask for something else."""
+"""Tests of `allowed_hosts` and `safe_path`: which custom hosts and paths are accepted."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from core.safe_path import is_safe_path
 from core.types import Refusal
 from settings.allowed_hosts import LOOPBACK, check_custom_host, parse_allowed_hosts
 
-# As permissive as a deployer can be, short of naming what is tried here.
+# A permissive list that contains none of the refused hosts below.
 ALLOWED = parse_allowed_hosts(
     [
         *("llm.example.com", "*.wild.example.com", "ports.example.com:8443"),
@@ -16,7 +16,7 @@ ALLOWED = parse_allowed_hosts(
     ]
 )
 
-TAKEN = {
+ACCEPTED = {
     "https://llm.example.com": "https://llm.example.com",
     "https://llm.example.com/": "https://llm.example.com",
     "https://llm.example.com:443/v1": "https://llm.example.com/v1",
@@ -32,9 +32,9 @@ TAKEN = {
     "http://[::1]:9000": "http://[::1]:9000",
 }
 
-# Every one of these is refused: with 403 where a host can be made out, with 400 where not.
+# Refused hosts: with 403 where a host can be parsed, with 400 where not.
 REFUSED = {
-    # Not on the list, or only nearly.
+    # Not on the list, though some are similar to an entry.
     "https://evil.example": 403,
     "https://example.com": 403,
     "https://wild.example.com": 403,
@@ -51,7 +51,7 @@ REFUSED = {
     "https://-.wild.example.com": 403,
     "https://" + "a" * 64 + ".wild.example.com": 403,
     "https://" + "a." * 130 + "wild.example.com": 403,
-    # Not encrypted, or no web at all.
+    # Not encrypted, or not HTTP.
     "http://llm.example.com": 400,
     "HTTPS://llm.example.com": 400,
     "ftp://llm.example.com": 400,
@@ -64,7 +64,7 @@ REFUSED = {
     "https:/llm.example.com": 400,
     "https:///llm.example.com": 400,
     "": 400,
-    # This machine, in other spellings than the ones that are listed.
+    # Loopback addresses in other spellings than the listed ones.
     "http://localhost": 403,
     "http://127.0.0.1": 403,
     "http://127.0.0.1:8001": 403,
@@ -102,7 +102,7 @@ REFUSED = {
     "http://[::ffff:7f00:1]:8000": 403,
     "http://[::127.0.0.1]:8000": 403,
     "http://[64:ff9b::127.0.0.1]:8000": 403,
-    # Somebody's own network, and what hands out its credentials.
+    # Private networks, and services that return cloud credentials.
     "https://10.0.0.1": 403,
     "https://172.16.0.1": 403,
     "https://192.168.0.1": 403,
@@ -128,7 +128,7 @@ REFUSED = {
     "https://kubernetes.default.svc.cluster.local": 403,
     "https://host.docker.internal": 403,
     "https://1.0.0.127.in-addr.arpa": 403,
-    # What two parsers read differently.
+    # URLs that two parsers may read differently.
     "https://user@llm.example.com": 400,
     "https://user:pass@llm.example.com": 400,
     "https://llm.example.com@evil.example": 400,
@@ -171,40 +171,42 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("text", "base_url"), TAKEN.items())
-def test_taken(text, base_url):
+@pytest.mark.parametrize(("text", "base_url"), ACCEPTED.items())
+def test_an_allowed_host_is_returned_as_a_base_url(text, base_url):
     assert check_custom_host(text, ALLOWED) == base_url
 
 
 @pytest.mark.parametrize(("text", "status"), REFUSED.items())
-def test_refused(text, status):
+def test_other_hosts_are_refused(text, status):
     refusal = check_custom_host(text, ALLOWED)
     assert isinstance(refusal, Refusal)
     assert refusal.status == status
 
 
-@pytest.mark.parametrize("text", [*TAKEN, *REFUSED])
-def test_nothing_is_allowed_unless_a_deployer_says_so(text):
+@pytest.mark.parametrize("text", [*ACCEPTED, *REFUSED])
+def test_every_host_is_refused_without_a_list(text):
     assert isinstance(check_custom_host(text, frozenset()), Refusal)
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_a_list_that_is_not_checked_does_not_let_in_what_is_never_public(text):
-    """The second lock: a list that names the very host lets in public names, and no others."""
+def test_an_unchecked_list_cannot_allow_addresses_that_are_not_public(text):
+    """A second check: a list that contains exactly this host still allows only public names."""
     host = text.partition("//")[2].partition("/")[0].lower()
-    taken = check_custom_host(text, {host, "*.com", "*.example", "*."})
-    if isinstance(taken, str):
-        name = taken.split("/")[2].partition(":")[0]
+    result = check_custom_host(text, {host, "*.com", "*.example", "*."})
+    if isinstance(result, str):
+        name = result.split("/")[2].partition(":")[0]
         assert name.endswith((".com", ".community", ".example")) or name in LOOPBACK
 
 
 @given(
     st.text(alphabet="htps:/[]@#?%\\.-_~ \t\n0129afxlmc\uff10\u3002", max_size=30), st.booleans()
 )
-def test_what_is_called_is_on_the_list(tail, near):
-    taken = check_custom_host(("https://llm.example.com" if near else "https://") + tail, ALLOWED)
-    if isinstance(taken, str):
-        assert taken == "https://llm.example.com" or taken.startswith("https://llm.example.com/")
+def test_any_accepted_url_has_a_host_of_the_list(tail, has_listed_host):
+    result = check_custom_host(
+        ("https://llm.example.com" if has_listed_host else "https://") + tail, ALLOWED
+    )
+    if isinstance(result, str):
+        assert result == "https://llm.example.com" or result.startswith("https://llm.example.com/")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_what_is_called_is_on_the_list(tail, near):
         "/v1/100%",
     ],
 )
-def test_paths_that_stay_where_they_are(path):
+def test_a_path_below_the_base_url_is_safe(path):
     assert is_safe_path(path)
 
 
@@ -264,5 +266,5 @@ def test_paths_that_stay_where_they_are(path):
         "/v1/%25252525252525252e",
     ],
 )
-def test_paths_that_do_not(path):
+def test_a_path_that_may_leave_the_base_url_is_not_safe(path):
     assert not is_safe_path(path)

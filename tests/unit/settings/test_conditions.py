@@ -1,8 +1,10 @@
+"""Tests of `conditions`: which queries match which values, and which are invalid."""
+
 import pytest
 
 from settings.conditions import check_query, query_matches
 
-FACTS = {
+VALUES = {
     "metadata": {"plan": "paid", "seats": "12", "beta": "true"},
     "params": {"model": "gpt-4o", "max_tokens": 500, "stream": True, "a": {"b": 1}},
     "url": {"pathname": "/v1/chat/completions"},
@@ -10,7 +12,7 @@ FACTS = {
 
 
 @pytest.mark.parametrize(
-    ("query", "met"),
+    ("query", "matches"),
     [
         ({"metadata.plan": {"$eq": "paid"}}, True),
         ({"metadata.plan": "paid"}, True),
@@ -40,8 +42,8 @@ FACTS = {
         ({"$or": [{"metadata.plan": "paid"}], "params.stream": False}, False),
     ],
 )
-def test_queries(query, met):
-    assert query_matches(check_query(query), FACTS) is met
+def test_a_query_matches_the_values(query, matches):
+    assert query_matches(check_query(query), VALUES) is matches
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,6 @@ def test_queries(query, met):
         {"$and": [{"$and": [{"$and": [{"$and": [{"$and": [{"metadata.a": 1}]}]}]}]}]},
     ],
 )
-def test_what_is_no_query(query):
+def test_an_invalid_query_raises_a_value_error(query):
     with pytest.raises(ValueError, match=r"."):
         check_query(query)

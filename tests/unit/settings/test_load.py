@@ -1,14 +1,16 @@
+"""Tests of `load_settings`: values, defaults, warnings, and the problems that fail closed."""
+
 import pytest
 
 from settings.gateway_keys import GatewayKey
 from settings.load import CONTINUATION_NAMES, SECRET_NAMES, Destination, Settings, load_settings
 
-PUBLIC, SECRET = "pk-lf-1", "sk-lf-1"
-KEYS = {"LANGFUSE_PUBLIC_KEY": PUBLIC, "LANGFUSE_SECRET_KEY": SECRET}
+PUBLIC_KEY, SECRET_KEY = "pk-lf-1", "sk-lf-1"
+LANGFUSE_KEYS = {"LANGFUSE_PUBLIC_KEY": PUBLIC_KEY, "LANGFUSE_SECRET_KEY": SECRET_KEY}
 HASH = "a" * 64
 
 
-def test_nothing_is_set():
+def test_an_empty_environment_gives_the_defaults():
     settings = load_settings({})
     assert settings == Settings()
     assert settings.destination(None) is None
@@ -16,12 +18,12 @@ def test_nothing_is_set():
 
 
 def test_langfuse_keys_turn_tracing_on():
-    settings = load_settings(KEYS)
+    settings = load_settings(LANGFUSE_KEYS)
     destination = settings.destination(None)
     assert destination
     assert destination == Destination("default", "https://cloud.langfuse.com", "pk-lf-1", "sk-lf-1")
-    assert settings.secrets == (PUBLIC, SECRET, destination.credential)
-    assert SECRET not in repr(settings)
+    assert settings.secrets == (PUBLIC_KEY, SECRET_KEY, destination.credential)
+    assert SECRET_KEY not in repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +43,8 @@ def test_langfuse_keys_turn_tracing_on():
         ),
     ],
 )
-def test_base_urls(changes, base_url):
-    destination = load_settings({**KEYS, **changes}).destination(None)
+def test_the_base_url_of_langfuse(changes, base_url):
+    destination = load_settings({**LANGFUSE_KEYS, **changes}).destination(None)
     assert destination is not None
     assert destination.base_url == base_url
 
@@ -60,15 +62,15 @@ def test_base_urls(changes, base_url):
         "https://[half",
     ],
 )
-def test_a_base_url_that_is_no_good_switches_tracing_off(url):
-    settings = load_settings({**KEYS, "LANGFUSE_BASE_URL": url})
+def test_an_invalid_base_url_switches_tracing_off(url):
+    settings = load_settings({**LANGFUSE_KEYS, "LANGFUSE_BASE_URL": url})
     assert settings.destination(None) is None
     assert settings.problem is None
     assert any(warning.startswith("LANGFUSE_BASE_URL ") for warning in settings.warnings)
 
 
-def test_a_malformed_switch_is_off():
-    settings = load_settings({**KEYS, "LANGFUSE_TRACING_ENABLED": "disabled"})
+def test_a_malformed_value_switches_tracing_off():
+    settings = load_settings({**LANGFUSE_KEYS, "LANGFUSE_TRACING_ENABLED": "disabled"})
     assert settings.destination(None) is None
     assert settings.warnings
 
@@ -83,7 +85,7 @@ def test_a_malformed_switch_is_off():
         {"LANGFUSE_REDACT": '["(a+)+b"]'},
     ],
 )
-def test_a_malformed_wish_for_privacy_switches_content_off(changes):
+def test_a_malformed_privacy_setting_switches_content_off(changes):
     settings = load_settings(changes)
     assert settings.content_mode == "usage"
     assert settings.warnings
@@ -96,15 +98,15 @@ def test_privacy_settings():
     assert [pattern.pattern for pattern in settings.redact_patterns] == ["a b"]
 
 
-def test_the_release_is_the_deployed_version_unless_it_is_named():
+def test_the_release_defaults_to_the_deployed_version():
     metadata = {"CF_VERSION_METADATA": {"id": "version-1", "tag": "", "timestamp": ""}}
     assert load_settings(metadata).release == "version-1"
     assert load_settings({**metadata, "LANGFUSE_RELEASE": "r1"}).release == "r1"
     assert load_settings({}).release is None
 
 
-def test_half_a_key_pair_is_reported():
-    settings = load_settings({"LANGFUSE_PUBLIC_KEY": PUBLIC})
+def test_a_public_key_without_secret_key_is_a_warning():
+    settings = load_settings({"LANGFUSE_PUBLIC_KEY": PUBLIC_KEY})
     assert settings.destination(None) is None
     assert settings.warnings
 
@@ -129,7 +131,10 @@ def test_delivery_settings():
 
 @pytest.mark.parametrize("value", ["false", "False", "0", False])
 def test_tracing_can_be_switched_off(value):
-    assert load_settings({**KEYS, "LANGFUSE_TRACING_ENABLED": value}).destination(None) is None
+    assert (
+        load_settings({**LANGFUSE_KEYS, "LANGFUSE_TRACING_ENABLED": value}).destination(None)
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_tracing_can_be_switched_off(value):
         ("TRACE_STREAM_USAGE", "maybe"),
         ("LANGFUSE_PROTOCOL", "grpc"),
         ("LANGFUSE_DELIVERY", "pigeon"),
-        ("LANGFUSE_DELIVERY", "queue"),  # where none is bound
+        ("LANGFUSE_DELIVERY", "queue"),  # without a queue binding
         ("LANGFUSE_FLUSH_AT", "0"),
         ("LANGFUSE_FLUSH_AT", "101"),
         ("LANGFUSE_FLUSH_AT", "1.5"),
@@ -166,7 +171,7 @@ def test_tracing_can_be_switched_off(value):
         ("LANGFUSE_DEBUG", "loud"),
     ],
 )
-def test_a_malformed_value_falls_back_and_is_reported(name, value):
+def test_a_malformed_value_is_a_warning_and_the_default_is_used(name, value):
     settings = load_settings({name: value})
     assert settings.problem is None
     assert [warning.split()[0] for warning in settings.warnings] == [name]
@@ -232,7 +237,7 @@ def test_a_malformed_value_falls_back_and_is_reported(name, value):
         ("ALLOWED_CUSTOM_HOSTS", "127.0.0.2"),
     ],
 )
-def test_what_guards_keys_and_hosts_fails_closed(name, value):
+def test_a_malformed_value_for_keys_or_hosts_is_a_problem(name, value):
     settings = load_settings({name: value})
     assert settings.problem is not None
     assert settings.problem.startswith(name)
@@ -253,14 +258,14 @@ def test_json_values_may_be_parsed_already():
     assert settings.routing.allowed_custom_hosts == {"a.example"}
 
 
-def test_json_goes_on_in_further_variables():
+def test_a_json_value_may_be_split_over_several_variables():
     text = '{"alice": "' + HASH + '", "bob": "' + HASH + '"}'
     parts = {"GATEWAY_API_KEYS": text[:20], "GATEWAY_API_KEYS_2": text[20:90]}
     parts["GATEWAY_API_KEYS_3"] = text[90:]
     settings = load_settings(parts)
     assert settings.gateway_keys == (GatewayKey("alice", HASH), GatewayKey("bob", HASH))
     assert set(parts.values()) <= set(settings.secrets)
-    # A part that is missing must not open the gateway.
+    # A missing part must not make the gateway accept calls without a key.
     for name in parts:
         assert str(load_settings({**parts, name: None}).problem).startswith("GATEWAY_API_KEYS ")
     assert set(parts) <= {*SECRET_NAMES, *CONTINUATION_NAMES}
@@ -272,7 +277,7 @@ def test_json_goes_on_in_further_variables():
     )
 
 
-def test_what_is_said_of_providers():
+def test_provider_settings():
     settings = load_settings(
         {
             "PROVIDERS": '{"Mine": {"base_url": "https://a.example/v1/"}}',
@@ -291,8 +296,8 @@ def test_what_is_said_of_providers():
 
 
 A_HASH = "a" * 64
-GUARDED = {
-    **KEYS,
+FULL_ENVIRONMENT = {
+    **LANGFUSE_KEYS,
     "GATEWAY_API_KEYS": f'{{"a": {{"hash": "{A_HASH}", "langfuse": "team"}}}}',
     "LANGFUSE_PROJECTS": '{"team": {"public_key": "pk-lf-2", "secret_key": "sk-lf-2"}}',
     "CONFIGS": '{"eu": {"provider": "openai", "api_key": {"secret": "OPENAI_API_KEY_EU"}}}',
@@ -301,8 +306,8 @@ GUARDED = {
 }
 
 
-def test_keys_configs_and_projects():
-    settings = load_settings(GUARDED)
+def test_keys_configs_and_projects_are_loaded():
+    settings = load_settings(FULL_ENVIRONMENT)
     assert settings.problem is None
     assert settings.warnings == ()
     assert settings.provider_keys == {"x-ai": "sk-x"}
@@ -311,16 +316,20 @@ def test_keys_configs_and_projects():
     team, default = settings.destination(settings.gateway_keys[0]), settings.destination(None)
     assert team
     assert team == Destination("team", "https://cloud.langfuse.com", "pk-lf-2", "sk-lf-2")
-    assert default == Destination("default", "https://cloud.langfuse.com", PUBLIC, SECRET)
+    assert default == Destination("default", "https://cloud.langfuse.com", PUBLIC_KEY, SECRET_KEY)
     assert {"sk-x", "sk-eu", "sk-lf-2", team.credential} <= set(settings.secrets)
     for secret in ("sk-x", "sk-eu", "sk-lf-2", A_HASH):
         assert secret not in repr(settings)
 
 
-def test_projects_stand_alone():
-    settings = load_settings({**GUARDED, "LANGFUSE_PUBLIC_KEY": None, "LANGFUSE_SECRET_KEY": None})
+def test_projects_need_no_default_key_pair():
+    settings = load_settings(
+        {**FULL_ENVIRONMENT, "LANGFUSE_PUBLIC_KEY": None, "LANGFUSE_SECRET_KEY": None}
+    )
     assert list(settings.destinations) == ["team"]
-    assert load_settings({**GUARDED, "LANGFUSE_TRACING_ENABLED": "false"}).destinations == {}
+    assert (
+        load_settings({**FULL_ENVIRONMENT, "LANGFUSE_TRACING_ENABLED": "false"}).destinations == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -349,17 +358,17 @@ def test_projects_stand_alone():
         ("PROVIDERS", '{"x.ai": {"base_url": "https://x.example/v1"}}'),
     ],
 )
-def test_what_guards_keys_and_projects_fails_closed(name, value):
-    problem = load_settings({**GUARDED, name: value}).problem
+def test_a_malformed_value_for_keys_projects_or_configs_is_a_problem(name, value):
+    problem = load_settings({**FULL_ENVIRONMENT, name: value}).problem
     assert problem
     assert name in problem or "X_AI_API_KEY" in problem
 
 
-def test_origins():
+def test_invalid_origins_are_a_warning():
     allowed = load_settings({"ALLOWED_ORIGINS": "https://app.example.com, http://localhost:3000"})
     assert allowed.allowed_origins == {"https://app.example.com", "http://localhost:3000"}
-    for odd in ("https://app.example.com/", "app.example.com", "null", "https://*.example.com"):
-        settings = load_settings({"ALLOWED_ORIGINS": odd})
+    for invalid in ("https://app.example.com/", "app.example.com", "null", "https://*.example.com"):
+        settings = load_settings({"ALLOWED_ORIGINS": invalid})
         assert settings.allowed_origins == frozenset()
         assert settings.warnings
 
@@ -368,7 +377,7 @@ def test_origins():
     "name", ["LANGFUSE_TIMEOUT", "LANGFUSE_FLUSH_AT", "LANGFUSE_SAMPLE_RATE", "MAX_REQUEST_BYTES"]
 )
 @pytest.mark.parametrize("value", ["sk-a-key-in-the-wrong-place", [1], {}, "1e999", "nan"])
-def test_no_warning_quotes_a_value(name, value):
+def test_a_warning_does_not_quote_the_value(name, value):
     (warning,) = load_settings({name: value}).warnings
     assert warning.startswith(f"{name} must be a number")
     assert str(value) not in warning.removeprefix(name)

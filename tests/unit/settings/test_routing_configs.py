@@ -1,4 +1,4 @@
-"""Configs: what is read of one, and what is refused of what a stranger may write."""
+"""Tests of `routing_configs`: parsing of configs, and the refusal of invalid ones."""
 
 import json
 import tracemalloc
@@ -24,8 +24,8 @@ from settings.routing_configs import (
 TARGETS = [{"provider": "openai"}, {"provider": "groq"}]
 
 
-def test_a_config_is_read_with_what_its_targets_inherit():
-    read = parse_config(
+def test_targets_inherit_the_members_of_their_config():
+    target = parse_config(
         {
             "strategy": {"mode": "fallback", "on_status_codes": [429, 500]},
             "retry": {"attempts": 2, "on_status_codes": [503]},
@@ -39,43 +39,47 @@ def test_a_config_is_read_with_what_its_targets_inherit():
         },
         trusted=False,
     )
-    assert (read.mode, read.on_status_codes, read.cache_age_seconds) == ("fallback", {429, 500}, 60)
-    first, second = read.targets
+    assert (target.mode, target.on_status_codes, target.cache_age_seconds) == (
+        "fallback",
+        {429, 500},
+        60,
+    )
+    first, second = target.targets
     assert (first.path, first.provider, first.api_key) == ("config.targets[0]", "openai", "sk-1")
     assert first.override_params == {"temperature": 0, "top_p": 0.5}
     assert first.retry == RetryPolicy(2, frozenset({503}))
     assert first.timeout_seconds == second.timeout_seconds == 2.5
     assert second.headers == {"x-portkey-azure-resource-name": "r"}
     assert second.retry.attempts == 1
-    assert "sk-1" not in repr(read)
+    assert "sk-1" not in repr(target)
 
 
 @pytest.mark.parametrize("name", ["azure_resource_name", "resource_name"])
-def test_both_of_portkeys_spellings(name):
-    read = parse_config({"provider": "azure-openai", name: "r"}, trusted=False)
-    assert read.headers == {"x-portkey-azure-resource-name": "r"}
+def test_both_spellings_of_azure_members_are_accepted(name):
+    target = parse_config({"provider": "azure-openai", name: "r"}, trusted=False)
+    assert target.headers == {"x-portkey-azure-resource-name": "r"}
 
 
-def test_what_is_left_out_and_what_is_granted_anyway():
-    harmless = {"retry": None, "forward_headers": ["x-a"], "strict_open_ai_compliance": False}
-    assert parse_config(harmless, trusted=False) == parse_config({}, trusted=False) == Target()
+def test_ignored_members_have_no_effect():
+    ignored = {"retry": None, "forward_headers": ["x-a"], "strict_open_ai_compliance": False}
+    assert parse_config(ignored, trusted=False) == parse_config({}, trusted=False) == Target()
 
 
-def nested(levels: int) -> dict:
+def nested_config(levels: int) -> dict:
     value: dict = {"provider": "openai"}
     for _ in range(levels):
         value = {"strategy": {"mode": "fallback"}, "targets": [value]}
     return value
 
 
-def test_three_levels_are_the_most():
-    assert len(parse_config(nested(3), trusted=False).leaves) == 1
+def test_targets_may_be_nested_three_levels_deep():
+    assert len(parse_config(nested_config(3), trusted=False).leaves) == 1
     with pytest.raises(ValueError, match="deeper than 3"):
-        parse_config(nested(4), trusted=False)
+        parse_config(nested_config(4), trusted=False)
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("config", "message"),
     [
         ([], "config must be a JSON object"),
         ({"guardrails": ["g"]}, "config.guardrails is not known"),
@@ -142,16 +146,16 @@ def test_three_levels_are_the_most():
         ),
     ],
 )
-def test_what_is_no_config_says_where(config, words):
+def test_the_error_of_an_invalid_config_names_the_member(config, message):
     with pytest.raises(ValueError, match=r".") as raised:
         parse_config(config, trusted=False)
-    assert words in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("config", "message"),
     [
-        # A variable's text is there to be read, and whoever calls would spend such a key.
+        # The text of a variable is not secret, and every caller could spend such a key.
         ({"provider": "openai", "api_key": "sk-1"}, '{"secret": NAME}'),
         ({"provider": "openai", "api_key": {"secret": "ANTHROPIC_API_KEY"}}, "OPENAI_API_KEY"),
         ({"provider": "openai", "api_key": {"secret": "LANGFUSE_SECRET_KEY"}}, "OPENAI_API_KEY"),
@@ -167,40 +171,40 @@ def test_what_is_no_config_says_where(config, words):
         ),
     ],
 )
-def test_what_the_deployer_may_not_write(config, words):
+def test_a_named_config_may_not_contain_a_key_or_another_secret(config, message):
     with pytest.raises(ValueError, match="mine: config") as raised:
         parse_named_configs({"mine": config})
-    assert words in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "OPENAI_API_KEY_EU"])
-def test_a_deployer_names_that_providers_secrets(name):
+def test_a_named_config_may_name_the_secrets_of_its_provider(name):
     config = {"provider": "openai", "api_key": {"secret": name}}
     assert parse_named_configs({"mine": config})["mine"].secret == name
 
 
-def test_a_call_names_a_config_or_brings_one():
+def test_a_call_selects_a_named_config_or_contains_one():
     named = parse_named_configs({"mine": {"provider": "groq"}})
 
-    def chosen(value: str):
+    def select(value: str):
         return select_config(Call("GET", "/v1/models", "", {CONFIG_HEADER: value}), named)
 
-    assert chosen("") is chosen("  ") is None
-    assert chosen("mine") is named["mine"]
-    inline = chosen('{"provider": "groq"}')
+    assert select("") is select("  ") is None
+    assert select("mine") is named["mine"]
+    inline = select('{"provider": "groq"}')
     assert isinstance(inline, Target)
     assert not inline.trusted
-    for odd in ("yours", "[]", "{", '{"provider": "groq"} x', "{" * 5000):
-        assert isinstance(chosen(odd), Refusal)
+    for invalid in ("yours", "[]", "{", '{"provider": "groq"} x', "{" * 5000):
+        assert isinstance(select(invalid), Refusal)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "9" * 30, "\uff16"])
-def test_a_timeout_that_is_none(value):
+def test_an_invalid_timeout_is_refused(value):
     headers = {TIMEOUT_HEADER: value}
     assert isinstance(read_request_timeout(Call("GET", "/", "", headers)), Refusal)
 
 
-def test_a_timeout_is_in_milliseconds():
+def test_a_timeout_is_read_in_milliseconds():
     assert read_request_timeout(Call("GET", "/", "", {TIMEOUT_HEADER: "1500"})) == 1.5
 
 
@@ -232,16 +236,16 @@ CONFIGS = st.recursive(
 
 
 @given(CONFIGS, st.booleans())
-def test_whatever_is_written_is_a_config_or_an_error(config, trusted):
+def test_any_json_is_a_config_or_raises_a_value_error(config, trusted):
     try:
-        read = parse_config(json.loads(json.dumps(config)), trusted=trusted)
+        target = parse_config(json.loads(json.dumps(config)), trusted=trusted)
     except ValueError:
         return
-    assert all(leaf.trusted == trusted for leaf in read.leaves)
-    assert trusted or not any(leaf.secret for leaf in read.leaves)
+    assert all(leaf.trusted == trusted for leaf in target.leaves)
+    assert trusted or not any(leaf.secret for leaf in target.leaves)
 
 
-def test_too_many_targets_take_no_memory():
+def test_a_config_with_too_many_targets_uses_little_memory():
     params = {f"p{i}": 1 for i in range(4000)}
     target = {"override_params": {"a": 1}}
     config = {

@@ -1,3 +1,5 @@
+"""Tests of `request_body`: the provider prefix of a model, and the requested changes to a body."""
+
 import json
 
 import pytest
@@ -11,7 +13,7 @@ from upstream.request_body import (
     strip_provider_prefix,
 )
 
-ASKED = b'"stream_options":{"include_usage":true}'
+STREAM_OPTIONS = b'"stream_options":{"include_usage":true}'
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ ASKED = b'"stream_options":{"include_usage":true}'
         b"[" * 5000,
     ],
 )
-def test_left_as_it_is(body):
+def test_a_body_without_need_for_stream_usage_is_unchanged(body):
     assert request_stream_usage(body) == body
 
 
@@ -40,13 +42,13 @@ def test_left_as_it_is(body):
         b'{"messages":[{"a":{}}],"stream":true}',
     ],
 )
-def test_only_the_member_is_added(body):
+def test_stream_options_are_added_without_other_changes(body):
     changed = request_stream_usage(body)
-    assert changed == body[: body.rindex(b"}")] + b"," + ASKED + body[body.rindex(b"}") :]
+    assert changed == body[: body.rindex(b"}")] + b"," + STREAM_OPTIONS + body[body.rindex(b"}") :]
     assert json.loads(changed)["stream_options"] == {"include_usage": True}
 
 
-def test_other_options_stay():
+def test_other_stream_options_are_kept():
     body = b'{"stream": true, "stream_options": {"include_obfuscation": false}, "n": 1}'
     assert json.loads(request_stream_usage(body)) == {
         "stream": True,
@@ -74,23 +76,23 @@ def test_other_options_stay():
         (b'{"model":"@a/"}', "@a/", b'{"model":""}'),
         (b'\xef\xbb\xbf{"model":"@a/b"}', "@a/b", b'\xef\xbb\xbf{"model":"b"}'),
         (b'{"model":"@a/b","x":"\xff"}', "@a/b", b'{"model":"b","x":"\xff"}'),
-        # Others that look the same come first.
+        # Other members that look the same come first.
         (
             b'{"tools":[{"model":"@a/b"}],"a\\"model":"@a/b","model":"@a/b"}',
             "@a/b",
             b'{"tools":[{"model":"@a/b"}],"a\\"model":"@a/b","model":"b"}',
         ),
-        # Of two, a parser takes the last.
+        # Of duplicate members, the last counts, as for a JSON parser.
         (b'{"model":"@a/b","model":"@c/d"}', "@c/d", b'{"model":"@a/b","model":"d"}'),
     ],
 )
-def test_only_the_models_provider_is_taken_out(body, model, changed):
+def test_the_provider_prefix_is_removed_without_other_changes(body, model, changed):
     assert may_name_provider(body)
     assert prefixed_model(body) == model
     assert strip_provider_prefix(body) == changed
 
 
-def test_a_model_among_many_that_look_the_same():
+def test_only_the_top_level_model_is_changed_among_many():
     body = b'{"a":[' + b",".join([b'{"model":"@a/b"}'] * 9) + b'],"model":"@a/b"}'
     changed = json.loads(strip_provider_prefix(body))
     assert changed["model"] == "b"
@@ -110,14 +112,14 @@ def test_a_model_among_many_that_look_the_same():
         b"\xff",
     ],
 )
-def test_bodies_that_name_no_provider_are_told_without_parsing(body):
+def test_a_body_without_a_provider_prefix_is_recognised_without_parsing(body):
     assert not may_name_provider(body)
 
 
 @pytest.mark.parametrize(
     "body", [b'{"x":{"model":"@a/b"}}', b'[{"model":"@a/b"}]', b'{"model":"@a/b","model":null}']
 )
-def test_bodies_whose_model_only_looks_like_it(body):
+def test_a_nested_or_overwritten_model_has_no_prefix(body):
     assert may_name_provider(body)
     assert prefixed_model(body) == ""
 
@@ -125,7 +127,7 @@ def test_bodies_whose_model_only_looks_like_it(body):
 @pytest.mark.parametrize(
     "body", [b'{"model":"@a/b"', b'{"model":"@a/b"}}', b"[" * 101 + b'{"model":"@a/b"']
 )
-def test_bodies_that_cannot_be_read(body):
+def test_a_malformed_body_raises_an_error(body):
     with pytest.raises(ValueError, match=r"Expecting|JSON"):
         prefixed_model(body)
 
@@ -141,8 +143,8 @@ def test_bodies_that_cannot_be_read(body):
     ),
     st.sampled_from(["@a/b", "@a/b/c", "@/x", '@a/"']),
 )
-def test_nothing_but_the_model_ever_changes(request_, model):
-    request = {**request_, "model": model}
+def test_strip_provider_prefix_changes_only_the_model_of_any_body(members, model):
+    request = {**members, "model": model}
     body = json.dumps(request).encode()
     assert may_name_provider(body)
     changed = json.loads(strip_provider_prefix(body))

@@ -1,3 +1,5 @@
+"""Tests of `target_request`: provider, URL, headers and credential of a call."""
+
 from typing import Any
 
 import pytest
@@ -14,35 +16,35 @@ from upstream.target_request import build_upstream_call, forwarded_headers
 CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
 
 
-def planned(path, query="", headers=None, model="", **rules: Any):
+def plan(path, query="", headers=None, model="", **routing: Any):
     return build_upstream_call(
-        Call("POST", path, query, headers or {}), ProviderRouting(**rules), model
+        Call("POST", path, query, headers or {}), ProviderRouting(**routing), model
     )
 
 
-def sent(path=CHAT, query="", headers=None, model="", **rules: Any) -> UpstreamCall:
-    upstream = planned(path, query, headers, model, **rules)
+def planned_call(path=CHAT, query="", headers=None, model="", **routing: Any) -> UpstreamCall:
+    upstream = plan(path, query, headers, model, **routing)
     assert isinstance(upstream, UpstreamCall), upstream
     return upstream
 
 
-def refused(path=CHAT, query="", headers=None, model="", **rules: Any) -> Refusal:
-    refusal = planned(path, query, headers, model, **rules)
+def planned_refusal(path=CHAT, query="", headers=None, model="", **routing: Any) -> Refusal:
+    refusal = plan(path, query, headers, model, **routing)
     assert isinstance(refusal, Refusal), refusal
     return refusal
 
 
-# What each provider's own documentation says: the whole URL of a call, and the header of a key.
+# From each provider's documentation: slug, path, headers, the URL of a call, the key's header.
 BEARER, X_API_KEY, API_KEY = "authorization", "x-api-key", "api-key"
 AZURE = {"x-portkey-azure-resource-name": "my-resource"}
-DEPLOYED = {
+AZURE_DEPLOYMENT = {
     **AZURE,
     "x-portkey-azure-deployment-id": "gpt-4.1_eu",
     "x-portkey-azure-api-version": "2025-03-01-preview",
 }
-DEPLOYED_CALL = {**DEPLOYED, "x-portkey-provider": "azure-openai"}
+AZURE_DEPLOYMENT_CALL = {**AZURE_DEPLOYMENT, "x-portkey-provider": "azure-openai"}
 AWS = {"x-portkey-aws-region": "us-west-2"}
-WORKERS_AI = {"x-portkey-workers-ai-account-id": "0123abcd"}
+WORKERS_AI_ACCOUNT = {"x-portkey-workers-ai-account-id": "0123abcd"}
 ANTHROPIC = "https://api.anthropic.com/v1"
 URLS = [
     ("openai", CHAT, {}, "https://api.openai.com/v1/chat/completions", BEARER),
@@ -55,7 +57,7 @@ URLS = [
         *("https://my-resource.openai.azure.com/openai/v1/chat/completions", API_KEY),
     ),
     (
-        *("azure-openai", EMBED, DEPLOYED),
+        *("azure-openai", EMBED, AZURE_DEPLOYMENT),
         "https://my-resource.openai.azure.com/openai/deployments/gpt-4.1_eu/embeddings"
         "?api-version=2025-03-01-preview",
         API_KEY,
@@ -65,7 +67,7 @@ URLS = [
         *("https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1/chat/completions", BEARER),
     ),
     (
-        *("workers-ai", EMBED, WORKERS_AI),
+        *("workers-ai", EMBED, WORKERS_AI_ACCOUNT),
         *("https://api.cloudflare.com/client/v4/accounts/0123abcd/ai/v1/embeddings", BEARER),
     ),
     (
@@ -107,21 +109,25 @@ URLS = [
     ("jina", EMBED, {}, "https://api.jina.ai/v1/embeddings", BEARER),
     ("voyage", EMBED, {}, "https://api.voyageai.com/v1/embeddings", BEARER),
 ]
-OWN_HOST = ("ollama", "vllm", "lm-studio")
+CUSTOM_HOST_PROVIDERS = ("ollama", "vllm", "lm-studio")
 
 
-def test_the_table_of_urls_is_whole():
-    assert {slug for slug, *_ in URLS} | {*OWN_HOST} == PROVIDERS.keys()
+def test_the_table_of_urls_has_every_provider():
+    assert {slug for slug, *_ in URLS} | {*CUSTOM_HOST_PROVIDERS} == PROVIDERS.keys()
 
 
-@pytest.mark.parametrize(("slug", "path", "headers", "url", "header"), URLS)
-@pytest.mark.parametrize("sent_in", [BEARER, X_API_KEY, API_KEY])
-def test_each_provider_gets_its_url_and_its_credential(slug, path, headers, url, header, sent_in):
-    key = "Bearer key-1" if sent_in == BEARER else "key-1"
-    upstream = sent(path, "", {**headers, "x-portkey-provider": slug, sent_in: key})
+@pytest.mark.parametrize(("slug", "path", "headers", "url", "credential_header"), URLS)
+@pytest.mark.parametrize("callers_header", [BEARER, X_API_KEY, API_KEY])
+def test_each_provider_has_its_url_and_credential_header(
+    slug, path, headers, url, credential_header, callers_header
+):
+    key = "Bearer key-1" if callers_header == BEARER else "key-1"
+    upstream = planned_call(path, "", {**headers, "x-portkey-provider": slug, callers_header: key})
     assert (upstream.provider, upstream.url) == (slug, url)
     credentials = [pair for pair in upstream.headers if "key-1" in pair[1]]
-    assert credentials == [(header, "Bearer key-1" if header == BEARER else "key-1")]
+    assert credentials == [
+        (credential_header, "Bearer key-1" if credential_header == BEARER else "key-1")
+    ]
     assert not {name for name, _ in upstream.headers if name.startswith("x-portkey")}
 
 
@@ -145,39 +151,39 @@ def test_each_provider_gets_its_url_and_its_credential(slug, path, headers, url,
             *(
                 "/v1/embeddings",
                 "api-version=2&x=1",
-                {**DEPLOYED, "x-portkey-provider": "azure-openai"},
+                {**AZURE_DEPLOYMENT, "x-portkey-provider": "azure-openai"},
             ),
             "https://my-resource.openai.azure.com/openai/deployments/gpt-4.1_eu/embeddings"
             "?api-version=2&x=1",
         ),
         (
-            *("/v1/embeddings", "x=1", DEPLOYED_CALL),
+            *("/v1/embeddings", "x=1", AZURE_DEPLOYMENT_CALL),
             "https://my-resource.openai.azure.com/openai/deployments/gpt-4.1_eu/embeddings"
             "?api-version=2025-03-01-preview&x=1",
         ),
     ],
 )
-def test_where_a_call_goes(path, query, headers, url):
-    assert sent(path, query, headers).url == url
+def test_path_query_and_headers_determine_the_url(path, query, headers, url):
+    assert planned_call(path, query, headers).url == url
 
 
-def test_an_unknown_provider_names_the_known_ones():
+def test_the_refusal_of_an_unknown_provider_lists_the_known_ones():
     for refusal in (
-        refused(headers={"x-portkey-provider": "nowhere"}),
-        refused(model="@nowhere/m"),
+        planned_refusal(headers={"x-portkey-provider": "nowhere"}),
+        planned_refusal(model="@nowhere/m"),
     ):
         assert refusal.status == 400
-    assert all(slug in refused(model="@nowhere/m").message for slug in PROVIDERS)
+    assert all(slug in planned_refusal(model="@nowhere/m").message for slug in PROVIDERS)
 
 
 @pytest.mark.parametrize(
-    ("model", "header", "default", "provider", "routed"),
+    ("model", "header", "default", "provider", "is_prefixed"),
     [
         ("", "", "openai", "openai", False),
         ("@groq/llama-3.3-70b", "", "openai", "groq", True),
         ("@Groq/openai/gpt-oss-120b", "", "openai", "groq", True),
         ("@groq/", "", "openai", "groq", True),
-        ("@groq", "", "openai", "openai", False),  # no slash, or nothing before it: a name
+        ("@groq", "", "openai", "openai", False),  # without slash or slug: the name of a model
         ("@/m", "", "openai", "openai", False),
         ("@groq/m", "groq", "openai", "groq", True),
         ("@groq/m", "@Groq", "openai", "groq", True),
@@ -188,18 +194,18 @@ def test_an_unknown_provider_names_the_known_ones():
         ("@openai/m", "", "openai", "openai", True),
     ],
 )
-def test_a_model_names_its_provider(model, header, default, provider, routed):
+def test_a_model_prefix_selects_the_provider(model, header, default, provider, is_prefixed):
     headers = {"x-portkey-provider": header} if header else {}
-    upstream = sent(headers=headers, model=model, default_provider=default)
+    upstream = planned_call(headers=headers, model=model, default_provider=default)
     assert upstream.provider == provider
-    assert upstream.prefixed_model == (model if routed else "")
+    assert upstream.prefixed_model == (model if is_prefixed else "")
 
 
-def test_a_model_of_workers_ai_keeps_its_name():
-    upstream = sent(headers=WORKERS_AI, model="@workers-ai/@cf/meta/llama-3.1-8b")
+def test_a_workers_ai_model_name_is_not_a_provider_prefix():
+    upstream = planned_call(headers=WORKERS_AI_ACCOUNT, model="@workers-ai/@cf/meta/llama-3.1-8b")
     assert (upstream.provider, bool(upstream.prefixed_model)) == ("workers-ai", True)
-    upstream = sent(
-        headers=WORKERS_AI, model="@cf/meta/llama-3.1-8b", default_provider="workers-ai"
+    upstream = planned_call(
+        headers=WORKERS_AI_ACCOUNT, model="@cf/meta/llama-3.1-8b", default_provider="workers-ai"
     )
     assert (upstream.provider, upstream.prefixed_model) == ("workers-ai", "")
 
@@ -221,8 +227,8 @@ def test_a_model_of_workers_ai_keeps_its_name():
         ("ollama", {}, ("x-portkey-custom-host",)),
     ],
 )
-def test_what_a_provider_needs_to_know_is_asked_for(provider, headers, names):
-    refusal = refused(headers={**headers, "x-portkey-provider": provider})
+def test_a_refusal_names_the_missing_parameter(provider, headers, names):
+    refusal = planned_refusal(headers={**headers, "x-portkey-provider": provider})
     assert refusal.status == 400
     assert all(name in refusal.message for name in (provider, *names))
 
@@ -245,13 +251,13 @@ HOSTILE_LABELS = [
         ("bedrock", "region", {}),
     ],
 )
-def test_a_parameter_is_a_name_and_nothing_else(provider, name, others, value):
+def test_a_url_parameter_with_other_characters_is_refused(provider, name, others, value):
     header, _ = URL_PARAMETERS[name]
     headers = {**others, "x-portkey-provider": provider, header: value}
-    upstream = planned(CHAT, headers=headers)
+    upstream = plan(CHAT, headers=headers)
     if name in ("deployment", "version") and value in ("a.b", "a_b", "a" * 64):
         assert isinstance(upstream, UpstreamCall)
-    elif value.strip() != value:  # "a\n": what is around a header's value is no part of it
+    elif value.strip() != value:  # "a\n": whitespace around a header's value is not part of it
         assert isinstance(upstream, UpstreamCall)
         assert "\n" not in upstream.url
     else:
@@ -259,16 +265,16 @@ def test_a_parameter_is_a_name_and_nothing_else(provider, name, others, value):
         assert (upstream.status, header in upstream.message) == (400, True)
 
 
-def test_parameters_come_from_variables_too_and_a_headers_count_first():
+def test_a_url_parameter_of_a_header_overrides_the_variable():
     headers = {"x-portkey-provider": "bedrock"}
-    upstream = sent(headers=headers, url_parameters={"region": "eu-west-1", "account": "a"})
+    upstream = planned_call(headers=headers, url_parameters={"region": "eu-west-1", "account": "a"})
     assert upstream.url.startswith("https://bedrock-runtime.eu-west-1.amazonaws.com/")
-    upstream = sent(headers={**headers, **AWS}, url_parameters={"region": "eu-west-1"})
+    upstream = planned_call(headers={**headers, **AWS}, url_parameters={"region": "eu-west-1"})
     assert upstream.url.startswith("https://bedrock-runtime.us-west-2.amazonaws.com/")
 
 
 @pytest.mark.parametrize(
-    ("slug", "path", "served"),
+    ("slug", "path", "is_served"),
     [
         ("jina", "/v1/chat/completions", False),
         ("jina", "/v1/embeddingsx", False),
@@ -277,9 +283,9 @@ def test_parameters_come_from_variables_too_and_a_headers_count_first():
         ("voyage", "/v1/embeddings/x", True),
     ],
 )
-def test_paths_that_a_provider_does_not_serve(slug, path, served):
-    upstream = planned(path, headers={"x-portkey-provider": slug})
-    if served:
+def test_a_path_that_the_provider_does_not_serve_is_refused(slug, path, is_served):
+    upstream = plan(path, headers={"x-portkey-provider": slug})
+    if is_served:
         assert isinstance(upstream, UpstreamCall)
     else:
         assert isinstance(upstream, Refusal)
@@ -291,9 +297,9 @@ OAUTH, JWT = "Bearer sk-ant-oat01-token", "Bearer eyJhbGciOi.x.y"
 
 
 @pytest.mark.parametrize(
-    ("slug", "path", "given", "expected"),
+    ("slug", "path", "callers_headers", "expected"),
     [
-        # Tokens that are no keys stay where they are, unchanged.
+        # Tokens that are not API keys stay in their header, unchanged.
         ("anthropic", "/v1/messages", {BEARER: OAUTH}, (BEARER, OAUTH)),
         ("anthropic", CHAT, {BEARER: OAUTH}, (BEARER, OAUTH)),
         ("azure-openai", CHAT, {BEARER: JWT}, (BEARER, JWT)),
@@ -303,13 +309,13 @@ OAUTH, JWT = "Bearer sk-ant-oat01-token", "Bearer eyJhbGciOi.x.y"
         ("openai", CHAT, {BEARER: "bearer  key"}, (BEARER, "bearer  key")),
         ("azure-openai", CHAT, {BEARER: "bearer  key"}, (API_KEY, "key")),
         ("openai", CHAT, {X_API_KEY: "Bearer key"}, (BEARER, "Bearer key")),
-        # Of several, the one in the provider's own header, else in Authorization, else x-api-key.
+        # Precedence: the provider's own header, Authorization, x-api-key.
         ("anthropic", "/v1/messages", {BEARER: "Bearer a", X_API_KEY: "x"}, (X_API_KEY, "x")),
         ("anthropic", CHAT, {BEARER: "Bearer a", X_API_KEY: "x"}, (BEARER, "Bearer a")),
         ("azure-openai", CHAT, {BEARER: "Bearer a", X_API_KEY: "x"}, (API_KEY, "a")),
         ("azure-openai", CHAT, {X_API_KEY: "x", API_KEY: "k"}, (API_KEY, "k")),
         ("openai", CHAT, {X_API_KEY: "x", API_KEY: "k"}, (BEARER, "Bearer x")),
-        # A gateway key is not one of them.
+        # A gateway key is not a provider's credential.
         ("anthropic", "/v1/messages", {X_API_KEY: "gw_1", BEARER: OAUTH}, (BEARER, OAUTH)),
         ("openai", CHAT, {BEARER: "Bearer gw_1", X_API_KEY: "x"}, (BEARER, "Bearer x")),
         ("openai", CHAT, {BEARER: "Bearer gw_1"}, None),
@@ -318,42 +324,51 @@ OAUTH, JWT = "Bearer sk-ant-oat01-token", "Bearer eyJhbGciOi.x.y"
         ("openai", CHAT, {}, None),
     ],
 )
-def test_one_credential_goes_on(slug, path, given, expected):
-    upstream = sent(path, headers={**given, **AZURE, "x-portkey-provider": slug})
+def test_exactly_one_credential_is_forwarded(slug, path, callers_headers, expected):
+    upstream = planned_call(path, headers={**callers_headers, **AZURE, "x-portkey-provider": slug})
     credentials = [pair for pair in upstream.headers if pair[0] in CREDENTIAL_HEADERS.values()]
     assert credentials == ([expected] if expected else [])
     assert "gw_" not in str(upstream)
 
 
-def test_the_version_of_anthropics_api_is_said_where_the_client_says_none():
+def test_anthropic_version_is_added_unless_the_client_sent_it():
     headers = {"x-portkey-provider": "anthropic"}
-    assert ("anthropic-version", "2023-06-01") in sent("/v1/messages", headers=headers).headers
-    mine = {**headers, "anthropic-version": "2030-01-01"}
+    assert ("anthropic-version", "2023-06-01") in planned_call(
+        "/v1/messages", headers=headers
+    ).headers
+    with_version = {**headers, "anthropic-version": "2030-01-01"}
     assert [
         value
-        for name, value in sent("/v1/messages", headers=mine).headers
+        for name, value in planned_call("/v1/messages", headers=with_version).headers
         if name == "anthropic-version"
     ] == ["2030-01-01"]
-    assert "anthropic-version" not in dict(sent(CHAT, headers=headers).headers)
+    assert "anthropic-version" not in dict(planned_call(CHAT, headers=headers).headers)
 
 
-def test_a_custom_host_takes_a_providers_place_and_nothing_else():
-    rules: dict[str, Any] = {"allowed_custom_hosts": frozenset({"llm.example.com"})}
-    host = {"x-portkey-custom-host": "https://LLM.example.com/base/", BEARER: "Bearer k"}
+def test_a_custom_host_replaces_only_the_base_url():
+    routing: dict[str, Any] = {"allowed_custom_hosts": frozenset({"llm.example.com"})}
+    host_headers = {"x-portkey-custom-host": "https://LLM.example.com/base/", BEARER: "Bearer k"}
     for slug, path, header in (
         ("ollama", CHAT, (BEARER, "Bearer k")),
         ("azure-openai", CHAT, (API_KEY, "k")),
         ("anthropic", "/v1/messages", (X_API_KEY, "k")),
     ):
-        upstream = sent(path, headers={**host, "x-portkey-provider": slug}, **rules)
+        upstream = planned_call(
+            path, headers={**host_headers, "x-portkey-provider": slug}, **routing
+        )
         assert upstream.url == f"https://llm.example.com/base/{path.removeprefix('/v1/')}"
         assert header in upstream.headers
-    assert sent(headers=host, **rules).provider == "openai"
-    assert refused(headers=host).status == 403
-    assert refused("/v1/x", headers={**host, "x-portkey-provider": "jina"}, **rules).status == 404
+    assert planned_call(headers=host_headers, **routing).provider == "openai"
+    assert planned_refusal(headers=host_headers).status == 403
+    assert (
+        planned_refusal(
+            "/v1/x", headers={**host_headers, "x-portkey-provider": "jina"}, **routing
+        ).status
+        == 404
+    )
 
 
-def test_the_table_can_be_replaced_and_extended():
+def test_provider_overrides_replace_and_extend_the_table():
     table = apply_provider_overrides(
         {
             "openai": {"base_url": "https://proxy.example/v1/"},
@@ -377,31 +392,33 @@ def test_the_table_can_be_replaced_and_extended():
     assert table["anthropic"].credential == "x-api-key"
     assert table["anthropic"].headers == {"anthropic-beta": "b1"}
     assert table["jina"].paths == PROVIDERS["jina"].paths
-    mine = {"x-portkey-provider": "mine", BEARER: "Bearer k"}
-    upstream = sent("/v1/rerank", headers=mine, providers=table)
+    headers = {"x-portkey-provider": "mine", BEARER: "Bearer k"}
+    upstream = planned_call("/v1/rerank", headers=headers, providers=table)
     assert upstream.url == "http://127.0.0.1:1/x/rerank"
     assert {("x-team", "a b"), ("api-key", "k")} <= set(upstream.headers)
-    assert refused(CHAT, headers=mine, providers=table).status == 404
-    # Who moves Azure moves its deployments too: none of its calls go to Microsoft.
-    upstream = sent(headers=DEPLOYED_CALL, providers=table)
+    assert planned_refusal(CHAT, headers=headers, providers=table).status == 404
+    # A new base URL of Azure applies to deployments too: no call goes to Microsoft.
+    upstream = planned_call(headers=AZURE_DEPLOYMENT_CALL, providers=table)
     assert upstream.url == "https://my-resource.azure.example.com/openai/chat/completions"
-    upstream = sent(headers={**DEPLOYED, "x-portkey-provider": "old"}, providers=table)
+    upstream = planned_call(
+        headers={**AZURE_DEPLOYMENT, "x-portkey-provider": "old"}, providers=table
+    )
     assert upstream.url == (
         "https://my-resource.azure.example.com/gpt-4.1_eu/chat/completions?v=2025-03-01-preview"
     )
 
 
-def test_the_table_is_well_formed():
+def test_the_provider_table_is_well_formed():
     for slug, provider in PROVIDERS.items():
         for url in filter(None, (provider.base_url, provider.deployment_url)):
-            # Its own check would take it, but that a whole path may follow.
+            # The check of overrides accepts a URL without its query.
             assert apply_provider_overrides({slug: {"base_url": url.partition("?")[0]}})
             assert set(template_parameters(url)) <= URL_PARAMETERS.keys()
         assert provider.credential in CREDENTIAL_HEADERS
         assert all(not path.startswith("/") for path in (*provider.paths, *provider.bearer_paths))
 
 
-def test_a_gateway_key_is_never_forwarded_whatever_the_header():
+def test_a_gateway_key_is_not_forwarded_in_any_header():
     headers = {"authorization": "Bearer gw_1", "x-anything": "gw_2", "x-else": "keep"}
     headers |= {"x-basic": "Basic gw_3", "x-token": "Token  gw_4"}
     forwarded = dict(forwarded_headers(headers, PROVIDERS["openai"], "chat/completions"))
