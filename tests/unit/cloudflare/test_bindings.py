@@ -1,4 +1,4 @@
-"""A limit and a cache that fail or are silent, and never take a call with them."""
+"""Tests of rate limit and cache: their failures and timeouts never fail a call."""
 
 import asyncio
 import json
@@ -12,33 +12,37 @@ from core.limits import BINDING_TIMEOUT_SECONDS
 from tests.unit import virtual_time
 
 
-class Fake:
-    """A binding, or the platform's caches, whose methods all do the same."""
+class FakeBinding:
+    """A rate limit, or the platform's `caches`, whose methods all behave alike.
 
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-        self.asked: list[tuple[Any, ...]] = []
+    They return `result`, raise it where it is an exception, or never return where it is "silence".
+    `calls` records the name and the arguments of each call.
+    """
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+        self.calls: list[tuple[Any, ...]] = []
 
     async def limit(self, key: str) -> Any:
-        return await self._say("limit", key)
+        return await self._call("limit", key)
 
     async def open(self, name: str) -> Any:
-        await self._say("open", name)
+        await self._call("open", name)
         return self
 
     async def match(self, address: str) -> Any:
-        return await self._say("match", address)
+        return await self._call("match", address)
 
     async def put(self, address: str, response: Any) -> Any:
-        return await self._say("put", address, response)
+        return await self._call("put", address, response)
 
-    async def _say(self, *asked: Any) -> Any:
-        self.asked.append(asked)
-        if self.answer == "silence":
+    async def _call(self, *call: Any) -> Any:
+        self.calls.append(call)
+        if self.result == "silence":
             await asyncio.sleep(3600)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
 
 FAILURES = pytest.mark.parametrize(
@@ -46,76 +50,78 @@ FAILURES = pytest.mark.parametrize(
 )
 
 
-def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+def log_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 @pytest.mark.parametrize("success", [True, False])
-def test_a_limit_counts_by_name(success):
-    binding = Fake(SimpleNamespace(success=success))
+def test_a_rate_limit_counts_by_name(success):
+    binding = FakeBinding(SimpleNamespace(success=success))
     assert virtual_time.run(RateLimit(binding, "request-1").is_allowed("alice")) is success
-    assert binding.asked == [("limit", "alice")]
+    assert binding.calls == [("limit", "alice")]
 
 
-def test_without_a_limit_everybody_may():
+def test_every_call_is_allowed_without_a_rate_limit_binding():
     assert virtual_time.run(RateLimit(None, "request-1").is_allowed("alice")) is True
 
 
 @FAILURES
-def test_a_limit_that_breaks_limits_nobody(capsys, failure, reason):
+def test_a_failing_rate_limit_allows_every_call(capsys, failure, reason):
     async def run() -> float:
-        began = virtual_time.now()
-        assert await RateLimit(Fake(failure), "request-1").is_allowed("alice") is True
-        return virtual_time.now() - began
+        started_at = virtual_time.now()
+        assert await RateLimit(FakeBinding(failure), "request-1").is_allowed("alice") is True
+        return virtual_time.now() - started_at
 
     assert virtual_time.run(run()) <= BINDING_TIMEOUT_SECONDS
-    assert logged(capsys) == [
+    assert log_lines(capsys) == [
         {"event": "rate_limit_failed", "request_id": "request-1", "reason": reason}
     ]
 
 
-@pytest.mark.parametrize("binding", [object(), Fake(object())], ids=["no limit", "no answer"])
-def test_a_binding_that_is_something_else_limits_nobody(capsys, binding):
+@pytest.mark.parametrize(
+    "binding", [object(), FakeBinding(object())], ids=["no limit", "no answer"]
+)
+def test_a_binding_of_another_kind_allows_every_call(capsys, binding):
     assert virtual_time.run(RateLimit(binding, "request-1").is_allowed("alice")) is True
-    (line,) = logged(capsys)
+    (line,) = log_lines(capsys)
     assert line["event"] == "rate_limit_failed"
 
 
-def test_an_entry_is_its_hosts_and_in_a_cache_of_our_own():
-    caches = Fake("kept")
+def test_a_cache_entry_belongs_to_its_host_in_a_named_cache():
+    caches = FakeBinding("kept")
     assert (
         virtual_time.run(CloudflareCache(caches, "ai.example.com", "request-1").match("0af1"))
         == "kept"
     )
     address = "https://ai.example.com/.cache/0af1"
-    assert caches.asked == [("open", "ai-gateway-worker"), ("match", address)]
+    assert caches.calls == [("open", "ai-gateway-worker"), ("match", address)]
 
 
 @FAILURES
-def test_a_cache_that_breaks_keeps_nothing_and_says_so_once(capsys, failure, reason):
-    caches = Fake(failure)
+def test_a_failing_cache_is_disabled_and_logged_once(capsys, failure, reason):
+    caches = FakeBinding(failure)
     cache = CloudflareCache(caches, "ai.example.com", "request-1")
 
     async def run() -> float:
-        began = virtual_time.now()
+        started_at = virtual_time.now()
         assert await cache.match("0af1") is None
         await cache.put("0af1", "a response")
-        return virtual_time.now() - began
+        return virtual_time.now() - started_at
 
     assert virtual_time.run(run()) <= BINDING_TIMEOUT_SECONDS
-    assert logged(capsys) == [
+    assert log_lines(capsys) == [
         {"event": "cache_failed", "request_id": "request-1", "reason": reason}
     ]
     assert not cache.enabled
-    assert len(caches.asked) == 1
+    assert len(caches.calls) == 1
 
 
 def test_a_workers_dev_address_has_no_cache(capsys):
-    caches = Fake("kept")
+    caches = FakeBinding("kept")
     cache = CloudflareCache(caches, "gateway.alice.workers.dev", "request-1")
     assert not cache.enabled
     assert virtual_time.run(cache.match("0af1")) is None
     virtual_time.run(cache.put("0af1", "a response"))
-    assert not caches.asked
-    assert not logged(capsys)
+    assert not caches.calls
+    assert not log_lines(capsys)
     assert CloudflareCache(caches, "workers.dev.example.com", "request-1").enabled

@@ -1,3 +1,5 @@
+"""Tests of `safe_regex`: which patterns are accepted, and how matches are replaced."""
+
 import json
 
 import pytest
@@ -19,7 +21,7 @@ from redaction.known_keys import key_patterns_for
         r"\b(?:foo|bar)-\d+\b",
     ],
 )
-def test_patterns_that_people_use(pattern):
+def test_common_patterns_are_accepted(pattern):
     assert compile_patterns([pattern])[0].pattern == pattern
 
 
@@ -45,12 +47,12 @@ def test_patterns_that_people_use(pattern):
         (7, "at most 500"),
     ],
 )
-def test_patterns_that_are_refused(pattern, reason):
+def test_slow_or_malformed_patterns_raise_a_value_error(pattern, reason):
     with pytest.raises(ValueError, match=f"pattern 2 .*{reason}"):
         compile_patterns(["fine", pattern])
 
 
-def test_not_too_many():
+def test_more_than_twenty_patterns_raise_a_value_error():
     with pytest.raises(ValueError, match="more than 20"):
         compile_patterns(["a"] * 21)
 
@@ -58,17 +60,17 @@ def test_not_too_many():
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("character", "a1 -.@")
 @pytest.mark.parametrize("pattern", [r"\d+X", r"[\w.+-]+@[\w-]+\.[\w.]+", r"\s+$"])
-def test_what_is_accepted_takes_time_in_proportion(pattern, character):
-    """A search that took the square of the length would take an hour."""
+def test_an_accepted_pattern_is_searched_in_linear_time(pattern, character):
+    """A search in quadratic time would take an hour."""
     text = character * 800_000
     assert len(replace_matches(text, compile_patterns([pattern]), "")) <= len(text)
 
 
 @pytest.mark.parametrize("before", [0, 350, 399, 400, 450, 499, 500, 501, 899, 900, 5000])
-def test_a_match_is_found_wherever_it_lies(before):
-    found = compile_patterns([r"\d{3}-\d{4}"])
+def test_a_match_is_found_at_any_position(before):
+    patterns = compile_patterns([r"\d{3}-\d{4}"])
     text = "x" * before + "555-1234" + "y" * 700 + "555-9876"
-    assert replace_matches(text, found, "!") == "x" * before + "!" + "y" * 700 + "!"
+    assert replace_matches(text, patterns, "!") == "x" * before + "!" + "y" * 700 + "!"
 
 
 # Patterns whose matches, with what they look behind and ahead at, have at most 100 characters.
@@ -123,7 +125,7 @@ def test_an_empty_match_does_not_stop_the_search(pattern):
 @pytest.mark.parametrize("pattern", known_keys._KEY_PATTERNS.values())
 @given(data=st.data())
 @settings(max_examples=10)
-def test_no_key_goes_by_without_a_hint(pattern, data):
+def test_every_key_contains_the_hint_of_its_pattern(pattern, data):
     key = data.draw(st.from_regex(pattern.replace("0000}", "0}"), fullmatch=True))
     for text in (key, json.dumps([key, {key: 1}])):
         assert pattern in [found.pattern for found in key_patterns_for(text)]

@@ -1,4 +1,4 @@
-"""Events of a stream that are read as one, which must not be seen in what is read."""
+"""Tests of `merge_text_deltas`: merging events before they are parsed changes no completion."""
 
 import json
 from typing import Any
@@ -33,7 +33,7 @@ CHUNK = st.fixed_dictionaries(
     {"id": st.just("x"), "choices": st.lists(CHOICE, min_size=1, max_size=2)},
     optional={"usage": st.none(), "obfuscation": st.sampled_from(["q", "w3"])},
 )
-BLOCK = st.fixed_dictionaries(
+BLOCK_DELTA = st.fixed_dictionaries(
     {
         "type": st.just("content_block_delta"),
         "index": st.integers(0, 1),
@@ -42,7 +42,7 @@ BLOCK = st.fixed_dictionaries(
         | st.fixed_dictionaries({"type": st.just("input_json_delta"), "partial_json": TEXT}),
     }
 )
-BROKEN = st.sampled_from(
+BROKEN_PAYLOAD = st.sampled_from(
     [
         '{"id":"x","choices":[{"index":0,"delta":{"content":"\t"}}]}',
         '{"id":"x","choices":[{"index":0,"delta":{"content":"\\x"}}]}',
@@ -55,41 +55,47 @@ BROKEN = st.sampled_from(
 )
 
 
-def read(path: str, body: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    """What is read of a stream, with events joined and without."""
-    together = read_reply(path, body, "text/event-stream", complete=True)
+def read_merged_and_unmerged(
+    path: str, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, Any]:
+    """The completions of a stream, read with merged events and without."""
+    merged = read_reply(path, body, "text/event-stream", complete=True)
     with monkeypatch.context() as patched:
         patched.setattr(registry, "merge_text_deltas", str)
-        return together, read_reply(path, body, "text/event-stream", complete=True)
+        return merged, read_reply(path, body, "text/event-stream", complete=True)
 
 
 @pytest.mark.parametrize(
-    ("path", "events"), [("/v1/chat/completions", CHUNK), ("/v1/messages", BLOCK)]
+    ("path", "events"), [("/v1/chat/completions", CHUNK), ("/v1/messages", BLOCK_DELTA)]
 )
 @given(data=st.data())
-def test_joined_events_say_the_same(path: str, events: Any, data: st.DataObject) -> None:
-    few = data.draw(st.lists(events.map(json.dumps) | BROKEN, min_size=1, max_size=3))
-    lines = data.draw(st.lists(st.sampled_from(few), min_size=1, max_size=12))
-    kind = data.draw(st.sampled_from(["", "event: content_block_delta\n", ": ping\n", "data:\n"]))
-    body = "".join(f"{kind}data: {line}\n\n" for line in lines)
+def test_merged_events_give_the_same_completion(
+    path: str, events: Any, data: st.DataObject
+) -> None:
+    payloads = data.draw(st.lists(events.map(json.dumps) | BROKEN_PAYLOAD, min_size=1, max_size=3))
+    lines = data.draw(st.lists(st.sampled_from(payloads), min_size=1, max_size=12))
+    prefix = data.draw(st.sampled_from(["", "event: content_block_delta\n", ": ping\n", "data:\n"]))
+    body = "".join(f"{prefix}data: {line}\n\n" for line in lines)
     if data.draw(st.booleans()):
         body = body.replace(": ", ":").replace(", ", ",")
     cut = data.draw(st.sampled_from([None, -1, -2, -9, -40]))
     with pytest.MonkeyPatch.context() as monkeypatch:
-        together, apart = read(path, body.encode("utf-8", "replace")[:cut], monkeypatch)
-    assert together == apart
+        merged, unmerged = read_merged_and_unmerged(
+            path, body.encode("utf-8", "replace")[:cut], monkeypatch
+        )
+    assert merged == unmerged
 
 
-def test_one_that_breaks_off_does_not_hide_one_that_cannot_be_read() -> None:
-    # Joined, both would be the last event, of which a cut is all that can be said.
+def test_an_incomplete_event_and_a_malformed_one_are_both_noted() -> None:
+    # If the two malformed events were merged, they would be the last event, noted as cut only.
     good, broken = (
         f'data: {{"id":"x","choices":[{{"index":0,"delta":{{"content":{text}}}}}]}}'
         for text in ("null", '"\t"')
     )
     body = f"{good}\n\n{broken}\n\n{broken}\n\nda".encode()
-    read = read_reply("/v1/chat/completions", body, "text/event-stream", complete=False)
-    assert "stream: 1 of 3 events could not be read" in read.notes
-    assert "stream: cut inside its last event" in read.notes
+    completion = read_reply("/v1/chat/completions", body, "text/event-stream", complete=False)
+    assert "stream: 1 of 3 events could not be read" in completion.notes
+    assert "stream: cut inside its last event" in completion.notes
 
 
 @pytest.mark.parametrize(
@@ -102,32 +108,32 @@ def test_one_that_breaks_off_does_not_hide_one_that_cannot_be_read() -> None:
         '{"type":"text_delta","text":"§"}',
     ],
 )
-def test_what_goes_on(delta: str) -> None:
+def test_text_deltas_of_one_field_are_merged(delta: str) -> None:
     line = f'data: {{"id":"x","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}'
     stream = "".join(f"\n{line}\n".replace("§", text) for text in ("a", "b", "c"))
     assert merge_text_deltas(stream + "\n") == "\n" + line.replace("§", "abc") + "\n\n"
 
 
-def test_a_run_becomes_one_event() -> None:
+def test_events_with_escapes_and_padding_are_merged_to_one() -> None:
     def event(text: str, padding: str) -> str:
         choice = f'{{"index":0,"delta":{{"content":"{text}"}},"logprobs":null}}'
         return f'\ndata: {{"id":"x","choices":[{choice}],"obfuscation":"{padding}"}}\n'
 
     stream = event("a", "") + event(r"\"b\\", "3xY") + event("", "w") + event("é{", "2")
-    whole = event(r"a\"b\\é{", "").replace(',"obfuscation":""', "")
-    assert merge_text_deltas(stream + "\n") == whole + "\n"
+    merged = event(r"a\"b\\é{", "").replace(',"obfuscation":""', "")
+    assert merge_text_deltas(stream + "\n") == merged + "\n"
 
 
 @pytest.mark.parametrize(
     "texts",
     [
-        # An escape that breaks off, and what would complete it.
+        # An incomplete escape, and the digits that would complete it.
         ('{"content":"\\u12"}', '{"content":"34"}'),
-        # What only looks like OpenAI's padding is an argument.
+        # A member that looks like OpenAI's padding, but is part of an argument.
         ('{"a":{"x":1,"obfuscation":"3x"}}', '{"a":{"x":1,"obfuscation":"q"}}'),
     ],
 )
-def test_what_stays_apart(texts: tuple[str, str]) -> None:
+def test_events_that_cannot_be_merged_safely_are_kept(texts: tuple[str, str]) -> None:
     stream = "".join(
         f'\ndata: {{"id":"x","choices":[{{"index":0,"delta":{delta}}}]}}\n' for delta in texts
     )
@@ -151,5 +157,5 @@ def test_what_stays_apart(texts: tuple[str, str]) -> None:
     ids=range(10),
 )
 @pytest.mark.timeout(20)
-def test_time_is_bounded_by_length(line: str) -> None:
+def test_merging_takes_linear_time(line: str) -> None:
     assert merge_text_deltas(f"\ndata: {line}\n\ndata: {line}\n\n")

@@ -1,4 +1,4 @@
-"""Inline media give way to a placeholder."""
+"""Tests of `make_presentable`: inline media are replaced by a placeholder with type and size."""
 
 import json
 from typing import Any
@@ -80,15 +80,18 @@ CASES: dict[str, tuple[Any, Any]] = {
         {"result": "ok", "data": "ok", "type": "redacted_thinking"},
         {"result": "ok", "data": "ok", "type": "redacted_thinking"},
     ),
-    "halves of a character": ("a\ud83d\ude00b\ud83d", "a😀b�"),
-    "halves in a name": ({"\ud83d\ude00": 1}, {"😀": 1}),
-    "numbers no writer writes": ([float("inf"), {"a": float("-inf")}], ["inf", {"a": "-inf"}]),
+    "surrogates": ("a\ud83d\ude00b\ud83d", "a😀b�"),
+    "surrogates in a name": ({"\ud83d\ude00": 1}, {"😀": 1}),
+    "numbers that JSON cannot represent": (
+        [float("inf"), {"a": float("-inf")}],
+        ["inf", {"a": "-inf"}],
+    ),
     "plain": ({"a": [1, "x", None, True, 2.5]}, {"a": [1, "x", None, True, 2.5]}),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_presentable(name: str) -> None:
+def test_media_are_replaced_and_other_values_kept(name: str) -> None:
     value, expected = CASES[name]
     assert make_presentable(value) == expected
 
@@ -99,7 +102,7 @@ def test_presentable(name: str) -> None:
      "data:" + "a" * 4_000_000 + ";base64,", ";base64," * 500_000],
     ids=["plain", "many starts", "many parameters", "long type", "many ends"],
 )  # fmt: skip
-def test_time_is_bounded_by_length(text: str) -> None:
+def test_replacing_media_takes_linear_time(text: str) -> None:
     make_presentable({"content": text})
 
 
@@ -116,5 +119,5 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_is_presentable_can_be_written(value: Any) -> None:
+def test_any_presentable_value_can_be_serialised(value: Any) -> None:
     json.dumps(make_presentable(value), allow_nan=False, ensure_ascii=False).encode()

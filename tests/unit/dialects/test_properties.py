@@ -1,4 +1,4 @@
-"""Properties of the dialects: a reply is the same streamed or whole, and nothing ever raises."""
+"""Property tests of all dialects: streamed and whole replies are equal, and nothing raises."""
 
 import dataclasses
 import itertools
@@ -41,20 +41,20 @@ OPENAI_USAGE = st.fixed_dictionaries(
 )
 
 
-def pieces(draw: st.DrawFn, text: str) -> list[str]:
-    """A text in random pieces, split anywhere in its UTF-16, as JavaScript servers do."""
+def split_text(draw: st.DrawFn, text: str) -> list[str]:
+    """A text in random chunks, split at any UTF-16 code unit, as JavaScript servers do."""
     data = text.encode("utf-16-le")
-    cuts = draw(st.lists(st.integers(0, len(data) // 2), max_size=4))
-    ends = [0, *sorted(2 * cut for cut in cuts), len(data)]
+    positions = draw(st.lists(st.integers(0, len(data) // 2), max_size=4))
+    ends = [0, *sorted(2 * position for position in positions), len(data)]
     return [
         data[start:end].decode("utf-16-le", "surrogatepass")
         for start, end in itertools.pairwise(ends)
     ]
 
 
-def stream(draw: st.DrawFn, events: list[Any], done: bool) -> bytes:
-    """Events on the wire, with all the liberties that the format gives."""
-    line_end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+def encode_stream(draw: st.DrawFn, events: list[Any], has_done: bool) -> bytes:
+    """The events as a body, with random line endings, comments and other fields."""
+    line_ending = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     lines: list[str] = []
     for event in events:
         if draw(st.integers(0, 9)) == 0:
@@ -62,16 +62,16 @@ def stream(draw: st.DrawFn, events: list[Any], done: bool) -> bytes:
         if isinstance(event, dict) and isinstance(event.get("type"), str):
             lines.append(f"event: {event['type']}")
         lines += ["data: " + json.dumps(event), ""]
-    if done:
+    if has_done:
         lines += ["data: [DONE]", ""]
-    return line_end.join([*lines, ""]).encode()
+    return line_ending.join([*lines, ""]).encode()
 
 
-def shuffled(draw: st.DrawFn, rows: list[list[Any]]) -> list[Any]:
-    """The items of all rows in random order, in which each row keeps its own."""
+def interleave(draw: st.DrawFn, rows: list[list[Any]]) -> list[Any]:
+    """The items of all rows in random order, while the items of each row keep their order."""
     order = draw(st.permutations([n for n, row in enumerate(rows) for _ in row]))
-    upcoming = [iter(row) for row in rows]
-    return [next(upcoming[n]) for n in order]
+    iterators = [iter(row) for row in rows]
+    return [next(iterators[n]) for n in order]
 
 
 # --- OpenAI chat
@@ -100,18 +100,18 @@ def chat_deltas(draw: st.DrawFn, message: dict[str, Any]) -> list[dict[str, Any]
         {"role": "assistant", "content": draw(st.sampled_from([None, ""]))}
     ]
     for name in ("reasoning_content", "content", "refusal"):
-        deltas += [{name: piece} for piece in pieces(draw, message.get(name) or "")]
+        deltas += [{name: chunk} for chunk in split_text(draw, message.get(name) or "")]
     for index, call in enumerate(message.get("tool_calls", [])):
         function = {"name": call["function"]["name"], "arguments": ""}
         deltas.append({"tool_calls": [{**call, "index": index, "function": function}]})
         deltas += [
-            {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
-            for piece in pieces(draw, call["function"]["arguments"])
+            {"tool_calls": [{"index": index, "function": {"arguments": chunk}}]}
+            for chunk in split_text(draw, call["function"]["arguments"])
         ]
     if "function_call" in message:
         deltas.append({"function_call": {**message["function_call"], "arguments": ""}})
-        written = message["function_call"]["arguments"]
-        deltas += [{"function_call": {"arguments": piece}} for piece in pieces(draw, written)]
+        arguments = message["function_call"]["arguments"]
+        deltas += [{"function_call": {"arguments": chunk}} for chunk in split_text(draw, arguments)]
     return deltas + [{"annotations": [note]} for note in message.get("annotations", [])]
 
 
@@ -143,11 +143,11 @@ def chat_replies(draw: st.DrawFn) -> tuple[bytes, bytes]:
         ]
         for choice in choices
     ]
-    events = shuffled(draw, rows)
+    events = interleave(draw, rows)
     if usage:
         events.append({**base, "choices": [], **usage})
     whole = {**base, "choices": draw(st.permutations(choices)), **usage}
-    return stream(draw, events, draw(st.booleans())), json.dumps(whole).encode()
+    return encode_stream(draw, events, draw(st.booleans())), json.dumps(whole).encode()
 
 
 # --- legacy completions
@@ -162,16 +162,16 @@ def completion_replies(draw: st.DrawFn) -> tuple[bytes, bytes]:
     ]
     rows = [
         [
-            {**base, "choices": [{"index": choice["index"], "text": piece, "finish_reason": None}]}
-            for piece in pieces(draw, choice["text"])
+            {**base, "choices": [{"index": choice["index"], "text": chunk, "finish_reason": None}]}
+            for chunk in split_text(draw, choice["text"])
         ]
         + [{**base, "choices": [{**choice, "text": ""}]}]
         for choice in choices
     ]
     usage = draw(st.fixed_dictionaries({}, optional={"usage": OPENAI_USAGE}))
-    events = shuffled(draw, rows) + ([{**base, "choices": [], **usage}] if usage else [])
+    events = interleave(draw, rows) + ([{**base, "choices": [], **usage}] if usage else [])
     whole = {**base, "choices": choices, **usage}
-    return stream(draw, events, draw(st.booleans())), json.dumps(whole).encode()
+    return encode_stream(draw, events, draw(st.booleans())), json.dumps(whole).encode()
 
 
 # --- Anthropic messages
@@ -194,25 +194,29 @@ BLOCK = st.one_of(
     st.fixed_dictionaries({"type": st.just("web_search_tool_result"), "content": JSON}),
     st.fixed_dictionaries({"type": st.just("of_tomorrow"), "value": JSON}),
 )
-GROWING = {"text": "text_delta", "thinking": "thinking_delta", "signature": "signature_delta"}
+DELTA_TYPE_BY_MEMBER = {
+    "text": "text_delta",
+    "thinking": "thinking_delta",
+    "signature": "signature_delta",
+}
 
 
 def block_events(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
     started, deltas = dict(block), []
-    for name, kind in GROWING.items():
+    for name, delta_type in DELTA_TYPE_BY_MEMBER.items():
         if name in block:
             started[name] = ""
-            deltas += [{"type": kind, name: piece} for piece in pieces(draw, block[name])]
+            deltas += [{"type": delta_type, name: chunk} for chunk in split_text(draw, block[name])]
     if block.get("citations"):
         started["citations"] = []
         deltas += [{"type": "citations_delta", "citation": note} for note in block["citations"]]
     if "input" in block:
         started["input"] = {}
-        written = json.dumps(block["input"], ensure_ascii=draw(st.booleans()))
+        arguments = json.dumps(block["input"], ensure_ascii=draw(st.booleans()))
         if block["input"] or draw(st.booleans()):
             deltas += [
-                {"type": "input_json_delta", "partial_json": piece}
-                for piece in pieces(draw, written)
+                {"type": "input_json_delta", "partial_json": chunk}
+                for chunk in split_text(draw, arguments)
             ]
     return [
         {"type": "content_block_start", "index": index, "content_block": started},
@@ -245,7 +249,7 @@ def message_replies(draw: st.DrawFn) -> tuple[bytes, bytes]:
     events = [
         {"type": "message_start", "message": started},
         {"type": "ping"},
-        *shuffled(draw, rows),
+        *interleave(draw, rows),
         {
             "type": "message_delta",
             "delta": end,
@@ -254,7 +258,7 @@ def message_replies(draw: st.DrawFn) -> tuple[bytes, bytes]:
         {"type": "message_stop"},
     ]
     whole = {**base, "content": content, **end, "usage": counts}
-    return stream(draw, events, done=False), json.dumps(whole).encode()
+    return encode_stream(draw, events, has_done=False), json.dumps(whole).encode()
 
 
 # --- Responses
@@ -290,39 +294,42 @@ ITEM = st.one_of(
 
 
 def item_events(draw: st.DrawFn, index: int, item: dict[str, Any]) -> list[dict[str, Any]]:
-    where = {"output_index": index, "item_id": f"item_{index}"}
+    position = {"output_index": index, "item_id": f"item_{index}"}
     started = {**item}
     events: list[dict[str, Any]] = []
-    for name, kind in (
+    for name, event_type in (
         ("arguments", "response.function_call_arguments.delta"),
         ("input", "response.custom_tool_call_input.delta"),
     ):
         if name in item:
             started[name] = ""
-            events += [{"type": kind, **where, "delta": p} for p in pieces(draw, item[name])]
-    for at, part in enumerate(item.get("content", [])):
+            events += [
+                {"type": event_type, **position, "delta": chunk}
+                for chunk in split_text(draw, item[name])
+            ]
+    for part_index, part in enumerate(item.get("content", [])):
         name = "text" if "text" in part else "refusal"
-        kind = f"response.{part['type']}.delta"
+        event_type = f"response.{part['type']}.delta"
         events += [
-            {"type": kind, **where, "content_index": at, "delta": piece}
-            for piece in pieces(draw, part[name])
+            {"type": event_type, **position, "content_index": part_index, "delta": chunk}
+            for chunk in split_text(draw, part[name])
         ]
-    for at, part in enumerate(item.get("summary", [])):
+    for part_index, part in enumerate(item.get("summary", [])):
         events += [
             {
                 "type": f"response.reasoning_{part['type']}.delta",
-                **where,
-                "summary_index": at,
-                "delta": p,
+                **position,
+                "summary_index": part_index,
+                "delta": chunk,
             }
-            for p in pieces(draw, part["text"])
+            for chunk in split_text(draw, part["text"])
         ]
     for name in ("content", "summary"):
         if name in item:
             started[name] = []
-    done = {"type": "response.output_item.done", **where, "item": item}
+    done = {"type": "response.output_item.done", **position, "item": item}
     return [
-        {"type": "response.output_item.added", **where, "item": started},
+        {"type": "response.output_item.added", **position, "item": started},
         *events,
         *([done] if draw(st.booleans()) else []),
     ]
@@ -335,13 +342,13 @@ def response_replies(draw: st.DrawFn) -> tuple[bytes, bytes]:
     whole = {"id": draw(NAME), "status": "completed", "model": draw(NAME), "output": items}
     whole |= {"usage": usage, "service_tier": "default", "error": None}
     started = {**whole, "status": "in_progress", "output": [], "usage": None}
-    last = draw(st.sampled_from([whole, {**whole, "output": []}]))
+    final = draw(st.sampled_from([whole, {**whole, "output": []}]))
     events = [
         {"type": "response.created", "response": started},
-        *shuffled(draw, [item_events(draw, index, item) for index, item in enumerate(items)]),
-        {"type": "response.completed", "response": last},
+        *interleave(draw, [item_events(draw, index, item) for index, item in enumerate(items)]),
+        {"type": "response.completed", "response": final},
     ]
-    return stream(draw, events, done=False), json.dumps(whole).encode()
+    return encode_stream(draw, events, has_done=False), json.dumps(whole).encode()
 
 
 REPLIES = {
@@ -354,7 +361,9 @@ REPLIES = {
 
 @pytest.mark.parametrize("path", REPLIES)
 @given(data=st.data())
-def test_streamed_and_whole_are_equal(path: str, data: st.DataObject) -> None:
+def test_a_streamed_reply_gives_the_same_completion_as_the_whole_one(
+    path: str, data: st.DataObject
+) -> None:
     streamed, whole = data.draw(REPLIES[path])
     from_stream = read_reply(path, streamed, "text/event-stream", complete=True)
     from_whole = read_reply(path, whole, "application/json", complete=True)
@@ -380,53 +389,53 @@ WORDS = re.findall(
     parameters output_config image_url""",
 )
 WORD = st.sampled_from(WORDS)
-WIRE = st.recursive(
+WIRE_VALUE = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 3) | st.floats() | WORD | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORD, inner, max_size=5),
     max_leaves=25,
 )
-MEMBERS = st.dictionaries(WORD, WIRE, max_size=6)
+WIRE_OBJECT = st.dictionaries(WORD, WIRE_VALUE, max_size=6)
 PATH = st.sampled_from([*REPLIES, "/v1/embeddings", "/other"])
 
 
-def check(read: Prompt | Completion) -> None:
-    """Whatever was read can be written."""
-    json.dumps(dataclasses.asdict(read), allow_nan=False, ensure_ascii=False).encode()
-    for value in read.parameters.values():
+def check_fields(fields: Prompt | Completion) -> None:
+    """Check that all fields have the declared types and can be serialised."""
+    json.dumps(dataclasses.asdict(fields), allow_nan=False, ensure_ascii=False).encode()
+    for value in fields.parameters.values():
         assert isinstance(value, str | int | float | list)
         assert not isinstance(value, list) or all(isinstance(item, str) for item in value)
-    if isinstance(read, Completion):
-        assert all(type(count) is int and count >= 0 for count in read.usage.values())
-        assert read.error is None or isinstance(read.error, str)
-    assert read.model is None or isinstance(read.model, str)
+    if isinstance(fields, Completion):
+        assert all(type(count) is int and count >= 0 for count in fields.usage.values())
+        assert fields.error is None or isinstance(fields.error, str)
+    assert fields.model is None or isinstance(fields.model, str)
 
 
-@given(path=PATH, body=MEMBERS | WIRE)
-def test_any_request(path: str, body: Any) -> None:
-    check(read_request(path, json.dumps(body).encode()))
+@given(path=PATH, body=WIRE_OBJECT | WIRE_VALUE)
+def test_any_json_request_is_read(path: str, body: Any) -> None:
+    check_fields(read_request(path, json.dumps(body).encode()))
 
 
-@given(path=PATH, reply=MEMBERS | WIRE)
-def test_any_reply(path: str, reply: Any) -> None:
-    check(read_reply(path, json.dumps(reply).encode(), "application/json", True))
+@given(path=PATH, reply=WIRE_OBJECT | WIRE_VALUE)
+def test_any_json_reply_is_read(path: str, reply: Any) -> None:
+    check_fields(read_reply(path, json.dumps(reply).encode(), "application/json", True))
 
 
-@given(path=PATH, events=st.lists(MEMBERS | WIRE, max_size=6))
-def test_any_stream(path: str, events: list[Any]) -> None:
+@given(path=PATH, events=st.lists(WIRE_OBJECT | WIRE_VALUE, max_size=6))
+def test_any_stream_of_json_events_is_read(path: str, events: list[Any]) -> None:
     body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
-    check(read_reply(path, body, "text/event-stream", True))
+    check_fields(read_reply(path, body, "text/event-stream", True))
 
 
 @given(path=PATH, body=st.binary(), streamed=st.booleans(), complete=st.booleans())
-def test_any_bytes(path: str, body: bytes, streamed: bool, complete: bool) -> None:
-    check(read_request(path, body))
+def test_any_bytes_are_read(path: str, body: bytes, streamed: bool, complete: bool) -> None:
+    check_fields(read_request(path, body))
     content_type = "text/event-stream" if streamed else "application/json"
-    check(read_reply(path, body, content_type, complete))
+    check_fields(read_reply(path, body, content_type, complete))
 
 
-@given(events=st.lists(MEMBERS | WIRE, max_size=6))
-def test_any_fold(events: list[Any]) -> None:
-    """The dialects themselves, without the net that is under them."""
+@given(events=st.lists(WIRE_OBJECT | WIRE_VALUE, max_size=6))
+def test_each_dialect_folds_and_reads_any_events(events: list[Any]) -> None:
+    """The dialects themselves, without the registry, which catches their exceptions."""
     for dialect in (chat, completions, messages, embeddings, responses, generic):
         dialect.read_reply(dialect.fold(events))
         for event in events:

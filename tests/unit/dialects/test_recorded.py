@@ -1,4 +1,4 @@
-"""Recorded replies, streamed and whole, against the one completion that both must give."""
+"""Tests with recorded replies: streamed and whole, they give the same expected completion."""
 
 import dataclasses
 import json
@@ -14,16 +14,16 @@ CASES = {
     str(file.relative_to(RECORDED).with_suffix("")): json.loads(file.read_text())
     for file in sorted(RECORDED.rglob("*.json"))
 }
-STREAMED = [name for name, case in CASES.items() if "stream" in case]
-WHOLE = [name for name, case in CASES.items() if "whole" in case]
+STREAMED_CASES = [name for name, case in CASES.items() if "stream" in case]
+WHOLE_CASES = [name for name, case in CASES.items() if "whole" in case]
 
 
-def streamed(case: dict[str, Any]) -> bytes:
+def stream_body(case: dict[str, Any]) -> bytes:
     return "\n".join([*case["stream"], ""]).encode()
 
 
-def read(case: dict[str, Any], body: bytes, content_type: str) -> dict[str, Any]:
-    """The completion without the fields that hold nothing, and without how it came."""
+def read_fields(case: dict[str, Any], body: bytes, content_type: str) -> dict[str, Any]:
+    """The fields of the completion that have a value, without `streamed`, which is checked."""
     completion = read_reply(case["path"], body, content_type, complete=True)
     fields = dataclasses.asdict(completion)
     assert fields.pop("streamed") == body.startswith((b"data:", b"event:", b":", b"\xef\xbb\xbf"))
@@ -34,28 +34,34 @@ def expected(case: dict[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in case["expected"].items() if v not in (None, {}, True)}
 
 
-@pytest.mark.parametrize("name", STREAMED)
-def test_streamed(name: str) -> None:
+@pytest.mark.parametrize("name", STREAMED_CASES)
+def test_a_recorded_stream_gives_the_expected_completion(name: str) -> None:
     case = CASES[name]
-    assert read(case, streamed(case), "text/event-stream; charset=utf-8") == expected(case)
+    assert read_fields(case, stream_body(case), "text/event-stream; charset=utf-8") == expected(
+        case
+    )
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_whole(name: str) -> None:
+@pytest.mark.parametrize("name", WHOLE_CASES)
+def test_a_recorded_whole_reply_gives_the_expected_completion(name: str) -> None:
     case = CASES[name]
-    assert read(case, json.dumps(case["whole"]).encode(), "application/json") == expected(case)
+    assert read_fields(case, json.dumps(case["whole"]).encode(), "application/json") == expected(
+        case
+    )
 
 
-@pytest.mark.parametrize("name", STREAMED)
-@pytest.mark.parametrize("line_end", ["\r\n", "\r"])
-def test_line_ends_do_not_matter(name: str, line_end: str) -> None:
+@pytest.mark.parametrize("name", STREAMED_CASES)
+@pytest.mark.parametrize("line_ending", ["\r\n", "\r"])
+def test_a_recorded_stream_with_other_line_endings_gives_the_same(
+    name: str, line_ending: str
+) -> None:
     case = CASES[name]
-    body = streamed(case).replace(b"\r", b"").replace(b"\n", line_end.encode())
-    assert read(case, body, "text/event-stream") == expected(case)
+    body = stream_body(case).replace(b"\r", b"").replace(b"\n", line_ending.encode())
+    assert read_fields(case, body, "text/event-stream") == expected(case)
 
 
-def said(output: Any) -> str | None:
-    """The text of the first answer."""
+def first_text(output: Any) -> str | None:
+    """The text of the first choice of an output."""
     if isinstance(output, list):
         output = output[0]
     content = output.get("content") if isinstance(output, dict) else output
@@ -64,32 +70,34 @@ def said(output: Any) -> str | None:
     return content if isinstance(content, str) else None
 
 
-@pytest.mark.parametrize("name", STREAMED)
-def test_cut_at_every_byte(name: str) -> None:
-    """A cut stream gives the answer as far as it had come, and each byte adds to it or to nothing.
-    Before its first event is whole there is only its text."""
+@pytest.mark.parametrize("name", STREAMED_CASES)
+def test_a_stream_cut_at_any_byte_gives_the_text_up_to_there(name: str) -> None:
+    """With each byte more, the text is the same or longer, and always a beginning of the whole.
+
+    Before the first event is complete, the output is the raw text of the body, which is skipped.
+    """
     case = CASES[name]
-    body = streamed(case)
+    body = stream_body(case)
     whole = read_reply(case["path"], body, "text/event-stream", complete=True)
-    before = ""
+    previous = ""
     for end in range(1, len(body)):
         cut = read_reply(case["path"], body[:end], "text/event-stream", complete=False)
-        text = said(cut.output)
+        text = first_text(cut.output)
         if cut.model is None or text is None:
             continue
-        assert text.startswith(before)
-        assert (said(whole.output) or "").startswith(text)
+        assert text.startswith(previous)
+        assert (first_text(whole.output) or "").startswith(text)
         assert not (cut.finished and cut.metadata != whole.metadata)
-        before = text
-    assert before == (said(whole.output) or "")
+        previous = text
+    assert previous == (first_text(whole.output) or "")
 
 
-@pytest.mark.parametrize("name", STREAMED)
-def test_a_stream_sent_as_json_is_a_stream(name: str) -> None:
+@pytest.mark.parametrize("name", STREAMED_CASES)
+def test_a_stream_with_the_content_type_of_json_is_read_as_a_stream(name: str) -> None:
     case = CASES[name]
-    assert read(case, streamed(case), "application/json") == expected(case)
+    assert read_fields(case, stream_body(case), "application/json") == expected(case)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_case_names_its_source(name: str) -> None:
+def test_each_recorded_case_names_its_source(name: str) -> None:
     assert CASES[name]["source"].startswith("https://")

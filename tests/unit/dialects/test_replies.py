@@ -1,4 +1,4 @@
-"""Replies that are not what they should be, and sizes."""
+"""Tests of `read_reply` with errors, malformed or incomplete replies, and large ones."""
 
 import json
 from typing import Any
@@ -26,24 +26,26 @@ def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict
 @pytest.mark.parametrize("path", ALL)
 @pytest.mark.parametrize("content_type", [JSON, STREAM, "text/html", ""])
 @pytest.mark.parametrize("complete", [True, False])
-def test_text(path: str, content_type: str, complete: bool) -> None:
+def test_a_reply_that_is_not_json_is_recorded_as_text(
+    path: str, content_type: str, complete: bool
+) -> None:
     body = b"<html>502 Bad Gateway</html>"
     completion = read_reply(path, body, content_type, complete)
     assert completion.output == body.decode()
-    # A stream says itself where it ends.
+    # A stream has an end marker of its own.
     assert completion.finished is (complete and content_type != STREAM)
     assert completion.notes[0].startswith("reply: ")
 
 
 @pytest.mark.parametrize("path", ALL)
-def test_nothing(path: str) -> None:
+def test_an_empty_reply_is_noted(path: str) -> None:
     assert read_reply(path, b"", STREAM, False) == Completion(
         streamed=True, finished=False, notes=("reply: empty",)
     )
     assert read_reply(path, b" \n", JSON, True) == Completion(notes=("reply: empty",))
 
 
-def test_a_stream_of_ever_new_tool_calls_takes_its_time_but_not_its_square() -> None:
+def test_a_stream_of_many_tool_calls_is_read_in_linear_time() -> None:
     calls = (
         {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": n, "function": {}}]}}]}
         for n in range(40_000)
@@ -51,7 +53,7 @@ def test_a_stream_of_ever_new_tool_calls_takes_its_time_but_not_its_square() -> 
     assert len(read_reply(CHAT, events(*calls), STREAM, True).output["tool_calls"]) == 40_000
 
 
-def test_a_whole_reply_that_was_cut_is_text() -> None:
+def test_an_incomplete_whole_reply_is_recorded_as_text() -> None:
     body = json.dumps({"choices": [{"message": {"content": "x " * 25_000}}]}).encode()[:40_000]
     completion = read_reply(CHAT, body, JSON, complete=False)
     assert completion.output == body.decode()[:10_000]
@@ -73,22 +75,22 @@ def test_a_whole_reply_that_was_cut_is_text() -> None:
         ({"object": "error", "type": "BadRequestError", "message": "m"}, "BadRequestError: m"),
     ],
 )
-def test_errors(path: str, reply: Any, message: str) -> None:
+def test_the_error_of_a_reply_is_read_in_all_formats(path: str, reply: Any, message: str) -> None:
     """https://platform.openai.com/docs/guides/error-codes, Anthropic's, Google's and vLLM's."""
     completion = read_reply(path, json.dumps(reply).encode(), JSON, True)
     assert completion.error == message
     assert completion.notes == ()
-    # an error that comes although a stream was asked for keeps the content type of a stream
+    # Some servers send an error with the content type of a stream.
     assert read_reply(path, json.dumps(reply).encode(), STREAM, True) == completion
 
 
-def test_a_long_error_is_cut() -> None:
+def test_a_long_error_is_truncated() -> None:
     body = json.dumps({"error": {"message": "x" * 100_000}}).encode()
     assert len(read_reply(CHAT, body, JSON, True).error or "") == 1000
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, MESSAGES, EMBEDDINGS, RESPONSES])
-def test_a_reply_of_another_form_is_kept(path: str) -> None:
+def test_a_reply_of_another_format_is_recorded_unchanged(path: str) -> None:
     reply = {"detail": "Not Found", "model": "m"}
     completion = read_reply(path, json.dumps(reply).encode(), JSON, True)
     assert completion.output == reply
@@ -97,7 +99,7 @@ def test_a_reply_of_another_form_is_kept(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "spoiled"),
+    ("path", "malformed"),
     [
         (CHAT, {"choices": "x"}),
         (COMPLETIONS, {"choices": {"a": 1}}),
@@ -106,8 +108,8 @@ def test_a_reply_of_another_form_is_kept(path: str) -> None:
         (EMBEDDINGS, {"data": [{"embedding": None}]}),
     ],
 )
-def test_a_bad_field_spoils_no_other(path: str, spoiled: dict[str, Any]) -> None:
-    reply = {"id": "x", "model": "m", "usage": {"input_tokens": 1, "output_tokens": 2}, **spoiled}
+def test_a_malformed_field_does_not_affect_others(path: str, malformed: dict[str, Any]) -> None:
+    reply = {"id": "x", "model": "m", "usage": {"input_tokens": 1, "output_tokens": 2}, **malformed}
     completion = read_reply(path, json.dumps(reply).encode(), JSON, True)
     assert (completion.model, completion.output) == ("m", reply)
     assert completion.usage == {"input": 1, "output": 2, "total": 3}
@@ -117,7 +119,7 @@ def test_a_bad_field_spoils_no_other(path: str, spoiled: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, MESSAGES, RESPONSES])
-def test_a_stream_of_another_form_is_kept(path: str) -> None:
+def test_the_events_of_a_stream_of_another_format_are_recorded(path: str) -> None:
     payloads = [{"type": "of_tomorrow", "x": 1}, {"y": [2]}]
     completion = read_reply(path, events(*payloads), STREAM, True)
     assert completion.output == payloads
@@ -126,13 +128,13 @@ def test_a_stream_of_another_form_is_kept(path: str) -> None:
     )
 
 
-def test_events_that_are_no_objects_are_noted() -> None:
+def test_events_that_are_not_objects_are_noted() -> None:
     completion = read_reply(CHAT, events(1, chunk({"content": "a"}), "x"), STREAM, True)
     assert completion.output == {"role": "assistant", "content": "a"}
     assert completion.notes == ("stream: some events are not objects",)
 
 
-def test_what_cannot_be_read_of_a_stream_is_noted() -> None:
+def test_malformed_and_incomplete_events_are_noted() -> None:
     body = events(chunk({"content": "a"})) + b"data: {oops\n\n" + events(chunk({"content": "b"}))
     completion = read_reply(CHAT, body + b'data: {"choi', STREAM, False)
     assert completion.output == {"role": "assistant", "content": "ab"}
@@ -157,11 +159,13 @@ def test_what_cannot_be_read_of_a_stream_is_noted() -> None:
         ("/other", events({"a": 1}) + b"data: [DONE]\n\n", True),
     ],
 )
-def test_finished(path: str, body: bytes, finished: bool) -> None:
+def test_a_stream_is_finished_with_its_end_marker_or_finish_reason(
+    path: str, body: bytes, finished: bool
+) -> None:
     assert read_reply(path, body, STREAM, True).finished is finished
 
 
-def test_any_other_endpoint() -> None:
+def test_replies_of_other_endpoints_are_recorded() -> None:
     whole = {"model": "r", "results": [{"score": 0.5}], "usage": {"total_tokens": 3}}
     completion = read_reply("/v1/rerank", json.dumps(whole).encode(), JSON, True)
     assert completion == Completion(model="r", output=whole, usage={"input": 3, "total": 3})
@@ -171,39 +175,41 @@ def test_any_other_endpoint() -> None:
     assert listed == Completion(output=[1, 2])
 
 
-def test_halves_of_a_character_in_two_events() -> None:
+def test_a_surrogate_pair_in_two_events_is_joined() -> None:
     body = events(chunk({"content": "\ud83d"}), chunk({"content": "\ude00"}))
     assert read_reply(CHAT, body, STREAM, True).output["content"] == "😀"
 
 
-def test_a_name_that_comes_again_is_not_doubled() -> None:
+def test_a_repeated_function_name_is_not_concatenated() -> None:
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "1"}}
-    again = chunk({"role": "assistant", "tool_calls": [call]})
-    body = events(again, again)
+    event = chunk({"role": "assistant", "tool_calls": [call]})
+    body = events(event, event)
     function = {"name": "f", "arguments": "11"}
     assert read_reply(CHAT, body, STREAM, True).output["tool_calls"] == [
         {"id": "c", "type": "function", "function": function}
     ]
 
 
-def call_piece(index: int, arguments: str, **more: Any) -> dict[str, Any]:
+def tool_call_chunk(index: int, arguments: str, **more: Any) -> dict[str, Any]:
     function = {"arguments": arguments, **({"name": more.pop("name")} if "name" in more else {})}
     return chunk({"tool_calls": [{"index": index, "function": function, **more}]})
 
 
-def test_calls_stand_in_the_order_of_their_index() -> None:
-    body = events(call_piece(1, "1", id="b", name="g"), call_piece(0, "0", id="a", name="f"))
+def test_tool_calls_are_ordered_by_their_index() -> None:
+    body = events(
+        tool_call_chunk(1, "1", id="b", name="g"), tool_call_chunk(0, "0", id="a", name="f")
+    )
     calls = read_reply(CHAT, body, STREAM, True).output["tool_calls"]
     assert [call["id"] for call in calls] == ["a", "b"]
 
 
-def test_a_new_id_in_each_piece_of_a_call_starts_no_other() -> None:
-    body = events(call_piece(0, "{", id="a", name="f"), call_piece(0, "}", id="b"))
+def test_another_id_for_the_same_index_starts_no_new_tool_call() -> None:
+    body = events(tool_call_chunk(0, "{", id="a", name="f"), tool_call_chunk(0, "}", id="b"))
     calls = read_reply(CHAT, body, STREAM, True).output["tool_calls"]
     assert [call["function"] for call in calls] == [{"name": "f", "arguments": "{}"}]
 
 
-def test_an_answer_of_thoughts_alone() -> None:
+def test_a_reply_with_thinking_only_has_no_content() -> None:
     body = events(chunk({"content": [{"type": "thinking", "thinking": "Hm"}]}))
     assert read_reply(CHAT, body, STREAM, True).output == {
         "role": "assistant",
@@ -212,7 +218,7 @@ def test_an_answer_of_thoughts_alone() -> None:
     }
 
 
-def test_the_last_response_of_a_stream_wins() -> None:
+def test_the_last_response_event_replaces_earlier_items() -> None:
     item = {"type": "message", "role": "assistant", "content": []}
     full = {**item, "content": [{"type": "output_text", "text": "All of it"}]}
     body = events(
@@ -222,28 +228,28 @@ def test_the_last_response_of_a_stream_wins() -> None:
     assert read_reply(RESPONSES, body, STREAM, True).output["content"] == "All of it"
 
 
-def test_arguments_that_are_an_object_become_text() -> None:
+def test_tool_arguments_that_are_an_object_become_text() -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": {"a": 1}}}
     whole = {"choices": [{"message": {"content": "", "tool_calls": [call]}}]}
     output = read_reply(CHAT, json.dumps(whole).encode(), JSON, True).output
     assert output["tool_calls"][0]["function"]["arguments"] == '{"a":1}'
 
 
-def test_a_stream_of_5000_chunks() -> None:
+def test_a_stream_of_5000_chunks_is_read() -> None:
     body = events(*(chunk({"content": f" {n}"}) for n in range(5000)), chunk({}, "stop"))
     completion = read_reply(CHAT, body, STREAM, True)
     assert completion.output["content"] == "".join(f" {n}" for n in range(5000))
     assert completion.notes == ()
 
 
-def test_a_reply_of_5_mb() -> None:
+def test_a_reply_of_5_mb_is_read() -> None:
     whole = {"choices": [{"message": {"role": "assistant", "content": "x" * 5_000_000}}]}
     completion = read_reply(CHAT, json.dumps(whole).encode(), JSON, True)
     assert len(completion.output["content"]) == 5_000_000
 
 
 @pytest.mark.parametrize("depth", [50, 90, 500, 20_000])
-def test_deep_nesting(depth: int) -> None:
+def test_deeply_nested_bodies_are_read_without_an_exception(depth: int) -> None:
     deep = "[" * depth + "]" * depth
     for path in ALL:
         for body in (
@@ -252,6 +258,6 @@ def test_deep_nesting(depth: int) -> None:
             f'{{"messages":{deep},"input":{deep},"x":{deep}}}',
             deep,
         ):
-            for sent in (body, f"data: {body}\n\n"):
-                json.dumps(read_reply(path, sent.encode(), JSON, True).output)
+            for reply in (body, f"data: {body}\n\n"):
+                json.dumps(read_reply(path, reply.encode(), JSON, True).output)
             json.dumps(read_request(path, body.encode()).input)

@@ -1,4 +1,4 @@
-"""What is shown of a request, per endpoint."""
+"""Tests of `read_request`: the prompt of a request, per endpoint."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 FUNCTION = {"name": "get_weather", "description": "d", "parameters": {"type": "object"}}
 TOOL = {"type": "function", "function": FUNCTION}
 
-# name: (path, body, the fields of the prompt that hold something)
+# name: (path, body, the fields of the prompt that have a value)
 CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     # https://platform.openai.com/docs/api-reference/chat/create
     "chat": (CHAT, {"model": "gpt-4o", "messages": HELLO}, {"model": "gpt-4o", "input": HELLO}),
@@ -112,7 +112,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
         {"messages": HELLO, "a": [1, 2], "b": ["x", 1], "c": [], "d": {}},
         {"input": HELLO, "parameters": {"a": "[1,2]", "b": '["x",1]', "c": [], "d": "{}"}},
     ),
-    "chat, an extension that is too long for a setting": (
+    "chat, an extension too long for a parameter": (
         CHAT,
         {"messages": HELLO, "context": "word " * 300, "rows": [{"a": "b" * 1000}]},
         {
@@ -133,7 +133,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
         {"model": "m", "temperature": 1},
         {"model": "m", "parameters": {"temperature": 1}, "notes": ("messages: missing",)},
     ),
-    "chat, a medium": (
+    "chat, an inline image": (
         CHAT,
         {"messages": [{"role": "user", "content": [{"image_url": "data:image/png;base64,AAAA"}]}]},
         {"input": [{"role": "user", "content": [{"image_url": "[image/png, 3 bytes]"}]}]},
@@ -151,7 +151,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
             }
         },
     ),
-    "no object": (CHAT, [1], {"input": [1]}),
+    "not an object": (CHAT, [1], {"input": [1]}),
     # https://platform.openai.com/docs/api-reference/completions/create
     "completion": (
         COMPLETIONS,
@@ -210,7 +210,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
             "metadata": {"response_format": {"type": "json_schema"}},
         },
     ),
-    "messages, of Claude Code": (
+    "messages, Claude Code": (
         MESSAGES,
         {
             "messages": HELLO,
@@ -218,7 +218,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
         },
         {"input": HELLO, "user": "d1", "session": "s1"},
     ),
-    "messages, of Claude Code with an account": (
+    "messages, Claude Code with an account": (
         MESSAGES,
         {
             "messages": HELLO,
@@ -226,7 +226,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
         },
         {"input": HELLO, "user": "a1", "session": "s1"},
     ),
-    "messages, of Claude Code with a session beside": (
+    "messages, Claude Code with a separate session": (
         MESSAGES,
         {
             "messages": HELLO,
@@ -234,22 +234,22 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
         },
         {"input": HELLO, "user": "d1", "session": "s2"},
     ),
-    "messages, a user like Claude Code's": (
+    "messages, a user similar to Claude Code's": (
         MESSAGES,
         {"messages": HELLO, "metadata": {"user_id": '{"session_id":"s1","user":"bob"}'}},
         {"input": HELLO, "user": '{"session_id":"s1","user":"bob"}', "session": "s1"},
     ),
-    "messages, a user like JSON": (
+    "messages, a user that is JSON": (
         MESSAGES,
         {"messages": HELLO, "metadata": {"user_id": '{"id":"u1"}'}},
         {"input": HELLO, "user": '{"id":"u1"}'},
     ),
-    "messages, a user like broken JSON": (
+    "messages, a user that is malformed JSON": (
         MESSAGES,
         {"messages": HELLO, "metadata": {"user_id": "{u1", "session_id": "s1"}},
         {"input": HELLO, "user": "{u1", "session": "s1"},
     ),
-    "response, of Codex": (
+    "responses, Codex": (
         RESPONSES,
         {"input": "Hello", "client_metadata": {"session_id": "s1", "turn_id": "t1"}},
         {
@@ -365,7 +365,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
             }
         },
     ),
-    "messages, odd ones": (
+    "messages, malformed ones": (
         MESSAGES,
         {"system": "S", "messages": ["x", {"role": "user"}, {"role": "user", "content": []}, None]},
         {
@@ -475,7 +475,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
             ]
         },
     ),
-    "responses, what was said after a call is a message of its own": (
+    "responses, a text after a call is a separate message": (
         RESPONSES,
         {
             "input": [
@@ -548,7 +548,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_request(name: str) -> None:
+def test_a_request_gives_the_expected_prompt(name: str) -> None:
     path, body, expected = CASES[name]
     prompt = read_request(path, json.dumps(body).encode())
     fields = dataclasses.asdict(prompt)
@@ -557,13 +557,13 @@ def test_request(name: str) -> None:
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES, "/x"])
 @pytest.mark.parametrize("body", [b"", b"{", b"hello", b"\xff\xfe", b"--boundary\r\n\r\nabc"])
-def test_a_body_that_is_no_json_is_shown_as_text(path: str, body: bytes) -> None:
+def test_a_request_that_is_not_json_is_recorded_as_text(path: str, body: bytes) -> None:
     prompt = read_request(path, body)
     assert prompt.input == (body.decode("utf-8", "replace") or None)
     assert prompt.notes[0].startswith("request: ")
 
 
-def test_a_long_text_is_cut() -> None:
+def test_a_long_request_that_is_not_json_is_truncated() -> None:
     assert len(read_request(CHAT, b"x " * 500_000).input) == 10_000
 
 
@@ -580,7 +580,7 @@ def test_a_long_text_is_cut() -> None:
         ("", "other", "generation"),
     ],
 )
-def test_for_path(path: str, name: str, kind: str) -> None:
+def test_the_path_selects_the_dialect(path: str, name: str, kind: str) -> None:
     dialect = dialect_for_path(path)
     assert name == dialect.NAME
     assert kind == dialect.OBSERVATION_TYPE

@@ -1,4 +1,4 @@
-"""The decoder of event streams: a table of its traps, and properties."""
+"""Tests of the parser of server-sent events, and of the strict JSON parser below it."""
 
 import json
 from typing import Any
@@ -45,31 +45,31 @@ CASES: dict[str, tuple[str, list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_payloads(name: str) -> None:
+def test_a_stream_is_parsed_to_its_payloads(name: str) -> None:
     text, expected = CASES[name]
     assert parse_events(text.encode()) == EventStream(expected, done=False, notes=())
 
 
 @pytest.mark.parametrize("end", ["data: [DONE]\n\n", "data:[DONE]", "data: [DONE] \r\n\r\n"])
-def test_done_is_no_payload(end: str) -> None:
+def test_done_is_not_a_payload(end: str) -> None:
     assert parse_events(b'data: {"a":1}\n\n' + end.encode()) == EventStream([{"a": 1}], True, ())
 
 
-@pytest.mark.parametrize("hostile", ["1,2", "],[", "{}{}", "1 2", '{"a":1},{"a":2}', "]", '"'])
-def test_a_payload_is_one_value(hostile: str) -> None:
-    """What would read as several values, or as none, if payloads were joined."""
-    events = parse_events(f"data: 1\n\ndata: {hostile}\n\ndata: 3\n\n".encode())
+@pytest.mark.parametrize("malformed", ["1,2", "],[", "{}{}", "1 2", '{"a":1},{"a":2}', "]", '"'])
+def test_an_event_with_several_values_or_none_is_noted(malformed: str) -> None:
+    """These would parse as several values, or as none, if payloads were joined to one text."""
+    events = parse_events(f"data: 1\n\ndata: {malformed}\n\ndata: 3\n\n".encode())
     assert events.payloads == [1, 3]
     assert events.notes == ("stream: 1 of 3 events could not be read",)
 
 
-def test_payloads_do_not_complete_each_other() -> None:
+def test_incomplete_payloads_do_not_complete_each_other() -> None:
     events = parse_events(b'data: {"a":[1\n\ndata: 2]}\n\ndata: 3,4\n\ndata: 5\n\n')
     assert events.payloads == [5]
     assert events.notes == ("stream: 3 of 4 events could not be read",)
 
 
-def test_a_cut_is_reported_apart_from_a_broken_event() -> None:
+def test_a_stream_cut_inside_an_event_has_a_note_of_its_own() -> None:
     assert parse_events(b'data: {"a":1}\n\ndata: {"a":') == EventStream(
         [{"a": 1}], False, ("stream: cut inside its last event",)
     )
@@ -78,14 +78,14 @@ def test_a_cut_is_reported_apart_from_a_broken_event() -> None:
     )
 
 
-def test_bytes_that_are_no_text_are_marked() -> None:
+def test_bytes_that_are_not_utf8_become_replacement_characters() -> None:
     assert parse_events(b'data: {"a":"\xff\xf0\x9f"}\n\n').payloads == [{"a": "��"}]
 
 
 @pytest.mark.parametrize("depth", [101, 1_000, 200_000])
 @pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"a":', "}"), ('[{"":', "}]"), ("[", "")])
-def test_deep_nesting_is_not_read(depth: int, start: str, end: str) -> None:
-    """json would recurse, and in WebAssembly that is the end of the interpreter."""
+def test_deeply_nested_json_is_not_parsed(depth: int, start: str, end: str) -> None:
+    """The json module would recurse, which ends the interpreter in WebAssembly."""
     text = start * depth + "0" + end * depth
     events = parse_events(f"data: {text}\n\ndata: 1\n\n".encode())
     assert events.payloads == [1]
@@ -103,7 +103,7 @@ def test_deep_nesting_is_not_read(depth: int, start: str, end: str) -> None:
         json.dumps(["[", '"', "{", "\\", "]"] * 1000, indent=1),
     ],
 )
-def test_brackets_that_are_not_nested_deep_are_read(text: str) -> None:
+def test_many_brackets_that_are_not_deeply_nested_are_parsed(text: str) -> None:
     assert strict_json.parse(text) == json.loads(text)
 
 
@@ -113,12 +113,12 @@ def test_brackets_that_are_not_nested_deep_are_read(text: str) -> None:
     ids=["escapes", "strings", "deep", "flat", "backslashes"],
 )
 @pytest.mark.parametrize("start", ["", '"'])
-def test_time_is_bounded_by_length(text: str, start: str) -> None:
+def test_the_nesting_check_takes_linear_time(text: str, start: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         strict_json.parse("[" * 100 + start + text + "[")
 
 
-def test_huge_numbers_are_not_read() -> None:
+def test_a_number_with_too_many_digits_is_not_parsed() -> None:
     assert parse_events(b"data: " + b"9" * 10_000 + b"\n\ndata: 1\n\n").payloads == [1]
 
 
@@ -134,16 +134,16 @@ JSON = st.recursive(
 
 
 @given(st.lists(JSON), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans(), st.data())
-def test_what_is_written_is_read(
-    values: list[Any], line_end: str, pretty: bool, draw: st.DataObject
+def test_any_json_values_are_parsed_from_a_stream(
+    values: list[Any], line_ending: str, is_indented: bool, data: st.DataObject
 ) -> None:
-    """Any values, compact or in several data lines, with noise in between."""
+    """Any values, compact or in several data lines, with other fields in between."""
     lines: list[str] = []
     for value in values:
-        lines += draw.draw(st.lists(st.sampled_from([": noise", "event: x", "id: 7", ""])))
-        text = json.dumps(value, indent=1 if pretty else None)
+        lines += data.draw(st.lists(st.sampled_from([": noise", "event: x", "id: 7", ""])))
+        text = json.dumps(value, indent=1 if is_indented else None)
         lines += [*(f"data: {line}" for line in text.split("\n")), ""]
-    body = line_end.join([*lines, ""]).encode()
+    body = line_ending.join([*lines, ""]).encode()
     assert parse_events(body) == EventStream(values, done=False, notes=())
 
 
@@ -153,6 +153,6 @@ def test_what_is_written_is_read(
         lambda pieces: "".join(pieces).encode()
     )
 )
-def test_any_bytes(body: bytes) -> None:
+def test_any_bytes_are_parsed_without_an_exception(body: bytes) -> None:
     events = parse_events(body)
     assert isinstance(events.payloads, list)

@@ -1,4 +1,4 @@
-"""Token counts of every provider in Langfuse's words."""
+"""Tests of usage: the token counts of each provider under the names that Langfuse prices by."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ OPENAI: dict[str, tuple[Any, dict[str, int]]] = {
         {"prompt_tokens": 9, "completion_tokens": 12, "prompt_tokens_details": None},
         {"input": 9, "output": 12, "total": 21},
     ),
-    "details say more than the count": (
+    "details exceed the count": (
         {
             "prompt_tokens": 10,
             "completion_tokens": 5,
@@ -113,7 +113,7 @@ OPENAI: dict[str, tuple[Any, dict[str, int]]] = {
         {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101, "cached_tokens": 30},
         {"input": 70, "input_cached_tokens": 30, "output": 1, "total": 101},
     ),
-    # https://docs.x.ai/docs/guides/reasoning: the completion leaves the reasoning out
+    # https://docs.x.ai/docs/guides/reasoning: completion_tokens does not include reasoning
     "xAI": (
         {
             "prompt_tokens": 32,
@@ -130,7 +130,7 @@ OPENAI: dict[str, tuple[Any, dict[str, int]]] = {
             "total": 135,
         },
     ),
-    # https://github.com/mozilla-ai/any-llm/issues/1290: thoughts only in the total
+    # https://github.com/mozilla-ai/any-llm/issues/1290: only total_tokens includes thinking
     "Gemini": (
         {"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623},
         {"input": 20, "output": 198, "output_reasoning_tokens": 405, "total": 623},
@@ -143,7 +143,7 @@ OPENAI: dict[str, tuple[Any, dict[str, int]]] = {
         {"prompt_tokens": True, "completion_tokens": -1, "total_tokens": "7"},
         {},
     ),
-    "one count is none": (
+    "one count is not an integer": (
         {"prompt_tokens": 3.5, "completion_tokens": 7},
         {"input": 0, "output": 7, "total": 7},
     ),
@@ -189,7 +189,7 @@ ANTHROPIC: dict[str, tuple[Any, dict[str, int]]] = {
             "total": 610,
         },
     ),
-    "cache writes of which some have no time": (
+    "cache writes, some without time to live": (
         {
             "input_tokens": 1,
             "cache_creation_input_tokens": 10,
@@ -221,15 +221,15 @@ ANTHROPIC: dict[str, tuple[Any, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("name", OPENAI)
-def test_openai(name: str) -> None:
-    given_usage, expected = OPENAI[name]
-    assert openai_usage(given_usage) == expected
+def test_openai_usage(name: str) -> None:
+    usage, expected = OPENAI[name]
+    assert openai_usage(usage) == expected
 
 
 @pytest.mark.parametrize("name", ANTHROPIC)
-def test_anthropic(name: str) -> None:
-    given_usage, expected = ANTHROPIC[name]
-    assert anthropic_usage(given_usage) == expected
+def test_anthropic_usage(name: str) -> None:
+    usage, expected = ANTHROPIC[name]
+    assert anthropic_usage(usage) == expected
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_anthropic(name: str) -> None:
         ({}, {}),
     ],
 )
-def test_cost(stated: Any, expected: dict[str, float]) -> None:
+def test_the_stated_cost_is_read(stated: Any, expected: dict[str, float]) -> None:
     assert stated_cost({"cost": stated}) == expected
     assert stated_cost(None) == {}
 
@@ -275,7 +275,7 @@ USAGE = st.builds(
 
 
 @given(USAGE)
-def test_the_parts_add_up_to_the_total(stated: dict[str, Any]) -> None:
+def test_the_counts_of_any_usage_add_up_to_the_total(stated: dict[str, Any]) -> None:
     for counts in (openai_usage(stated), anthropic_usage(stated)):
         assert all(type(count) is int and count >= 0 for count in counts.values())
         parts = sum(count for name, count in counts.items() if name != "total")

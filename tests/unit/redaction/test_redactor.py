@@ -1,3 +1,5 @@
+"""Tests of redaction: which values of a request are secret, and their removal from texts."""
+
 import json
 
 import pytest
@@ -10,7 +12,7 @@ from redaction.redactor import REDACTED, Redactor
 from redaction.request_secrets import recorded_headers, secrets_of_request
 
 
-def test_portkey_headers_are_recorded_by_an_allow_list():
+def test_recorded_headers_have_an_allow_list_of_values():
     headers = {
         "authorization": "Bearer x",
         "user-agent": "y",
@@ -78,7 +80,7 @@ def test_portkey_headers_are_recorded_by_an_allow_list():
         ({}, "x=0123456789abcdef", {"0123456789abcdef"}),
     ],
 )
-def test_what_counts_as_a_credential(headers, query, found):
+def test_the_credentials_of_a_request_are_found(headers, query, found):
     assert found <= set(secrets_of_request(headers, query))
     assert bool(found) == bool(secrets_of_request(headers, query))
 
@@ -90,15 +92,15 @@ def test_what_counts_as_a_credential(headers, query, found):
     levels=st.integers(0, 3),
 )
 @example(secret="n1234567", before="\n1234567", after="", levels=0)
-def test_a_secret_goes_at_any_depth_of_escaping(secret, before, after, levels):
+def test_a_secret_is_redacted_at_any_depth_of_escaping(secret, before, after, levels):
     text = before + secret + after
     for _ in range(levels):
         text = json.dumps({"message": text})
-    clean, keyed = json.loads(Redactor([secret]).to_json([text, {text: 1}]))
-    assert REDACTED in clean
-    assert not any(secret in part for part in clean.split(REDACTED))
-    assert clean == Redactor([secret]).redact(text)
-    assert keyed == {clean: 1}
+    redacted, redacted_key = json.loads(Redactor([secret]).to_json([text, {text: 1}]))
+    assert REDACTED in redacted
+    assert not any(secret in part for part in redacted.split(REDACTED))
+    assert redacted == Redactor([secret]).redact(text)
+    assert redacted_key == {redacted: 1}
 
 
 @example(secret="aaaaaaaaX", before="aa", kept=8)
@@ -106,30 +108,30 @@ def test_a_secret_goes_at_any_depth_of_escaping(secret, before, after, levels):
 @given(
     secret=st.text(min_size=9, max_size=40), before=st.text(max_size=20), kept=st.integers(8, 40)
 )
-def test_a_cut_leaves_no_beginning_of_a_secret(secret, before, kept):
+def test_the_beginning_of_a_secret_at_the_end_of_a_text_is_redacted(secret, before, kept):
     text = before + secret[:kept]
-    clean = json.loads(Redactor([secret]).to_json(text))
-    assert REDACTED in clean
-    left = clean.rpartition(REDACTED)[2]
-    assert not any(secret.startswith(left[i:]) for i in range(len(left) - MIN_SECRET_CHARS + 1))
+    redacted = json.loads(Redactor([secret]).to_json(text))
+    assert REDACTED in redacted
+    rest = redacted.rpartition(REDACTED)[2]
+    assert not any(secret.startswith(rest[i:]) for i in range(len(rest) - MIN_SECRET_CHARS + 1))
 
 
-def test_what_only_looks_like_the_secret_in_json_stays():
+def test_a_text_that_equals_a_secret_only_when_escaped_is_kept():
     value = {"text": "\n1234567"}
     assert json.loads(Redactor(["n1234567"]).to_json(value)) == value
 
 
-def test_the_longer_secret_goes_first():
+def test_the_longer_of_two_overlapping_secrets_is_redacted_first():
     redactor = Redactor(["key-12345678", "key-12345678-more"])
     assert redactor.redact("key-12345678-more") == REDACTED
 
 
-def test_a_form_is_found_however_json_writes_its_beginning():
+def test_a_secret_with_escaped_slashes_is_redacted():
     redacted = Redactor(["ab/cd-0123456789"]).to_json({"said": "ab\\/cd-0123456789"})
     assert redacted == json.dumps({"said": REDACTED}, separators=(",", ":"))
 
 
-def test_ordinary_text_stays():
+def test_ordinary_text_is_kept():
     text = "The quick brown fox"
     assert (
         Redactor(secrets_of_request({"authorization": "Bearer none"}, "a=b")).redact(text) == text
@@ -139,7 +141,7 @@ def test_ordinary_text_stays():
 @pytest.mark.parametrize(
     "text", ["https://x.example/?k=a%2Fsecret%2Bkey", '{"k": "a\\/secret+key"}', "a/secret+key"]
 )
-def test_other_ways_to_write_a_secret(text):
+def test_an_encoded_secret_is_redacted(text):
     assert "secret" not in Redactor(["a/secret+key"]).redact(text)
 
 
@@ -156,7 +158,7 @@ def test_other_ways_to_write_a_secret(text):
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----",
     ],
 )
-def test_what_looks_like_a_key_goes(key):
+def test_keys_of_known_formats_are_redacted(key):
     redactor = Redactor()
     assert json.loads(redactor.to_json({"text": f"my key:\n{key}\nis it"}))["text"].startswith(
         f"my key:\n{REDACTED}"
@@ -164,11 +166,11 @@ def test_what_looks_like_a_key_goes(key):
 
 
 @pytest.mark.parametrize("text", ["a task-based-approach-to-risk-management", "ask_live", "eyJ"])
-def test_what_only_resembles_a_key_stays(text):
+def test_texts_similar_to_a_key_are_kept(text):
     assert Redactor().redact(text) == text
 
 
-def test_the_deployers_patterns():
+def test_matches_of_the_deployers_patterns_are_redacted():
     redactor = Redactor(patterns=compile_patterns([r"\d{3}-\d{4}", "(?i)project x"]))
     value = {"Project X": ["call 555-1234", 7, None]}
     assert json.loads(redactor.to_json(value)) == {REDACTED: [f"call {REDACTED}", 7, None]}
@@ -185,17 +187,17 @@ def test_the_deployers_patterns():
         '{\\"password\\":\\"mine\\"}',
     ],
 )
-def test_members_that_hold_secrets(value):
+def test_members_with_secret_names_are_redacted(value):
     assert "mine" not in Redactor().to_json(value)
     assert "mine" not in str(Redactor().redact(value))
 
 
-def test_members_that_only_speak_of_secrets_stay():
+def test_members_with_secret_names_that_are_not_texts_are_kept():
     value = {"properties": {"password": {"type": "string"}}, "max_tokens": 5, "token": "word"}
     assert json.loads(Redactor().to_json(value)) == value
 
 
-def test_a_secret_in_pieces_is_found():
+def test_a_secret_split_over_several_texts_is_found():
     events = [{"d": "sk-1"}, {"d": "2345"}, {"d": "6789"}]
     assert Redactor(["sk-123456789"]).found_across_texts(events)
     assert not Redactor(["sk-12345679"]).found_across_texts(events)

@@ -1,3 +1,5 @@
+"""Tests of truncation: values, texts, and the grouping of items by size."""
+
 import json
 
 import pytest
@@ -16,16 +18,16 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.integers(400, 3000))
-def test_it_fits_and_is_json(value, limit):
-    fitted = truncate_value(value, limit)
-    size = len(to_json(fitted).encode("utf-8", "replace"))
+def test_a_truncated_value_fits_and_is_valid_json(value, limit):
+    truncated = truncate_value(value, limit)
+    size = len(to_json(truncated).encode("utf-8", "replace"))
     assert size <= limit
     if len(to_json(value).encode("utf-8", "replace")) <= limit:
-        assert fitted == value
-    assert json.loads(to_json(fitted)) == fitted
+        assert truncated == value
+    assert json.loads(to_json(truncated)) == truncated
 
 
-def test_long_texts_are_cut_first_and_say_so():
+def test_long_texts_are_truncated_first_with_a_note():
     messages = [{"role": "user", "content": "word " * 2000}, {"role": "user", "content": "short"}]
     first, second = truncate_value(messages, 6000)
     assert second == {"role": "user", "content": "short"}
@@ -33,33 +35,33 @@ def test_long_texts_are_cut_first_and_say_so():
     assert first["content"].endswith(" of 10000 characters]")
 
 
-def test_of_many_small_things_the_beginning_is_left():
-    fitted = truncate_value([{"n": n} for n in range(1000)], 2000)
-    assert fitted.startswith('[{"n":0},{"n":1}')
-    assert "[cut: " in fitted
+def test_a_list_of_many_small_values_keeps_its_beginning():
+    truncated = truncate_value([{"n": n} for n in range(1000)], 2000)
+    assert truncated.startswith('[{"n":0},{"n":1}')
+    assert "[cut: " in truncated
 
 
 @pytest.mark.parametrize("text", ["é" * 900, "😀" * 600, '"' * 900, "\\" * 900, "\ud83d" * 900])
-def test_bytes_count_and_not_characters(text):
+def test_the_limit_is_in_bytes_of_json(text):
     assert len(to_json(truncate_value(text, 1000)).encode("utf-8", "replace")) <= 1000
 
 
-def test_a_cut_goes_back_to_a_blank():
+def test_a_text_is_cut_at_a_space():
     text = "some words and a-key-of-forty-characters-that-goes-on"
     assert truncate_text(text * 20, 1000).count("a-key") == truncate_text(text * 20, 1000).count(
         "goes-on"
     )
 
 
-def test_what_is_left_is_cleaned_before_the_note():
-    seen = []
-    truncate_value({"text": "x" * 5000}, 2000, lambda text: seen.append(text) or "clean")
-    assert seen
-    assert all("cut" not in text for text in seen)
+def test_the_rest_of_a_text_is_redacted_before_the_note_is_added():
+    redacted_texts = []
+    truncate_value({"text": "x" * 5000}, 2000, lambda text: redacted_texts.append(text) or "clean")
+    assert redacted_texts
+    assert all("cut" not in text for text in redacted_texts)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "most", "groups"),
+    ("sizes", "max_count", "groups"),
     [
         ([], None, []),
         ([4, 6, 1], None, [[4, 6], [1]]),
@@ -68,5 +70,5 @@ def test_what_is_left_is_cleaned_before_the_note():
         ([0, 10, 1], 3, [[0, 10], [1]]),
     ],
 )
-def test_groups_keep_to_the_limit_and_to_the_order(sizes, most, groups):
-    assert group_by_size(sizes, lambda size: size, 10, most) == groups
+def test_items_are_grouped_by_size_and_count_in_order(sizes, max_count, groups):
+    assert group_by_size(sizes, lambda size: size, 10, max_count) == groups
