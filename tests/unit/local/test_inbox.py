@@ -1,4 +1,4 @@
-"""The Langfuse inbox: what it takes, how it answers, what it keeps."""
+"""Tests of the Langfuse inbox: validation, responses, stored records, and simulated faults."""
 
 import asyncio
 import gzip
@@ -17,8 +17,8 @@ from local.inbox.store import Observation
 from local.server import Server
 
 KEYS = ("pk-lf-test", "sk-lf-test")
-AT = "2026-11-23T12:00:00.000Z"
-LATER = "2026-11-23T12:00:01+00:00"
+TIME = "2026-11-23T12:00:00.000Z"
+LATER_TIME = "2026-11-23T12:00:01+00:00"
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def inbox() -> Inbox:
     return Inbox(*KEYS)
 
 
-# Loading the authorities' certificates takes longer than any of these tests: `verify=False`.
+# `verify=False`: loading the CA certificates takes longer than any of these tests.
 @pytest.fixture
 def client(inbox: Inbox) -> Iterator[httpx.Client]:
     with (
@@ -36,62 +36,64 @@ def client(inbox: Inbox) -> Iterator[httpx.Client]:
         yield client
 
 
-def event(kind: str, body: dict[str, Any], event_id: str = "", at: str = AT) -> dict[str, Any]:
-    return {"id": event_id or f"{kind}:{body.get('id')}", "type": kind, "timestamp": at} | {
+def event(kind: str, body: dict[str, Any], event_id: str = "", time: str = TIME) -> dict[str, Any]:
+    return {"id": event_id or f"{kind}:{body.get('id')}", "type": kind, "timestamp": time} | {
         "body": body
     }
 
 
-def generation(event_id: str = "", at: str = AT, **body: Any) -> dict[str, Any]:
-    return event("generation-create", {"id": "g1", "traceId": "t1"} | body, event_id, at)
+def generation(event_id: str = "", time: str = TIME, **body: Any) -> dict[str, Any]:
+    return event("generation-create", {"id": "g1", "traceId": "t1"} | body, event_id, time)
 
 
 def post(client: httpx.Client, *events: Any) -> dict[str, Any]:
     reply = client.post("/api/public/ingestion", json={"batch": events})
     assert reply.status_code == 207
-    answer = reply.json()
-    IngestionResponse.model_validate(answer)
-    return answer
+    response = reply.json()
+    IngestionResponse.model_validate(response)
+    return response
 
 
-class TestBatch:
-    def test_answers_event_by_event(self, client: httpx.Client, inbox: Inbox):
-        answer = post(
+class TestIngestionBatch:
+    def test_a_batch_is_answered_event_by_event(self, client: httpx.Client, inbox: Inbox):
+        response = post(
             client,
             event("trace-create", {"id": "t1", "name": "chat", "userId": "u", "tags": ["a"]}),
             generation(level="error"),
-            generation("good", model="gpt-4o", startTime=AT),
+            generation("good", model="gpt-4o", startTime=TIME),
             "nothing",
         )
-        assert answer["successes"] == [
+        assert response["successes"] == [
             {"id": "trace-create:t1", "status": 201},
             {"id": "good", "status": 201},
         ]
-        bad, nothing = answer["errors"]
-        assert (bad["id"], bad["status"]) == ("generation-create:g1", 400)
-        assert bad["message"] == "Invalid request data"
-        assert "level" in bad["error"]
-        assert nothing["id"] == "unknown"
-        [kept] = inbox.observations()
-        assert kept["type"] == "GENERATION"
-        assert kept["model"] == "gpt-4o"
-        assert (kept["trace_name"], kept["user_id"], kept["tags"]) == ("chat", "u", ["a"])
-        assert kept["protocol"] == "ingestion"
+        invalid, not_an_object = response["errors"]
+        assert (invalid["id"], invalid["status"]) == ("generation-create:g1", 400)
+        assert invalid["message"] == "Invalid request data"
+        assert "level" in invalid["error"]
+        assert not_an_object["id"] == "unknown"
+        [stored] = inbox.observations()
+        assert stored["type"] == "GENERATION"
+        assert stored["model"] == "gpt-4o"
+        assert (stored["trace_name"], stored["user_id"], stored["tags"]) == ("chat", "u", ["a"])
+        assert stored["protocol"] == "ingestion"
         [trace] = inbox.traces()
         assert trace["name"] == "chat"
-        assert trace["timestamp"] == AT
-
-    @pytest.mark.parametrize("at", [AT, LATER, "2026-11-23T12:00:00-05:30", "2026-11-23T12:00Z"])
-    def test_times_it_takes(self, client: httpx.Client, at: str):
-        assert post(client, generation(at=at, startTime=at))["errors"] == []
+        assert trace["timestamp"] == TIME
 
     @pytest.mark.parametrize(
-        "at", ["2026-11-23T12:00:00", "2026-13-23T12:00:00Z", "2026-11-23", "now", 5, None]
+        "time", [TIME, LATER_TIME, "2026-11-23T12:00:00-05:30", "2026-11-23T12:00Z"]
     )
-    def test_times_it_refuses(self, client: httpx.Client, at: Any):
-        assert len(post(client, generation() | {"timestamp": at})["errors"]) == 1
-        if at is not None:
-            assert len(post(client, generation(startTime=at))["errors"]) == 1
+    def test_valid_times_are_accepted(self, client: httpx.Client, time: str):
+        assert post(client, generation(time=time, startTime=time))["errors"] == []
+
+    @pytest.mark.parametrize(
+        "time", ["2026-11-23T12:00:00", "2026-13-23T12:00:00Z", "2026-11-23", "now", 5, None]
+    )
+    def test_invalid_times_are_refused(self, client: httpx.Client, time: Any):
+        assert len(post(client, generation() | {"timestamp": time})["errors"]) == 1
+        if time is not None:
+            assert len(post(client, generation(startTime=time))["errors"]) == 1
 
     @pytest.mark.parametrize(
         "body",
@@ -108,7 +110,7 @@ class TestBatch:
             {"input": 5, "output": ["x"], "metadata": "text", "unknown": {}},
         ],
     )
-    def test_bodies_it_takes(self, client: httpx.Client, body: dict[str, Any]):
+    def test_valid_bodies_are_accepted(self, client: httpx.Client, body: dict[str, Any]):
         assert post(client, generation(**body))["errors"] == []
 
     @pytest.mark.parametrize(
@@ -132,7 +134,9 @@ class TestBatch:
             {"model": ["gpt"]},
         ],
     )
-    def test_bodies_it_refuses(self, client: httpx.Client, body: dict[str, Any], inbox: Inbox):
+    def test_invalid_bodies_are_refused(
+        self, client: httpx.Client, body: dict[str, Any], inbox: Inbox
+    ):
         [error] = post(client, generation(**body))["errors"]
         assert error["status"] == 400
         assert inbox.observations() == []
@@ -140,21 +144,21 @@ class TestBatch:
     @pytest.mark.parametrize(
         "body", [{"userId": 5}, {"sessionId": ["s"]}, {"tags": "a"}, {"public": "yes"}]
     )
-    def test_traces_it_refuses(self, client: httpx.Client, body: dict[str, Any]):
+    def test_invalid_traces_are_refused(self, client: httpx.Client, body: dict[str, Any]):
         assert len(post(client, event("trace-create", {"id": "t"} | body))["errors"]) == 1
 
-    def test_event_types(self, client: httpx.Client, inbox: Inbox):
+    def test_the_event_type_sets_the_observation_type(self, client: httpx.Client, inbox: Inbox):
         kinds = ["generation", "span", "event", "tool", "agent", "embedding"]
-        answer = post(
+        response = post(
             client,
             *[event(f"{kind}-create", {"id": kind, "traceId": "t"}) for kind in kinds],
             event("score-create", {"id": "s", "name": "x", "value": 1}),
             event("dream-create", {"id": "d"}),
         )
-        assert [error["id"] for error in answer["errors"]] == ["dream-create:d"]
+        assert [error["id"] for error in response["errors"]] == ["dream-create:d"]
         assert [o["type"] for o in inbox.observations()] == [kind.upper() for kind in kinds]
 
-    def test_environment(self, client: httpx.Client, inbox: Inbox):
+    def test_an_invalid_environment_becomes_the_default(self, client: httpx.Client, inbox: Inbox):
         names = ["staging-2", "Staging", "langfuse-x", "x" * 41, 5, None]
         post(client, *[generation(id=f"{name}", environment=name) for name in names])
         assert [o["environment"] for o in inbox.observations()] == ["staging-2"] + ["default"] * 5
@@ -182,7 +186,7 @@ class TestUsage:
                 },
                 {"input": 4, "input_cached_tokens": 5, "output": 4, "total": 13},
             ),
-            # One key too many: it stays raw, and its total counts the total again.
+            # With an unknown key Langfuse keeps the counts as they are and adds up all of them.
             (
                 {
                     "usageDetails": {
@@ -196,50 +200,56 @@ class TestUsage:
             ),
         ],
     )
-    def test_kept_as_priced(self, client: httpx.Client, inbox: Inbox, body: dict, usage: dict):
+    def test_usage_is_stored_under_the_names_that_langfuse_prices_by(
+        self, client: httpx.Client, inbox: Inbox, body: dict, usage: dict
+    ):
         assert post(client, generation(**body))["errors"] == []
         assert inbox.observations()[0]["usage"] == usage
 
 
 class TestMerging:
-    def test_absent_keeps_and_null_overwrites(self, client: httpx.Client, inbox: Inbox):
+    def test_an_absent_field_is_kept_and_null_overwrites(self, client: httpx.Client, inbox: Inbox):
         post(client, generation("1", model="a", output="x", metadata={"a": 1, "b": 1}))
-        post(client, generation("2", LATER, output=None, metadata={"b": 2}))
-        [kept] = inbox.observations()
-        assert kept["model"] == "a"
-        assert kept["output"] is None
-        assert kept["metadata"] == {"a": 1, "b": 2}
-        assert [raw["id"] for raw in kept["raw"]] == ["1", "2"]
+        post(client, generation("2", LATER_TIME, output=None, metadata={"b": 2}))
+        [stored] = inbox.observations()
+        assert stored["model"] == "a"
+        assert stored["output"] is None
+        assert stored["metadata"] == {"a": 1, "b": 2}
+        assert [raw["id"] for raw in stored["raw"]] == ["1", "2"]
 
-    def test_time_orders_and_updates_come_last(self, client: httpx.Client, inbox: Inbox):
+    def test_events_apply_in_order_of_time_and_updates_last(
+        self, client: httpx.Client, inbox: Inbox
+    ):
         post(client, event("generation-update", {"id": "g1", "model": "updated"}, "u"))
-        post(client, generation("2", LATER, model="new", name="new"))
-        post(client, generation("1", AT, model="old", name="old"))
-        [kept] = inbox.observations()
-        assert (kept["model"], kept["name"]) == ("updated", "new")
+        post(client, generation("2", LATER_TIME, model="new", name="new"))
+        post(client, generation("1", TIME, model="old", name="old"))
+        [stored] = inbox.observations()
+        assert (stored["model"], stored["name"]) == ("updated", "new")
 
-    def test_a_resent_batch_changes_nothing(self, client: httpx.Client, inbox: Inbox):
-        batch = [generation("1", model="a"), generation("2", LATER, model="b")]
-        answers = [post(client, *batch), post(client, *batch), post(client, batch[0])]
-        assert all(answer["errors"] == [] for answer in answers)
-        [kept] = inbox.observations()
-        assert kept["model"] == "b"
-        assert len(kept["raw"]) == 2
-        assert kept["received"] == 5
+    def test_a_repeated_batch_changes_nothing(self, client: httpx.Client, inbox: Inbox):
+        batch = [generation("1", model="a"), generation("2", LATER_TIME, model="b")]
+        responses = [post(client, *batch), post(client, *batch), post(client, batch[0])]
+        assert all(response["errors"] == [] for response in responses)
+        [stored] = inbox.observations()
+        assert stored["model"] == "b"
+        assert len(stored["raw"]) == 2
+        assert stored["received"] == 5
 
-    def test_traces_merge_too(self, client: httpx.Client, inbox: Inbox):
+    def test_trace_events_are_merged(self, client: httpx.Client, inbox: Inbox):
         post(client, event("trace-create", {"id": "t1", "name": "app", "tags": ["a", "b"]}, "1"))
         post(client, event("trace-create", {"id": "t1", "userId": "u", "tags": ["b", "c"]}, "2"))
         [trace] = inbox.traces()
         assert (trace["name"], trace["user_id"], trace["tags"]) == ("app", "u", ["a", "b", "c"])
 
 
-class TestRefusedWhole:
+class TestRefusedRequests:
     @pytest.mark.parametrize(
         "auth", [None, ("pk-lf-test", "wrong"), ("wrong", "sk-lf-test"), ("", "")]
     )
     @pytest.mark.parametrize("path", ["ingestion", "otel/v1/traces"])
-    def test_keys(self, client: httpx.Client, inbox: Inbox, auth, path: str):
+    def test_a_request_with_wrong_keys_is_unauthorized(
+        self, client: httpx.Client, inbox: Inbox, auth, path: str
+    ):
         reply = client.post(f"/api/public/{path}", json={"batch": [generation()]}, auth=auth)
         assert reply.status_code == 401
         assert reply.json()["message"]
@@ -247,20 +257,20 @@ class TestRefusedWhole:
         assert client.get("/api/public/traces", auth=auth).status_code == 401
         assert client.get("/api/public/health", auth=auth).status_code == 200
 
-    def test_keys_that_are_no_basic_credentials(self, client: httpx.Client):
+    def test_a_malformed_basic_credential_is_unauthorized(self, client: httpx.Client):
         for value in ("Bearer x", "Basic", "Basic %%%", "Basic cGs="):
             headers = {"authorization": value}
             reply = client.get("/api/public/traces", headers=headers, auth=None)
             assert reply.status_code == 401
 
-    def test_any_keys(self, client: httpx.Client):
+    def test_an_inbox_without_keys_accepts_any_key_pair(self, client: httpx.Client):
         with Server(Inbox().app()) as server:
             url = f"{server.url}/api/public/traces"
             assert client.get(url, auth=("any", "pair")).status_code == 200
             assert client.get(url, auth=("any", "")).status_code == 401
             assert client.get(url, auth=None).status_code == 401
 
-    def test_too_long(self, client: httpx.Client, inbox: Inbox):
+    def test_a_body_over_the_limit_is_refused(self, client: httpx.Client, inbox: Inbox):
         head = b'{"batch":[],"x":"'
         for size, status in ((MAX_BATCH_BYTES, 207), (MAX_BATCH_BYTES + 1, 413)):
             body = head + b"x" * (size - len(head) - 2) + b'"}'
@@ -284,7 +294,9 @@ class TestRefusedWhole:
             (b"", {}),
         ],
     )
-    def test_unreadable(self, client: httpx.Client, content: bytes, headers: dict[str, str]):
+    def test_a_malformed_request_is_refused(
+        self, client: httpx.Client, content: bytes, headers: dict[str, str]
+    ):
         headers = {"content-type": "application/json"} | headers
         reply = client.post("/api/public/ingestion", content=content, headers=headers)
         assert reply.status_code == 400
@@ -302,31 +314,33 @@ EXPORT = {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN]}]}]}
 
 
 class TestVersions:
-    def test_health(self, client: httpx.Client, inbox: Inbox):
+    def test_health_contains_the_version(self, client: httpx.Client, inbox: Inbox):
         assert client.get("/api/public/health").json() == {"status": "OK", "version": "3.120.0"}
         inbox.version = "4.16.0"
         assert client.get("/api/public/health").json()["version"] == "4.16.0"
 
-    def test_the_fourth_refuses_batches_and_says_207(self, client: httpx.Client, inbox: Inbox):
+    def test_version_4_refuses_trace_events_with_207(self, client: httpx.Client, inbox: Inbox):
         inbox.version = "4.16.0"
-        answer = post(
+        response = post(
             client,
             event("trace-create", {"id": "t1"}),
             generation(),
             event("score-create", {"id": "s", "name": "x", "value": 1}),
         )
-        assert [success["id"] for success in answer["successes"]] == ["score-create:s"]
-        assert {(e["status"], e["message"]) for e in answer["errors"]} == {
+        assert [success["id"] for success in response["successes"]] == ["score-create:s"]
+        assert {(e["status"], e["message"]) for e in response["errors"]} == {
             (400, "Event type not accepted")
         }
         assert inbox.observations() == []
         assert client.post(OTLP, json=EXPORT).status_code == 200
         assert len(inbox.observations()) == 1
 
-    def test_the_second_knows_less(self, client: httpx.Client, inbox: Inbox):
+    def test_version_2_has_no_otlp_embeddings_or_usage_details(
+        self, client: httpx.Client, inbox: Inbox
+    ):
         inbox.version = "2.95.0"
         assert client.post(OTLP, json=EXPORT).status_code == 404
-        answer = post(
+        response = post(
             client,
             event("embedding-create", {"id": "e"}),
             generation(
@@ -336,64 +350,68 @@ class TestVersions:
                 environment="staging",
             ),
         )
-        assert [error["id"] for error in answer["errors"]] == ["embedding-create:e"]
-        [kept] = inbox.observations()
-        assert kept["usage"] == {"input": 1, "output": 2, "total": 3}
-        assert kept["cost"] == {}
-        assert kept["environment"] == "default"
-        # Without a trace-create the trace can't be read.
+        assert [error["id"] for error in response["errors"]] == ["embedding-create:e"]
+        [stored] = inbox.observations()
+        assert stored["usage"] == {"input": 1, "output": 2, "total": 3}
+        assert stored["cost"] == {}
+        assert stored["environment"] == "default"
+        # Version 2 returns a trace only after a trace-create event.
         assert inbox.traces() == []
         assert client.get("/api/public/traces/t1").status_code == 404
         post(client, event("trace-create", {"id": "t1"}))
         assert client.get("/api/public/traces/t1").status_code == 200
 
-    def test_both_protocols_keep_the_same_fields(self, client: httpx.Client, inbox: Inbox):
+    def test_both_protocols_store_the_same_fields(self, client: httpx.Client, inbox: Inbox):
         client.post(OTLP, json=EXPORT)
         post(client, generation())
         first, second = inbox.observations()
         assert first.keys() == second.keys()
 
-    def test_a_span_replaces_what_a_batch_said(self, client: httpx.Client, inbox: Inbox):
-        post(client, generation(at=LATER, id=SPAN["spanId"], model="m"))
+    def test_a_span_replaces_the_observation_of_a_batch(self, client: httpx.Client, inbox: Inbox):
+        post(client, generation(time=LATER_TIME, id=SPAN["spanId"], model="m"))
         client.post(OTLP, json=EXPORT)
-        [kept] = inbox.observations()
-        assert (kept["model"], kept["protocol"], kept["received"]) == (None, "otlp", 2)
+        [stored] = inbox.observations()
+        assert (stored["model"], stored["protocol"], stored["received"]) == (None, "otlp", 2)
 
 
 class TestReading:
-    def test_wait_for_is_told_of_each_arrival(self, client: httpx.Client, inbox: Inbox):
-        """It looks when it begins, when a request comes, and when an event of it was kept.
+    def test_wait_for_checks_its_condition_at_each_arrival(
+        self, client: httpx.Client, inbox: Inbox
+    ):
+        """It checks at its start, when a request arrives, and when an event is stored.
 
-        The request is held up until the second look is over, and nothing but the third sees it.
+        The request is held until the second check is over, so that only the third one succeeds.
         """
         post(client, generation())
-        looks = threading.Semaphore(0)
+        checks = threading.Semaphore(0)
 
         def is_second(observation: Observation) -> bool:
-            looks.release()
+            checks.release()
             return observation["id"] == "g2"
 
         async def hold(request: web.Request) -> None:
-            assert await asyncio.to_thread(looks.acquire, timeout=5)
+            assert await asyncio.to_thread(checks.acquire, timeout=5)
 
         def send() -> None:
-            assert looks.acquire(timeout=5)
+            assert checks.acquire(timeout=5)
             post(client, generation(id="g2"))
 
         inbox.fault = hold
         sender = threading.Thread(target=send)
         sender.start()
-        # Longer than any test may take: running out of time would be one more look.
+        # Longer than any test may take: a timeout would be one more check.
         assert [o["id"] for o in inbox.wait_for(where=is_second, timeout=600)] == ["g2"]
         sender.join()
         assert [o["id"] for o in inbox.wait_for(2)] == ["g1", "g2"]
 
-    def test_wait_for_gives_up_and_says_what_is_there(self, client: httpx.Client, inbox: Inbox):
+    def test_the_timeout_of_wait_for_lists_the_stored_observations(
+        self, client: httpx.Client, inbox: Inbox
+    ):
         post(client, generation(name="chat"))
         with pytest.raises(TimeoutError, match="GENERATION chat DEFAULT"):
             inbox.wait_for(2, timeout=0.01)
 
-    def test_requests_are_kept_as_they_came(self, client: httpx.Client, inbox: Inbox):
+    def test_requests_are_recorded_unchanged(self, client: httpx.Client, inbox: Inbox):
         client.post("/api/public/ingestion?x=1", content=b"bad", headers={"X-Leak": "yes"})
         [request] = inbox.wait_for_requests()
         assert (request.method, request.path, request.body) == (
@@ -410,21 +428,21 @@ class TestReading:
                 client.get(f"{server.url}/api/public/health?{number}")
         assert [request.path[-1] for request in inbox.requests] == ["1", "2"]
 
-    def test_clear(self, client: httpx.Client, inbox: Inbox):
+    def test_clear_removes_everything(self, client: httpx.Client, inbox: Inbox):
         post(client, generation(), event("trace-create", {"id": "t1"}))
         inbox.clear()
         assert (inbox.observations(), inbox.traces(), inbox.requests) == ([], [], [])
 
-    def test_langfuses_own_paths(self, client: httpx.Client):
+    def test_the_public_api_returns_traces_and_observations(self, client: httpx.Client):
         post(
             client,
             event("trace-create", {"id": "t1", "userId": "u"}),
-            generation(usageDetails={"input": 1}, completionStartTime=AT),
+            generation(usageDetails={"input": 1}, completionStartTime=TIME),
             generation(id="g2", traceId="t2"),
         )
         trace = client.get("/api/public/traces/t1").json()
         assert (trace["userId"], [o["id"] for o in trace["observations"]]) == ("u", ["g1"])
-        assert trace["observations"][0]["completionStartTime"] == AT
+        assert trace["observations"][0]["completionStartTime"] == TIME
         assert trace["observations"][0]["usageDetails"] == {"input": 1, "total": 1}
         listed = client.get("/api/public/traces?limit=1").json()
         assert [found["id"] for found in listed["data"]] == ["t2"]
@@ -435,7 +453,7 @@ class TestReading:
 
 
 class TestFaults:
-    def test_an_outage_answered(self, client: httpx.Client, inbox: Inbox):
+    def test_a_fault_may_return_a_response(self, client: httpx.Client, inbox: Inbox):
         async def fail(request: web.Request) -> web.StreamResponse | None:
             if request.path.endswith("/health"):
                 return None
@@ -450,7 +468,7 @@ class TestFaults:
         inbox.fault = None
         assert post(client, generation())["errors"] == []
 
-    def test_an_outage_that_closes_the_connection(self, client: httpx.Client, inbox: Inbox):
+    def test_a_fault_may_close_the_connection(self, client: httpx.Client, inbox: Inbox):
         async def cut(request: web.Request) -> web.StreamResponse | None:
             assert request.transport
             request.transport.close()
@@ -460,21 +478,21 @@ class TestFaults:
         with pytest.raises(httpx.RemoteProtocolError):
             client.post("/api/public/ingestion", json={"batch": []})
 
-    def test_an_outage_that_hangs_does_not_hold_up_the_end(self, inbox: Inbox):
+    def test_a_hanging_fault_does_not_block_the_shutdown(self, inbox: Inbox):
         async def hang(request: web.Request) -> web.StreamResponse | None:
             return await asyncio.Future()
 
         inbox.fault = hang
         server = Server(inbox.app())
         with httpx.Client(base_url=server.url, verify=False) as client:
-            asked = threading.Thread(target=lambda: _ignoring_the_end(client))
-            asked.start()
+            request_thread = threading.Thread(target=lambda: _expect_disconnect(client))
+            request_thread.start()
             inbox.wait_for_requests(where=lambda request: request.method == "GET")
             server.close()
-            asked.join(5)
-        assert not asked.is_alive()
+            request_thread.join(5)
+        assert not request_thread.is_alive()
 
 
-def _ignoring_the_end(client: httpx.Client) -> None:
+def _expect_disconnect(client: httpx.Client) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         client.get("/api/public/health")

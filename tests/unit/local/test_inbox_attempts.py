@@ -1,4 +1,4 @@
-"""A span and the attempts below it in the inbox, whichever arrives first."""
+"""Tests of how the inbox stores a span and its attempts, in any order of arrival."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,53 +21,58 @@ SETTINGS = Settings(environment="production", release="worker-7")
 REQUEST = json.dumps(
     {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "user": "ada"}
 ).encode()
-# A client that says what the gateway knows better, and of a reply that not every attempt has.
-SAID = {"provider": "eve", "http_status": "eve", "try": "eve", "team": "search"}
-HEADERS = {"x-portkey-metadata": json.dumps(SAID), "langfuse-tags": "a,b"}
+# A client's metadata with names that the gateway sets itself, one of them only with a reply.
+CLIENT_METADATA = {"provider": "eve", "http_status": "eve", "try": "eve", "team": "search"}
+HEADERS = {"x-portkey-metadata": json.dumps(CLIENT_METADATA), "langfuse-tags": "a,b"}
 
 
-def reply(text: str, ended: float) -> Capture:
+def reply_capture(text: str, ended_at: float) -> Capture:
     message = {"role": "assistant", "content": text}
     body = {
         "model": "gpt-4o",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3},
     }
-    return Capture(Ending.COMPLETE, ended, 200, "application/json", json.dumps(body).encode())
+    return Capture(Ending.COMPLETE, ended_at, 200, "application/json", json.dumps(body).encode())
 
 
-def tree(headers: dict[str, str]) -> list[Observation]:
-    """A request as the gateway traces it: one provider is out of reach, the next answers."""
+def traced_request(headers: dict[str, str]) -> list[Observation]:
+    """The observations of a request: one provider is unreachable, the next replies."""
     call = Call("POST", "/v1/chat/completions", "", headers)
-    said = read_trace_context(headers)
-    whole = Exchange(
-        *(call, said, FULL.destination, "groq", REQUEST, len(REQUEST), 1000.0),
-        capture=reply("hello", 1003.0),
+    trace_context = read_trace_context(headers)
+    client_exchange = Exchange(
+        *(call, trace_context, FULL.destination, "groq", REQUEST, len(REQUEST), 1000.0),
+        capture=reply_capture("hello", 1003.0),
         gateway_metadata={"config": "prod"},
     )
 
-    def attempt(number: int, provider: str, started: float, capture: Capture) -> Observation:
-        own = f"{number:016x}"
-        below = replace(said, is_existing=True, observation_id=own, parent_id=said.observation_id)
-        # What a provider is asked and answers may be other than what the client sees of it.
-        asked = REQUEST.replace(b'"hi"', b'"hi, be brief"')
+    def attempt(number: int, provider: str, started_at: float, capture: Capture) -> Observation:
+        observation_id = f"{number:016x}"
+        attempt_context = replace(
+            trace_context,
+            is_existing=True,
+            observation_id=observation_id,
+            parent_id=trace_context.observation_id,
+        )
+        # Request and reply of an attempt may differ from the client's.
+        request_body = REQUEST.replace(b'"hi"', b'"hi, be brief"')
         exchange = replace(
-            whole,
-            trace_context=below,
+            client_exchange,
+            trace_context=attempt_context,
             provider=provider,
-            request_body=asked,
-            started_at=started,
+            request_body=request_body,
+            started_at=started_at,
         )
         return observe(
             replace(exchange, capture=capture, gateway_metadata={"try": number}), SETTINGS
         )
 
     return request_span_with_attempts(
-        observe(whole, SETTINGS),
+        observe(client_exchange, SETTINGS),
         [
             attempt(1, "openai", 1000.0, Capture(Ending.UNREACHABLE, 1001.0, reason="refused")),
-            # It ends when the whole does, and what ends last is what Langfuse believes.
-            attempt(2, "groq", 1001.0, reply("hello, briefly", 1003.0)),
+            # It ends together with the span; Langfuse uses the values of what ends last.
+            attempt(2, "groq", 1001.0, reply_capture("hello, briefly", 1003.0)),
         ],
     )
 
@@ -79,61 +84,63 @@ def inbox(request: Any) -> Inbox:
 
 def upload(client: httpx.Client, inbox: Inbox, observations: Sequence[Observation]) -> None:
     protocol: Any = ingestion if inbox.version < "4" else otlp
-    parts = [part for observation in observations for part in protocol.encode(observation)]
-    answer = client.post(
-        protocol.PATH, content=protocol.request_body(parts), headers=protocol.HEADERS
+    items = [item for observation in observations for item in protocol.encode(observation)]
+    response = client.post(
+        protocol.PATH, content=protocol.request_body(items), headers=protocol.HEADERS
     )
-    assert answer.is_success
-    assert answer.json().get("errors", []) == []
+    assert response.is_success
+    assert response.json().get("errors", []) == []
 
 
-def in_any_order(
+def upload_in_any_order(
     client: httpx.Client, inbox: Inbox, observations: list[Observation]
 ) -> Iterator[None]:
-    """Sends them in every order, one by one and in one upload."""
+    """Upload the observations in every order, one by one and together; yield after each."""
     for order in permutations(observations):
         for uploads in ([[each] for each in order], [order]):
             inbox.clear()
-            for sent in uploads:
-                upload(client, inbox, sent)
+            for batch in uploads:
+                upload(client, inbox, batch)
             yield
 
 
-def test_the_trace_is_what_the_span_says_whichever_arrives_first(
-    client: httpx.Client, inbox: Inbox
-):
-    span, *attempts = tree(HEADERS)
+def test_the_span_sets_the_trace_in_any_order_of_arrival(client: httpx.Client, inbox: Inbox):
+    span, *attempts = traced_request(HEADERS)
     upload(client, inbox, [span])
-    [told] = inbox.traces()
-    assert (told["name"], told["user_id"], told["tags"]) == ("chat/completions", "ada", ["a", "b"])
-    assert (told["environment"], told["release"]) == ("production", "worker-7")
-    assert told["input"] == [{"role": "user", "content": "hi"}]
-    assert told["output"] == {"role": "assistant", "content": "hello"}
-    metadata = told["metadata"]
+    [trace] = inbox.traces()
+    assert (trace["name"], trace["user_id"], trace["tags"]) == (
+        "chat/completions",
+        "ada",
+        ["a", "b"],
+    )
+    assert (trace["environment"], trace["release"]) == ("production", "worker-7")
+    assert trace["input"] == [{"role": "user", "content": "hi"}]
+    assert trace["output"] == {"role": "assistant", "content": "hello"}
+    metadata = trace["metadata"]
     assert (metadata["provider"], metadata["http_status"]) == ("groq", 200)
     assert (metadata["config"], metadata["team"]) == ("prod", "search")
-    for _ in in_any_order(client, inbox, [span, *attempts]):
-        assert inbox.traces() == [told]
+    for _ in upload_in_any_order(client, inbox, [span, *attempts]):
+        assert inbox.traces() == [trace]
 
 
-def test_a_trace_of_the_callers_stays_what_the_caller_says(client: httpx.Client, inbox: Inbox):
-    # Over OTLP a trace has its spans' environment, and so had better have the same in all.
-    same: dict[str, Any] = {
+def test_the_span_does_not_change_an_existing_trace(client: httpx.Client, inbox: Inbox):
+    # Over OTLP a trace has the environment of its spans, so all of them have the same here.
+    fields: dict[str, Any] = {
         "metadata": {"own": 1},
         "environment": "production",
         "started_at": 999.0,
     }
-    app = replace(FULL, trace=replace(TRACE, **same), ended_at=1002.0, **same)
+    app = replace(FULL, trace=replace(TRACE, **fields), ended_at=1002.0, **fields)
     upload(client, inbox, [app])
-    [told] = inbox.traces()
-    observations = [app, *tree({"traceparent": f"00-{TRACE.id}-{FULL.id}-01"})]
-    for _ in in_any_order(client, inbox, observations):
-        assert inbox.traces() == [told]
+    [trace] = inbox.traces()
+    observations = [app, *traced_request({"traceparent": f"00-{TRACE.id}-{FULL.id}-01"})]
+    for _ in upload_in_any_order(client, inbox, observations):
+        assert inbox.traces() == [trace]
 
 
-def test_attempts_are_generations_below_their_span(client: httpx.Client, inbox: Inbox):
-    span, *attempts = tree(HEADERS)
-    for _ in in_any_order(client, inbox, [span, *attempts]):
+def test_attempts_are_stored_as_generations_below_their_span(client: httpx.Client, inbox: Inbox):
+    span, *attempts = traced_request(HEADERS)
+    for _ in upload_in_any_order(client, inbox, [span, *attempts]):
         found = {observation["id"]: observation for observation in inbox.observations()}
         top, first, second = (found[o.id] for o in (span, *attempts))
         assert (top["type"], top["parent_id"], top["level"]) == ("SPAN", None, "DEFAULT")
@@ -148,12 +155,12 @@ def test_attempts_are_generations_below_their_span(client: httpx.Client, inbox: 
         assert second["usage"]["total"] == 3
 
 
-def test_the_page_lists_the_trace_once_with_its_attempts(client: httpx.Client, inbox: Inbox):
-    span, *attempts = tree(HEADERS)
+def test_the_list_shows_the_trace_once_with_its_attempts(client: httpx.Client, inbox: Inbox):
+    span, *attempts = traced_request(HEADERS)
     upload(client, inbox, [span, *attempts])
-    [listed] = client.get("/api/inbox").json()["traces"]
-    assert (listed["id"], listed["steps"], listed["provider"]) == (span.trace.id, 3, "groq")
-    assert (listed["level"], listed["latency"]) == ("DEFAULT", 3000)
+    [summary] = client.get("/api/inbox").json()["traces"]
+    assert (summary["id"], summary["steps"], summary["provider"]) == (span.trace.id, 3, "groq")
+    assert (summary["level"], summary["latency"]) == ("DEFAULT", 3000)
     trace = client.get(f"/api/inbox/trace?id={span.trace.id}").json()
     shown = [(found["id"], found["parent_id"]) for found in trace["observations"]]
     assert shown == [(span.id, None), *((attempt.id, span.id) for attempt in attempts)]

@@ -1,4 +1,4 @@
-"""The Langfuse inbox as an OTLP endpoint: what it takes, refuses whole, and keeps."""
+"""Tests of the inbox as an OTLP endpoint: JSON and protobuf, validation, stored records."""
 
 import base64
 import gzip
@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from local.inbox import Inbox
 
-AT = "2026-11-23T12:00:00.000Z"
+TIME = "2026-11-23T12:00:00.000Z"
 OTLP = "/api/public/otel/v1/traces"
 
 
@@ -41,7 +41,9 @@ def strings(values: dict[str, str]) -> list[dict[str, Any]]:
     return attributes({name: {"stringValue": value} for name, value in values.items()})
 
 
-def export(*spans: dict[str, Any], resource: dict[str, Any] | None = None) -> dict[str, Any]:
+def export_request(
+    *spans: dict[str, Any], resource: dict[str, Any] | None = None
+) -> dict[str, Any]:
     return {
         "resourceSpans": [
             {
@@ -52,8 +54,8 @@ def export(*spans: dict[str, Any], resource: dict[str, Any] | None = None) -> di
     }
 
 
-def test_a_whole_span(client: httpx.Client, inbox: Inbox):
-    told = {
+def test_all_attributes_of_a_span_are_stored(client: httpx.Client, inbox: Inbox):
+    values = {
         "langfuse.trace.name": "my app",
         "user.id": "u",
         "session.id": "s",
@@ -64,7 +66,7 @@ def test_a_whole_span(client: httpx.Client, inbox: Inbox):
         "langfuse.observation.output": "plain",
         "langfuse.observation.level": "WARNING",
         "langfuse.observation.status_message": "slow",
-        "langfuse.observation.completion_start_time": AT,
+        "langfuse.observation.completion_start_time": TIME,
         "langfuse.observation.model.name": "gpt-4o",
         "langfuse.observation.model.parameters": '{"temperature":0.5}',
         "langfuse.observation.usage_details": '{"input":2,"output":3}',
@@ -77,7 +79,7 @@ def test_a_whole_span(client: httpx.Client, inbox: Inbox):
     span = SPAN | {
         "parentSpanId": "00f067aa0ba902b7",
         "attributes": [
-            *strings(told),
+            *strings(values),
             *attributes(
                 {
                     "langfuse.observation.prompt.version": {"intValue": "3"},
@@ -90,15 +92,15 @@ def test_a_whole_span(client: httpx.Client, inbox: Inbox):
         ],
     }
     resource = {"langfuse.environment": {"stringValue": "staging"}}
-    reply = client.post(OTLP, json=export(span, resource=resource))
+    reply = client.post(OTLP, json=export_request(span, resource=resource))
     assert (reply.status_code, reply.json()) == (200, {})
-    [kept] = inbox.wait_for(1)
-    metadata = kept["metadata"]
+    [stored] = inbox.wait_for(1)
+    metadata = stored["metadata"]
     assert metadata["provider"] == "openai"
     assert metadata["extra"] == {"a": 1}
     assert metadata["attributes"] == {"gen_ai.provider.name": "openai"}
     ignored = ("metadata", "raw")
-    assert {name: value for name, value in kept.items() if name not in ignored} == {
+    assert {name: value for name, value in stored.items() if name not in ignored} == {
         "id": SPAN["spanId"],
         "trace_id": TRACE_ID,
         "parent_id": "00f067aa0ba902b7",
@@ -106,7 +108,7 @@ def test_a_whole_span(client: httpx.Client, inbox: Inbox):
         "name": "chat",
         "start_time": "2026-11-23T12:00:00.123Z",
         "end_time": "2026-11-23T12:00:01.000Z",
-        "completion_start_time": AT,
+        "completion_start_time": TIME,
         "model": "gpt-4o",
         "model_parameters": {"temperature": 0.5},
         "input": [{"role": "user", "content": "hi"}],
@@ -135,8 +137,8 @@ def test_a_whole_span(client: httpx.Client, inbox: Inbox):
     )
 
 
-def test_packed(client: httpx.Client, inbox: Inbox):
-    body = gzip.compress(json.dumps(export(SPAN)).encode())
+def test_a_gzipped_export_is_accepted(client: httpx.Client, inbox: Inbox):
+    body = gzip.compress(json.dumps(export_request(SPAN)).encode())
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
     assert client.post(OTLP, content=body, headers=headers).status_code == 200
     assert len(inbox.observations()) == 1
@@ -144,20 +146,20 @@ def test_packed(client: httpx.Client, inbox: Inbox):
     assert client.post(OTLP, content=b"not gzip", headers=headers).status_code == 400
 
 
-def test_the_same_span_again_replaces_the_row(client: httpx.Client, inbox: Inbox):
+def test_a_repeated_span_replaces_the_stored_one(client: httpx.Client, inbox: Inbox):
     full = SPAN | {"attributes": strings({"user.id": "u", "langfuse.observation.output": "x"})}
     for span in (full, full, SPAN):
-        client.post(OTLP, json=export(span))
-    [kept] = inbox.observations()
-    assert kept["output"] is None
-    assert kept["user_id"] is None
-    assert kept["received"] == 3
+        client.post(OTLP, json=export_request(span))
+    [stored] = inbox.observations()
+    assert stored["output"] is None
+    assert stored["user_id"] is None
+    assert stored["received"] == 3
 
 
-def test_nothing_is_inherited(client: httpx.Client, inbox: Inbox):
+def test_a_child_span_inherits_no_attributes(client: httpx.Client, inbox: Inbox):
     parent = SPAN | {"attributes": strings({"user.id": "u", "langfuse.environment": "staging"})}
     child = SPAN | {"spanId": "00f067aa0ba902b7", "parentSpanId": SPAN["spanId"]}
-    client.post(OTLP, json=export(parent, child))
+    client.post(OTLP, json=export_request(parent, child))
     assert [o["user_id"] for o in inbox.observations()] == ["u", None]
     assert [o["environment"] for o in inbox.observations()] == ["staging", "default"]
     assert [trace["user_id"] for trace in inbox.traces()] == ["u"]
@@ -172,25 +174,27 @@ def test_nothing_is_inherited(client: httpx.Client, inbox: Inbox):
         ({}, "SPAN"),
     ],
 )
-def test_types(client: httpx.Client, inbox: Inbox, values: dict[str, str], kind: str):
-    client.post(OTLP, json=export(SPAN | {"attributes": strings(values)}))
+def test_the_observation_type_is_derived_from_attributes(
+    client: httpx.Client, inbox: Inbox, values: dict[str, str], kind: str
+):
+    client.post(OTLP, json=export_request(SPAN | {"attributes": strings(values)}))
     assert inbox.observations()[0]["type"] == kind
 
 
-def test_error_status_and_genai_counts(client: httpx.Client, inbox: Inbox):
+def test_span_status_and_gen_ai_usage_are_read(client: httpx.Client, inbox: Inbox):
     counts = {"input_tokens": 10, "output_tokens": 3, "cache_read.input_tokens": 4}
-    found = attributes(
+    usage_attributes = attributes(
         {f"gen_ai.usage.{name}": {"intValue": str(count)} for name, count in counts.items()}
     )
-    span = SPAN | {"status": {"code": 2, "message": "broke"}, "attributes": found}
-    client.post(OTLP, json=export(span))
-    [kept] = inbox.observations()
-    assert (kept["level"], kept["status_message"]) == ("ERROR", "broke")
-    assert kept["usage"] == {"input": 6, "output": 3, "input_cached_tokens": 4, "total": 13}
+    span = SPAN | {"status": {"code": 2, "message": "broke"}, "attributes": usage_attributes}
+    client.post(OTLP, json=export_request(span))
+    [stored] = inbox.observations()
+    assert (stored["level"], stored["status_message"]) == ("ERROR", "broke")
+    assert stored["usage"] == {"input": 6, "output": 3, "input_cached_tokens": 4, "total": 13}
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"traceId": "abc"},
         {"traceId": "0" * 32},
@@ -211,21 +215,23 @@ def test_error_status_and_genai_counts(client: httpx.Client, inbox: Inbox):
         {"attributes": [{"key": "a", "value": {"stringValue": "x", "intValue": "1"}}]},
     ],
 )
-def test_one_bad_span_refuses_the_export(client: httpx.Client, inbox: Inbox, wrong: dict[str, Any]):
+def test_an_invalid_span_refuses_the_whole_export(
+    client: httpx.Client, inbox: Inbox, invalid: dict[str, Any]
+):
     other = SPAN | {"spanId": "00f067aa0ba902b7"}
-    reply = client.post(OTLP, json=export(other, SPAN | wrong))
+    reply = client.post(OTLP, json=export_request(other, SPAN | invalid))
     assert reply.status_code == 400
     assert "spans[1]" in reply.json()["message"]
     assert inbox.observations() == []
 
 
 @pytest.mark.parametrize("value", [{}, {"boolValue": False}, {"doubleValue": 1}])
-def test_other_values(client: httpx.Client, value: dict[str, Any]):
+def test_attribute_values_of_other_types_are_accepted(client: httpx.Client, value: dict[str, Any]):
     span = SPAN | {"attributes": [{"key": "a", "value": value}]}
-    assert client.post(OTLP, json=export(span)).status_code == 200
+    assert client.post(OTLP, json=export_request(span)).status_code == 200
 
 
-def test_an_empty_export_is_fine_and_no_export_is_not(client: httpx.Client):
+def test_an_empty_export_is_accepted_and_a_malformed_one_is_refused(client: httpx.Client):
     assert client.post(OTLP, json={}).status_code == 200
     assert client.post(OTLP, json=[]).status_code == 400
     assert client.post(OTLP, content=b"x").status_code == 400
@@ -233,19 +239,19 @@ def test_an_empty_export_is_fine_and_no_export_is_not(client: httpx.Client):
     assert client.post(OTLP, content=b"x", headers=headers).status_code == 400
 
 
-PROTOBUF = {"content-type": "application/x-protobuf"}
+PROTOBUF_HEADERS = {"content-type": "application/x-protobuf"}
 
 
-def protobuf(export: dict[str, Any]) -> bytes:
-    """The same export in protobuf, whose own JSON mapping has ids in base64."""
-    text = json.dumps(export)
-    for group in export["resourceSpans"]:
+def to_protobuf(export_request: dict[str, Any]) -> bytes:
+    """An export in protobuf. `Parse` reads protobuf's JSON mapping, which has ids in base64."""
+    text = json.dumps(export_request)
+    for group in export_request["resourceSpans"]:
         for scoped in group["scopeSpans"]:
             for span in scoped["spans"]:
                 for name in ("traceId", "spanId", "parentSpanId"):
                     if name in span:
-                        packed = base64.b64encode(bytes.fromhex(span[name])).decode()
-                        text = text.replace(f'"{span[name]}"', f'"{packed}"')
+                        encoded = base64.b64encode(bytes.fromhex(span[name])).decode()
+                        text = text.replace(f'"{span[name]}"', f'"{encoded}"')
     return Parse(text, ExportTraceServiceRequest()).SerializeToString()
 
 
@@ -267,8 +273,8 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_protobuf_says_what_json_says(packed: bool, client: httpx.Client, inbox: Inbox):
+@pytest.mark.parametrize("is_gzipped", [False, True])
+def test_protobuf_and_json_are_stored_alike(is_gzipped: bool, client: httpx.Client, inbox: Inbox):
     span = SPAN | {
         "parentSpanId": "00f067aa0ba902b7",
         "status": {"code": 2, "message": "broke"},
@@ -277,13 +283,13 @@ def test_protobuf_says_what_json_says(packed: bool, client: httpx.Client, inbox:
         "events": [{"timeUnixNano": "1795435200123000000", "name": "exception"}],
         "links": [{"traceId": SPAN["traceId"], "spanId": SPAN["spanId"]}],
     }
-    told = export(span, resource={"service.version": {"stringValue": "7"}})
-    client.post(OTLP, json=told)
+    request = export_request(span, resource={"service.version": {"stringValue": "7"}})
+    client.post(OTLP, json=request)
     [by_json] = inbox.observations()
     inbox.clear()
-    body, headers = protobuf(told), PROTOBUF
-    if packed:
-        body, headers = gzip.compress(body), PROTOBUF | {"content-encoding": "gzip"}
+    body, headers = to_protobuf(request), PROTOBUF_HEADERS
+    if is_gzipped:
+        body, headers = gzip.compress(body), PROTOBUF_HEADERS | {"content-encoding": "gzip"}
     reply = client.post(OTLP, content=body, headers=headers)
     assert (reply.status_code, reply.json()) == (200, {})
     assert reply.headers["content-type"].startswith("application/json")
@@ -302,54 +308,61 @@ def test_protobuf_says_what_json_says(packed: bool, client: httpx.Client, inbox:
 
 
 @pytest.mark.parametrize(
-    "body", [b"not protobuf", protobuf(export(SPAN))[:-1], json.dumps(export(SPAN)).encode()]
+    "body",
+    [
+        b"not protobuf",
+        to_protobuf(export_request(SPAN))[:-1],
+        json.dumps(export_request(SPAN)).encode(),
+    ],
 )
-def test_what_is_no_protobuf_is_refused(body: bytes, client: httpx.Client, inbox: Inbox):
-    reply = client.post(OTLP, content=body, headers=PROTOBUF)
+def test_malformed_protobuf_is_refused(body: bytes, client: httpx.Client, inbox: Inbox):
+    reply = client.post(OTLP, content=body, headers=PROTOBUF_HEADERS)
     assert reply.status_code == 400
     assert reply.json() == {"error": "Failed to parse OTel Protobuf Trace"}
     assert inbox.observations() == []
 
 
-def test_a_span_in_protobuf_may_have_an_empty_name_but_no_other_id(
+def test_a_protobuf_span_may_have_an_empty_name_but_no_invalid_id(
     client: httpx.Client, inbox: Inbox
 ):
-    nameless = protobuf(export(SPAN | {"name": ""}))
-    assert client.post(OTLP, content=nameless, headers=PROTOBUF).status_code == 200
+    nameless = to_protobuf(export_request(SPAN | {"name": ""}))
+    assert client.post(OTLP, content=nameless, headers=PROTOBUF_HEADERS).status_code == 200
     assert [o["name"] for o in inbox.observations()] == [""]
-    assert client.post(OTLP, content=b"", headers=PROTOBUF).status_code == 200
-    for wrong in ({"traceId": "00" * 16}, {"traceId": "ab"}, {"spanId": "ab" * 16}):
-        body = protobuf(export(SPAN | {"name": "other"} | wrong))
-        reply = client.post(OTLP, content=body, headers=PROTOBUF)
+    assert client.post(OTLP, content=b"", headers=PROTOBUF_HEADERS).status_code == 200
+    for invalid in ({"traceId": "00" * 16}, {"traceId": "ab"}, {"spanId": "ab" * 16}):
+        body = to_protobuf(export_request(SPAN | {"name": "other"} | invalid))
+        reply = client.post(OTLP, content=body, headers=PROTOBUF_HEADERS)
         assert reply.status_code == 400
-        assert next(iter(wrong)) in reply.json()["message"]
+        assert next(iter(invalid)) in reply.json()["message"]
     assert len(inbox.observations()) == 1
 
 
-def test_every_attribute_of_the_sdk_is_known(client: httpx.Client, inbox: Inbox):
+def test_no_attribute_of_the_sdk_is_stored_as_unknown(client: httpx.Client, inbox: Inbox):
     names = [v for n, v in vars(LangfuseOtelSpanAttributes).items() if n.isupper()]
     assert len(names) > 30
-    client.post(OTLP, json=export(SPAN | {"attributes": strings(dict.fromkeys(names, "1"))}))
-    [kept] = inbox.observations()
-    assert "attributes" not in kept["metadata"]
+    client.post(
+        OTLP, json=export_request(SPAN | {"attributes": strings(dict.fromkeys(names, "1"))})
+    )
+    [stored] = inbox.observations()
+    assert "attributes" not in stored["metadata"]
 
 
-def by_sdk(span: dict[str, Any], **resource: Any) -> dict[str, Any]:
+def export_of_sdk(span: dict[str, Any], **resource: Any) -> dict[str, Any]:
     """An export of a span as Langfuse's SDK for Python makes it."""
-    told = export(span, resource={n: {"stringValue": v} for n, v in resource.items()})
-    told["resourceSpans"][0]["scopeSpans"][0]["scope"] = {
+    request = export_request(span, resource={n: {"stringValue": v} for n, v in resource.items()})
+    request["resourceSpans"][0]["scopeSpans"][0]["scope"] = {
         "name": "langfuse-sdk",
         "version": "4.18.0",
         "attributes": strings({"public_key": "pk-lf-1"}),
     }
-    return told
+    return request
 
 
-def test_a_span_of_the_sdk(client: httpx.Client, inbox: Inbox):
-    told = {
+def test_a_span_of_the_sdk_is_stored(client: httpx.Client, inbox: Inbox):
+    values = {
         "langfuse.internal.is_app_root": "true",
         "langfuse.observation.type": "generation",
-        "langfuse.observation.completion_start_time": f'"{AT}"',
+        "langfuse.observation.completion_start_time": f'"{TIME}"',
         "langfuse.observation.usage_details": json.dumps(
             {
                 "prompt_tokens": 9,
@@ -362,12 +375,12 @@ def test_a_span_of_the_sdk(client: httpx.Client, inbox: Inbox):
         "other": "not shown of an SDK's span",
     }
     resource = {"deployment.environment": "staging", "service.version": "7"}
-    client.post(OTLP, json=by_sdk(SPAN | {"attributes": strings(told)}, **resource))
-    [kept] = inbox.observations()
-    assert kept["completion_start_time"] == AT
-    assert kept["usage"] == {"input": 5, "output": 5, "total": 14, "input_cached_tokens": 4}
-    assert (kept["environment"], kept["version"]) == ("staging", "7")
-    assert kept["metadata"] == {
+    client.post(OTLP, json=export_of_sdk(SPAN | {"attributes": strings(values)}, **resource))
+    [stored] = inbox.observations()
+    assert stored["completion_start_time"] == TIME
+    assert stored["usage"] == {"input": 5, "output": 5, "total": 14, "input_cached_tokens": 4}
+    assert (stored["environment"], stored["version"]) == ("staging", "7")
+    assert stored["metadata"] == {
         "resourceAttributes": resource,
         "scope": {
             "name": "langfuse-sdk",
@@ -377,36 +390,36 @@ def test_a_span_of_the_sdk(client: httpx.Client, inbox: Inbox):
     }
 
 
-@pytest.mark.parametrize("below", ["langfuse.observation.metadata", "langfuse.trace.metadata"])
-def test_some_integrations_speak_of_the_trace_in_metadata(
-    below: str, client: httpx.Client, inbox: Inbox
+@pytest.mark.parametrize("prefix", ["langfuse.observation.metadata", "langfuse.trace.metadata"])
+def test_trace_fields_in_the_metadata_of_integrations_are_read(
+    prefix: str, client: httpx.Client, inbox: Inbox
 ):
-    said = {"langfuse_user_id": "u", "langfuse_session_id": "s", "langfuse_tags": "a, b"}
-    values = strings({f"{below}.{name}": value for name, value in said.items()})
-    client.post(OTLP, json=export(SPAN | {"attributes": values}))
+    trace_fields = {"langfuse_user_id": "u", "langfuse_session_id": "s", "langfuse_tags": "a, b"}
+    values = strings({f"{prefix}.{name}": value for name, value in trace_fields.items()})
+    client.post(OTLP, json=export_request(SPAN | {"attributes": values}))
     [trace] = inbox.traces()
     assert (trace["user_id"], trace["session_id"], trace["tags"]) == ("u", "s", ["a", "b"])
 
 
-def test_only_the_root_speaks_for_the_trace(client: httpx.Client, inbox: Inbox):
-    """Whichever comes first, and although the SDK marks each span that joins as one."""
-    io = {"langfuse.observation.input": "in", "langfuse.observation.output": "out"}
-    root = SPAN | {"name": "root", "attributes": strings(io)}
-    told = {name: f"not {value}" for name, value in io.items()}
-    joining = SPAN | {
+def test_only_the_root_span_sets_the_content_of_the_trace(client: httpx.Client, inbox: Inbox):
+    """In any order, and although the SDK marks each span that continues a trace as a root."""
+    content = {"langfuse.observation.input": "in", "langfuse.observation.output": "out"}
+    root = SPAN | {"name": "root", "attributes": strings(content)}
+    other_content = {name: f"not {value}" for name, value in content.items()}
+    continuing = SPAN | {
         "name": "joining",
         "spanId": "00f067aa0ba902b7",
         "parentSpanId": SPAN["spanId"],
         "startTimeUnixNano": "1795435200223000000",
         "attributes": [
-            *strings(told | {"session.id": "s"}),
+            *strings(other_content | {"session.id": "s"}),
             *attributes({"langfuse.internal.as_root": {"boolValue": True}}),
         ],
     }
-    for order in ((root, joining), (joining, root)):
+    for order in ((root, continuing), (continuing, root)):
         inbox.clear()
         for span in order:
-            client.post(OTLP, json=by_sdk(span))
+            client.post(OTLP, json=export_of_sdk(span))
         [trace] = inbox.traces()
         assert (trace["name"], trace["input"], trace["output"]) == ("root", "in", "out")
         assert trace["session_id"] == "s"
@@ -415,7 +428,7 @@ def test_only_the_root_speaks_for_the_trace(client: httpx.Client, inbox: Inbox):
 @pytest.mark.parametrize(
     "usage", ['{"input": "many"}', '{"input": 1, "total": {}}', '{"input": {"a": 1}}', "[1]"]
 )
-def test_usage_that_is_no_counts_is_none(usage: str, client: httpx.Client, inbox: Inbox):
+def test_usage_that_is_not_counts_is_ignored(usage: str, client: httpx.Client, inbox: Inbox):
     values = strings({"langfuse.observation.usage_details": usage})
-    client.post(OTLP, json=export(SPAN | {"attributes": values}))
+    client.post(OTLP, json=export_request(SPAN | {"attributes": values}))
     assert inbox.observations()[0]["usage"] == {}

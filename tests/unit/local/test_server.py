@@ -1,4 +1,4 @@
-"""The thread that runs an aiohttp application for the demo and the tests."""
+"""Tests of `Server`, which runs an aiohttp application in a thread."""
 
 import asyncio
 import http.client
@@ -10,12 +10,12 @@ from aiohttp import web
 from local.server import Server
 
 
-def hanging() -> tuple[web.Application, threading.Event, threading.Event]:
-    """An application whose one handler never answers; told when it began and when it ended."""
-    began, ended = threading.Event(), threading.Event()
+def hanging_application() -> tuple[web.Application, threading.Event, threading.Event]:
+    """An application whose handler never returns, with events for its start and its end."""
+    started, ended = threading.Event(), threading.Event()
 
     async def hang(request: web.Request) -> web.StreamResponse:
-        began.set()
+        started.set()
         try:
             return await asyncio.Future()
         finally:
@@ -23,35 +23,35 @@ def hanging() -> tuple[web.Application, threading.Event, threading.Event]:
 
     application = web.Application()
     application.router.add_get("/", hang)
-    return application, began, ended
+    return application, started, ended
 
 
-def test_a_client_that_leaves_cancels_its_handler():
-    application, began, ended = hanging()
+def test_a_handler_is_cancelled_when_its_client_disconnects():
+    application, started, ended = hanging_application()
     with Server(application) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
         connection.request("GET", "/")
-        assert began.wait(5)
+        assert started.wait(5)
         connection.close()
         assert ended.wait(5)
 
 
-def test_closing_does_not_wait_for_handlers():
-    application, began, ended = hanging()
+def test_close_does_not_wait_for_handlers():
+    application, started, ended = hanging_application()
     server = Server(application)
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     connection.request("GET", "/")
-    assert began.wait(5)
-    closing = threading.Thread(target=server.close)
-    closing.start()
-    closing.join(2)
-    assert not closing.is_alive()
+    assert started.wait(5)
+    close_thread = threading.Thread(target=server.close)
+    close_thread.start()
+    close_thread.join(2)
+    assert not close_thread.is_alive()
     assert ended.is_set()
     server.close()
     connection.close()
 
 
-def test_a_taken_port_is_an_error():
+def test_a_port_in_use_raises_an_error():
     with (
         Server(web.Application()) as server,
         pytest.raises(OSError, match="in use"),
