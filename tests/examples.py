@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md as changes of the source."""
+"""The examples of docs/extending.md, applied to the source."""
 
 import re
 
@@ -9,17 +9,17 @@ PAGE = "docs/extending.md"
 
 
 def changes(heading: str) -> dict[str, str]:
-    """What files, by their path, look like after the examples below a heading."""
+    """The new text of each file that the examples below a heading change, by path."""
     text = re.split(r"(?m)^## ", text_of(PAGE))
-    (section,) = (part for part in text if part.startswith(f"{heading}\n"))
-    made = dict(re.findall(r"(?ms)^`([\w./-]+)`:\n\n```\w+\n(.*?)^```$", section))
+    (section,) = (each for each in text if each.startswith(f"{heading}\n"))
+    changed = dict(re.findall(r"(?ms)^`([\w./-]+)`:\n\n```\w+\n(.*?)^```$", section))
     for path, diff in re.findall(r"(?ms)^```diff\n--- (\S+)\n(.*?)^```$", section):
-        made[path] = _changed(made.get(path) or (ROOT / path).read_text(), diff)
-    assert made
-    return made
+        changed[path] = _apply_diff(changed.get(path) or (ROOT / path).read_text(), diff)
+    assert changed
+    return changed
 
 
-def _changed(text: str, diff: str) -> str:
+def _apply_diff(text: str, diff: str) -> str:
     for hunk in diff.split("@@\n"):
         lines = [(line[0], line[1:]) for line in hunk.splitlines()]
         before = "".join(f"{line}\n" for mark, line in lines if mark in " -")

@@ -1,4 +1,4 @@
-"""The project's Markdown pages, as the tests of the docs read them."""
+"""The project's Markdown pages: their blocks of code, their prose, links and anchors."""
 
 import os
 import re
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from local.runtime import ROOT
 
-# What is installed or built, and hidden folders, hold no pages of ours.
-NOT_OURS = ("node_modules", "python_modules", "out")
+# Folders of installed or generated files.
+IGNORED_FOLDERS = ("node_modules", "python_modules", "out")
 
 
 def _pages() -> list[str]:
     found: list[str] = []
     for folder, folders, files in os.walk(ROOT):
-        folders[:] = [name for name in folders if name not in NOT_OURS and name[0] != "."]
+        folders[:] = [name for name in folders if name not in IGNORED_FOLDERS and name[0] != "."]
         found += [os.path.join(folder, name) for name in files if name.endswith(".md")]
     return sorted(Path(path).relative_to(ROOT).as_posix() for path in found)
 
@@ -23,8 +23,8 @@ def _pages() -> list[str]:
 PAGES = _pages()
 
 
-# Pages whose blocks another test runs, and that test, which names the page. Those of all others are
-# run by tests/worker/test_docs.py.
+# Pages whose blocks have a test of their own, and that test, which names the page. The blocks of
+# all other pages are run by tests/worker/test_docs.py.
 OWN_TESTS = {
     "docs/clients.md": "tests/clients",
     "docs/extending.md": "tests/worker/test_docs_extending.py",
@@ -34,8 +34,11 @@ OWN_TESTS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code, the heading that it stands under, and its number among those of its
-    language there. `line` is where it begins."""
+    """A block of code on a page.
+
+    `heading` is the heading above it, `number` its index among the blocks of its language under
+    that heading, `line` the line of its fence.
+    """
 
     page: str
     heading: str
@@ -54,23 +57,25 @@ def text_of(page: str) -> str:
 
 
 def blocks(page: str, *languages: str) -> list[Block]:
-    """The blocks of a page in these languages, or in any, in their order. What is indented in a
-    list loses the indentation of its fence."""
+    """The blocks of a page in these languages, or in any, in order.
+
+    A block in a list item is returned without the indentation of its fence.
+    """
     found: list[Block] = []
     heading, fence, indent, language, start = "", "", "", "", 0
     code: list[str] = []
     for line, text in enumerate(text_of(page).splitlines(), 1):
-        mark = re.match(r"( *)(```+)([\w-]*)\s*$", text)
+        fence_match = re.match(r"( *)(```+)([\w-]*)\s*$", text)
         if fence:
-            if mark and mark[2] == fence:
+            if fence_match and fence_match[2] == fence:
                 number = sum(b.heading == heading and b.language == language for b in found)
                 body = "".join(f"{each}\n" for each in code)
                 found.append(Block(page, heading, number, language, body, start))
                 fence = ""
             else:
                 code.append(text.removeprefix(indent))
-        elif mark:
-            indent, fence, language = mark.groups()
+        elif fence_match:
+            indent, fence, language = fence_match.groups()
             start, code = line, []
         elif text.startswith("#"):
             heading = text.lstrip("# ")
@@ -84,7 +89,7 @@ def prose(page: str) -> str:
 
 
 def anchors(page: str) -> set[str]:
-    """The names that links to a page's headings have, as GitHub makes them.
+    """The anchors of a page's headings, as GitHub generates them.
 
     https://docs.github.com/en/get-started/writing-on-github/getting-started-with-writing-and-formatting-on-github/basic-writing-and-formatting-syntax#section-links
     """
@@ -92,15 +97,15 @@ def anchors(page: str) -> set[str]:
     for heading in re.findall(r"(?m)^#+ +(.*)$", prose(page)):
         plain = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading)
         name = re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
-        again = 0
-        while (made := f"{name}-{again}" if again else name) in found:
-            again += 1
-        found.add(made)
+        suffix = 0
+        while (anchor := f"{name}-{suffix}" if suffix else name) in found:
+            suffix += 1
+        found.add(anchor)
     return found
 
 
 def links(page: str) -> list[str]:
-    """Where a page's links and pictures lead."""
+    """The targets of a page's links and images."""
     text = re.sub(r"(?s)``.+?``|`.+?`", "", prose(page))
     inline = re.findall(r"\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)", text)
     html = re.findall(r"(?:href|src|srcset)=\"([^\"]+)\"", text)

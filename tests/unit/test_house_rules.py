@@ -1,4 +1,4 @@
-"""Rules of the house that a reader would otherwise have to remember."""
+"""Rules of docs/architecture.md for the source: imports, file length, names of variables."""
 
 import ast
 import re
@@ -10,9 +10,9 @@ from settings.load import BINDING_NAMES, SECRET_NAMES, SPLIT_VARIABLES, VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-PLATFORM = {"js", "pyodide", "workers"}
+PLATFORM_MODULES = {"js", "pyodide", "workers"}
 # The packages of `src/`, from the top down. Each imports only from those below it.
-FLOORS = (
+LAYERS = (
     ("entry",),
     ("cloudflare",),
     ("gateway",),
@@ -22,9 +22,17 @@ FLOORS = (
     ("dialects", "settings"),
     ("core",),
 )
-FLOOR = {package: number for number, floor in enumerate(FLOORS) for package in floor}
-# Heavy at start-up, or made for sockets and threads, which a Worker does not have.
-BARRED = {"http", "email", "ssl", "socket", "subprocess", "urllib.request", "asyncio.subprocess"}
+LAYER_BY_PACKAGE = {package: number for number, layer in enumerate(LAYERS) for package in layer}
+# Slow to import, or made for sockets and threads, which a Worker does not have.
+FORBIDDEN_MODULES = {
+    "http",
+    "email",
+    "ssl",
+    "socket",
+    "subprocess",
+    "urllib.request",
+    "asyncio.subprocess",
+}
 
 
 def imports(source: str) -> set[str]:
@@ -40,46 +48,48 @@ def imports(source: str) -> set[str]:
 
 
 def package(path: Path) -> str:
-    """The package that a source belongs to; a module at the top is one by itself."""
+    """The package that a source file belongs to; a top-level module is its own package."""
     return path.relative_to(ROOT / "src").parts[0].removesuffix(".py")
 
 
-def shown(path: Path) -> str:
+def relative_path(path: Path) -> str:
     return path.relative_to(ROOT / "src").as_posix()
 
 
-def test_every_package_has_its_floor():
-    assert {package(path) for path in SOURCES} == set(FLOOR)
+def test_every_package_has_a_layer():
+    assert {package(path) for path in SOURCES} == set(LAYER_BY_PACKAGE)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=shown)
-def test_only_one_package_knows_the_platform(path: Path):
-    known = {name.split(".")[0] for name in imports(path.read_text())} & PLATFORM
-    assert not known or package(path) in ("entry", "cloudflare")
+@pytest.mark.parametrize("path", SOURCES, ids=relative_path)
+def test_only_one_package_imports_the_platform(path: Path):
+    platform_imports = {name.split(".")[0] for name in imports(path.read_text())} & PLATFORM_MODULES
+    assert not platform_imports or package(path) in ("entry", "cloudflare")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=shown)
-def test_imports_lead_down(path: Path):
+@pytest.mark.parametrize("path", SOURCES, ids=relative_path)
+def test_imports_lead_down_the_layers(path: Path):
     own = package(path)
-    for name in {name.split(".")[0] for name in imports(path.read_text())} & set(FLOOR) - {own}:
-        assert FLOOR[name] > FLOOR[own], name
+    for name in {name.split(".")[0] for name in imports(path.read_text())} & set(
+        LAYER_BY_PACKAGE
+    ) - {own}:
+        assert LAYER_BY_PACKAGE[name] > LAYER_BY_PACKAGE[own], name
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=shown)
-def test_nothing_heavy_is_imported(path: Path):
-    assert not imports(path.read_text()) & BARRED
+@pytest.mark.parametrize("path", SOURCES, ids=relative_path)
+def test_no_heavy_module_is_imported(path: Path):
+    assert not imports(path.read_text()) & FORBIDDEN_MODULES
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=shown)
-def test_a_file_is_short(path: Path):
+@pytest.mark.parametrize("path", SOURCES, ids=relative_path)
+def test_a_file_is_short_enough(path: Path):
     assert path.read_text().count("\n") <= 400
 
 
-def test_the_rule_can_fail():
+def test_imports_of_the_platform_are_found():
     assert imports("import js\nfrom pyodide.ffi import to_js") == {"js", "pyodide.ffi"}
 
 
-def test_no_secret_has_a_name_among_the_variables():
+def test_wrangler_toml_has_known_variables_and_no_secrets():
     import tomllib
 
     wrangler = tomllib.loads((ROOT / "wrangler.toml").read_text())

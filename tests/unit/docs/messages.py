@@ -1,7 +1,7 @@
-"""Every text of the source that somebody may come to read: an error, a line of the log, a note.
+"""The messages in the source: every text that a user may read in an error, a log or a trace.
 
-What makes a text one is that it has words in it with a space between, so that no road to a client,
-to the log or into a trace has to be known, and none can be forgotten.
+A message is any string with at least two words. So no list of the places that send, log or record
+a text is needed, and none can be missing.
 """
 
 import ast
@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-# Stands for whatever is put into a message when it is made.
-GAP = "\0"
-_PHRASE = re.compile(rf"[A-Za-z0-9:,;'\"`{GAP}.)] [A-Za-z0-9'\"`{GAP}(]")
+# Stands for a value that is inserted into a message at run time.
+PLACEHOLDER = "\0"
+_PHRASE = re.compile(rf"[A-Za-z0-9:,;'\"`{PLACEHOLDER}.)] [A-Za-z0-9'\"`{PLACEHOLDER}(]")
 
 
 @dataclass(frozen=True)
 class Message:
-    """A text of the source. `status` is that of the refusal which it is the message of, else None;
-    `text` has a `GAP` for each value that is known only later."""
+    """A text of the source, with a `PLACEHOLDER` for each value that is inserted at run time.
+
+    `status` is the status of the refusal that has this message, or None.
+    """
 
     path: str
     line: int
@@ -33,17 +35,17 @@ class Message:
 
     @property
     def shown(self) -> str:
-        """As the docs show it."""
-        return self.text.replace(GAP, "…")
+        """The text as the docs quote it, with "…" for each placeholder."""
+        return self.text.replace(PLACEHOLDER, "…")
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """What it may read like, and how it is quoted."""
-        return re.compile(".+?".join(map(re.escape, self.text.split(GAP))), re.DOTALL)
+        """A pattern of the texts that users may read, and of quotes of the message."""
+        return re.compile(".+?".join(map(re.escape, self.text.split(PLACEHOLDER))), re.DOTALL)
 
 
 def messages(path: Path) -> list[Message]:
-    """The messages of a module below `src/` or `local/`, in their order."""
+    """The messages of a module below `src/` or `local/`, in order of their lines."""
     source = path.read_text()
     name = path.relative_to(ROOT).as_posix()
     names: dict[str, Any] = {}
@@ -54,7 +56,7 @@ def messages(path: Path) -> list[Message]:
 
 
 def messages_in(source: str, path: str, names: dict[str, Any]) -> list[Message]:
-    """The messages of a source, in which these names have values."""
+    """The messages of a source text. `names` are the values of the module's constants."""
     found = [
         Message(path, node.lineno, text, status)
         for node, status in _texts(ast.parse(source), None)
@@ -64,13 +66,13 @@ def messages_in(source: str, path: str, names: dict[str, Any]) -> list[Message]:
 
 
 def first_arguments(path: Path, *functions: str) -> set[str]:
-    """The first arguments, where they are plain texts, of all calls of these functions."""
+    """The first arguments of all calls of these functions, where they are literals."""
     firsts = (call.args[0] for call in _calls(path, functions) if call.args)
     return {str(first.value) for first in firsts if isinstance(first, ast.Constant)}
 
 
 def keywords(path: Path, *functions: str) -> set[str]:
-    """The names of what all calls of these functions are given by name."""
+    """The names of the keyword arguments in all calls of these functions."""
     return {k.arg for call in _calls(path, functions) for k in call.keywords if k.arg}
 
 
@@ -83,7 +85,7 @@ def _calls(path: Path, functions: tuple[str, ...]) -> Iterator[ast.Call]:
 
 
 def _texts(node: ast.AST, status: int | None) -> Iterator[tuple[ast.expr, int | None]]:
-    """The texts in a tree that are no docstrings, each with its refusal's status."""
+    """The texts in a tree except docstrings, each with the status of its refusal or None."""
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Refusal":
         first, message, *others = node.args
         assert isinstance(first, ast.Constant), "a refusal's status is written out"
@@ -98,7 +100,7 @@ def _texts(node: ast.AST, status: int | None) -> Iterator[tuple[ast.expr, int | 
         yield node, status
         return
     for child in ast.iter_child_nodes(node):
-        # A text that is a statement is a docstring.
+        # A constant that is a statement is a docstring.
         if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)):
             yield from _texts(child, status)
 
@@ -114,10 +116,13 @@ def _template(node: ast.expr, names: dict[str, Any]) -> str:
 
 
 def _value(node: ast.FormattedValue, names: dict[str, Any]) -> str:
-    """What an f-string puts in where it is made of the module's own constants, else a gap."""
+    """The value that an f-string inserts, where it has only constants of the module.
+
+    Otherwise `PLACEHOLDER`.
+    """
     expression = ast.Expression(ast.JoinedStr([node]))
     ast.fix_missing_locations(expression)
     used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
     if not all(isinstance(names.get(name), str | int | float | tuple | dict) for name in used):
-        return GAP
+        return PLACEHOLDER
     return str(eval(compile(expression, "f-string", "eval"), names))

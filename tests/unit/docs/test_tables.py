@@ -1,4 +1,4 @@
-"""The docs' tables say what the code does."""
+"""The tables and examples of the docs agree with the code."""
 
 import hashlib
 import json
@@ -45,23 +45,23 @@ SECTIONS = dict(re.findall(r"(?ms)^##+ ([^\n]+)\n(.*?)(?=^##+ |\Z)", PAGE))
 
 
 def rows(heading: str, table: int = 0) -> list[list[str]]:
-    """The rows of a section's table, without its head."""
+    """The rows of a section's table, without its header."""
     tables = re.findall(r"(?m)(?:^\|.*\|\n)+", SECTIONS[heading])
     lines = tables[table].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def named(heading: str, table: int = 0) -> set[str]:
+def code_words(heading: str, table: int = 0) -> set[str]:
     """The code words in a table's first column."""
     return {name for row in rows(heading, table) for name in re.findall("`(.*?)`", row[0])}
 
 
 def block(heading: str, language: str, number: int = 0) -> Any:
-    """A section's block of JSON."""
+    """A section's block of code in this language."""
     return re.findall(rf"(?s)```{language}\n(.*?)```", SECTIONS[heading])[number]
 
 
-def test_the_table_of_providers():
+def test_the_table_of_providers_lists_every_provider():
     table = rows("Which provider")
     assert [row[:3] for row in table] == [
         [
@@ -77,27 +77,27 @@ def test_the_table_of_providers():
     assert PROVIDERS["azure-openai"].deployment_url.partition("?")[0] in PAGE
 
 
-def test_the_table_of_parameters():
+def test_the_table_of_parameters_lists_every_url_parameter():
     assert rows("Parameters") == [
         [f"`{{{name}}}`", f"`{header}`", f"`{variable}`"]
         for name, (header, variable) in URL_PARAMETERS.items()
     ]
 
 
-def test_the_members_of_an_entry():
+def test_the_members_of_a_provider_override_are_listed():
     example = re.search(r"PROVIDERS = '''(.*?)'''", PAGE, re.DOTALL)
     assert example
     entries = json.loads(example[1])
     assert apply_provider_overrides(entries)["our-claude"].paths == ("messages",)
-    members = named("The table is yours to change")
+    members = code_words("The table is yours to change")
     assert members == {"base_url", "credential", "headers", "paths", "deployment_url"}
     assert set().union(*entries.values()) <= members
 
 
-def test_gateway_keys():
-    assert named("Gateway keys") == set(gateway_keys._ENTRY_MEMBERS)
-    shown = {name.partition(":")[0].lower() for name in named("Gateway keys", 1)}
-    assert shown == set(KEY_HEADERS)
+def test_the_members_and_headers_of_gateway_keys_are_listed():
+    assert code_words("Gateway keys") == set(gateway_keys._ENTRY_MEMBERS)
+    headers = {name.partition(":")[0].lower() for name in code_words("Gateway keys", 1)}
+    assert headers == set(KEY_HEADERS)
     keys_json = re.sub(
         r'"SHA-256 OF .*?"', lambda m: json.dumps(digest(m[0])), block("Gateway keys", "json")
     )
@@ -111,23 +111,23 @@ def test_gateway_keys():
     assert isinstance(batch.refusal_for("openai", ["gpt-4o"]), Refusal)
 
 
-def test_stored_keys():
+def test_the_names_of_stored_keys_are_listed():
     section = SECTIONS["Your provider keys in the gateway"]
     for slug in ("anthropic", "azure-openai", "x-ai", "our-claude"):
         assert f"`{provider_secret_name(slug)}`" in section
     assert all(f"`{URL_PARAMETERS[name][0]}`" in section for name in ACCOUNT_PARAMETERS)
 
 
-def test_the_members_of_a_config():
+def test_the_members_and_limits_of_a_config_are_listed():
     members = {
         *routing_configs._MEMBER_READERS,
         *routing_configs._IGNORED_MEMBERS,
         *routing_configs._HEADER_MEMBERS,
     }
-    short = {
+    short_names = {
         name.removeprefix("azure_") for name in routing_configs._HEADER_MEMBERS if "azure_" in name
     }
-    assert named("Configs") == members - short
+    assert code_words("Configs") == members - short_names
     limits = [int(row[1]) for row in rows("Configs", 1)]
     assert limits == [
         MAX_ATTEMPTS_PER_REQUEST,
@@ -141,10 +141,10 @@ def test_the_members_of_a_config():
     ]
 
 
-def test_conditions_and_retries():
-    known = named("Conditions")
-    assert known == {"metadata.…", "params.…", "url.pathname", "$and", "$or", *_OPERATORS}
-    assert {name.partition(".")[0] for name in known if "." in name} == set(SOURCES)
+def test_operators_statuses_and_pauses_are_listed():
+    listed = code_words("Conditions")
+    assert listed == {"metadata.…", "params.…", "url.pathname", "$and", "$or", *_OPERATORS}
+    assert {name.partition(".")[0] for name in listed if "." in name} == set(SOURCES)
     retries = SECTIONS["Retries"]
     statuses = sorted(RetryPolicy.on_status_codes)
     assert [int(code) for code in re.findall(r"\b[45]\d\d\b", retries)[-5:]] == statuses
@@ -153,28 +153,28 @@ def test_conditions_and_retries():
     assert f"{first} seconds, then of {', '.join(others)} and {last}." in retries
 
 
-def test_the_named_configs_of_the_page():
+def test_the_example_of_named_configs_is_valid():
     text = re.search(r"CONFIGS = '''(.*?)'''", PAGE, re.DOTALL)
     assert text
     settings = load_settings({"CONFIGS": text[1], "AZURE_OPENAI_API_KEY_EU": "key"})
     assert settings.problem is None
 
 
-def test_what_the_reply_says():
+def test_the_headers_of_a_reply_are_listed():
     source = (ROOT / "src" / "gateway" / "handler.py").read_text()
-    assert named("What the reply says") == set(re.findall(r'"(x-portkey-[a-z-]+)"', source))
-    assert named("Cache", 1) == {status.value for status in CacheStatus}
+    assert code_words("What the reply says") == set(re.findall(r'"(x-portkey-[a-z-]+)"', source))
+    assert code_words("Cache", 1) == {status.value for status in CacheStatus}
     assert FORCE_REFRESH_HEADER in SECTIONS["Cache"]
 
 
-def test_the_statuses_of_errors():
+def test_the_statuses_of_refusals_are_listed():
     sources = (path.read_text() for path in (ROOT / "src").rglob("*.py"))
     statuses = {s for text in sources for s in re.findall(r"Refusal\(\s*(\d{3}),", text)}
     assert {row[0] for row in rows("Errors of the gateway's own")} == statuses
     assert {int(status) for status in statuses} >= errors._ERROR_TYPES.keys()
 
 
-def test_the_headers_for_a_host_of_your_own():
+def test_the_example_of_a_custom_host_works():
     section = "Hosts of your own"
     hosts = load_settings(tomllib.loads(block(section, "toml"))["vars"]).routing
     headers = dict(line.split(": ") for line in block(section, "http").splitlines())
@@ -183,25 +183,25 @@ def test_the_headers_for_a_host_of_your_own():
     assert planned.url == f"{headers['x-portkey-custom-host']}/models"
 
 
-def test_what_health_tells():
+def test_the_example_of_health_has_every_field():
     example = re.search(r"(?s)```json\n(.*?)```", (ROOT / "docs" / "delivery.md").read_text())
     assert example
-    shown = json.loads(example[1])
+    documented = json.loads(example[1])
     outbox = Outbox(Destination("default", "", "", ""), Settings())
-    assert shown["delivery"].keys() == outbox.status().keys()
-    assert shown["version"] == VERSION
+    assert documented["delivery"].keys() == outbox.status().keys()
+    assert documented["version"] == VERSION
 
 
-def test_what_a_config_adds_to_the_metadata():
+def test_the_metadata_of_configs_is_listed():
     page = (ROOT / "docs" / "tracing.md").read_text()
     table = re.findall(r"(?m)^\| `(\w+)` \| (?:all|the span|a generation) \|", page)
-    said = set(
+    recorded = set(
         re.findall(r'"([a-z_]+)"', (ROOT / "src" / "gateway" / "trace_recorder.py").read_text())
     )
-    assert set(table) == said - {"trace", "inline"}
+    assert set(table) == recorded - {"trace", "inline"}
 
 
-def test_the_newest_version_of_the_changelog():
+def test_the_changelog_has_the_version_of_the_source():
     changelog = (ROOT / "CHANGELOG.md").read_text()
     unreleased, newest, *_ = re.findall(r"(?m)^## \[(.*?)\](.*)$", changelog)
     assert unreleased == ("Unreleased", "")

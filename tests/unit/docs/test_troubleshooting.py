@@ -1,34 +1,33 @@
-"""docs/troubleshooting.md knows every message that there is, and no other."""
+"""docs/troubleshooting.md explains every message of the source, and quotes no other."""
 
 import re
 
 import pytest
 
-from .messages import GAP, ROOT, Message, first_arguments, keywords, messages, messages_in
+from .messages import PLACEHOLDER, ROOT, Message, first_arguments, keywords, messages, messages_in
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 TOOLING = [ROOT / "local" / "runtime" / name for name in ("runtime.py", "workerd.py")]
 EVENTS = ("log", "_report", "report_undelivered")
-# Texts that nobody comes to read, or not as a message, and why. A path stands for all of its texts
-# but for its refusals.
-LEFT_OUT = {
+# Texts that are not messages, and why. A path stands for all texts of the file but its refusals.
+NOT_MESSAGES = {
     "-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,10000}-----END": "a pattern",
     "Basic …": "a header",
     "Bearer …": "a header",
-    "src/gateway/pages.py": "a page for who opens the gateway's address",
-    "at …:…": "the end of an `error`, which names a place in the source",
+    "src/gateway/pages.py": "the page at the gateway's address",
+    "at …:…": "the end of an `error`, a line of the source",
     "trace name": "the beginning of a note",
-    "not accepted": "looked for in Langfuse's words",
-    "a list was expected": "caught at once: the answer is not Langfuse's",
-    "a model that is no text": "caught at once: a 403",
-    "not a JSON object": "caught at once: a 400",
+    "not accepted": "searched for in Langfuse's messages",
+    "a list was expected": "caught immediately: the answer is not Langfuse's",
+    "a model that is no text": "caught immediately: a 403",
+    "not a JSON object": "caught immediately: a 400",
     "content that is no text": "the end of `not an observation for this deployment: …`",
-    "stream of events": "the name of a form",
-    "too large": "a fate, which no line shows",
-    "not spoken": "a fate, which no line shows",
-    "start the runtime with inspect=True": "for who writes a test",
-    "not in the log after … s:": "for who writes a test",
+    "stream of events": "the name of a format",
+    "too large": "an outcome, which is not logged",
+    "not spoken": "an outcome, which is not logged",
+    "start the runtime with inspect=True": "for authors of tests",
+    "not in the log after … s:": "for authors of tests",
     "(name = …, fromEnvironment = …)": "workerd's configuration",
     "(name = …, json = …)": "workerd's configuration",
     "(name = …, … = embed …)": "workerd's configuration",
@@ -36,74 +35,74 @@ LEFT_OUT = {
 }
 
 
-def is_frame(message: Message) -> bool:
-    """Whether there is nothing in a message but what other ones say."""
-    return not re.search("[A-Za-z]{3}", message.text.replace(GAP, ""))
+def is_only_placeholders(message: Message) -> bool:
+    """Whether a message has no words besides its placeholders."""
+    return not re.search("[A-Za-z]{3}", message.text.replace(PLACEHOLDER, ""))
 
 
-def is_left_out(message: Message) -> bool:
-    if message.path in LEFT_OUT:
+def is_not_a_message(message: Message) -> bool:
+    if message.path in NOT_MESSAGES:
         return message.status is None
     is_pattern = "(?P<" in message.text
-    return message.shown in LEFT_OUT or is_pattern or "workerd.capnp" in message.text
+    return message.shown in NOT_MESSAGES or is_pattern or "workerd.capnp" in message.text
 
 
-EVERY = [
+ALL_MESSAGES = [
     message
     for path in (*SOURCES, *TOOLING)
     for message in messages(path)
-    if not is_frame(message) and not is_left_out(message)
+    if not is_only_placeholders(message) and not is_not_a_message(message)
 ]
 
 
 def quotes(text: str) -> list[str]:
-    """What stands as code in the first columns of the tables of a text."""
+    """The code spans in the first columns of all tables of a text."""
     cells = re.findall(r"(?m)^\| (.*?) \|", text)
     codes = (code for cell in cells for code in re.findall(r"``(.+?)``(?!`)|`(.+?)`", cell))
     return [(double or single).strip() for double, single in codes]
 
 
 def section(heading: str) -> str:
-    """What stands under a heading, down to the next one of whichever level."""
+    """The text under a heading, up to the next heading of any level."""
     found = re.search(rf"(?ms)^###? {re.escape(heading)}\n(.*?)(?=^##|\Z)", PAGE)
     assert found, heading
     return found[1]
 
 
-QUOTED = quotes(PAGE)
-STATUSES = sorted({message.status for message in EVERY if message.status})
+ALL_QUOTES = quotes(PAGE)
+STATUSES = sorted({message.status for message in ALL_MESSAGES if message.status})
 
 
-def has(quoted: list[str], message: Message) -> bool:
-    return any(message.pattern.fullmatch(quote) for quote in quoted)
+def is_quoted_in(texts: list[str], message: Message) -> bool:
+    return any(message.pattern.fullmatch(quote) for quote in texts)
 
 
-@pytest.mark.parametrize("message", EVERY, ids=str)
+@pytest.mark.parametrize("message", ALL_MESSAGES, ids=str)
 def test_each_message_is_explained(message: Message):
     prose = re.sub(r"\s+", " ", PAGE)
     if message.status:
-        assert has(quotes(section(str(message.status))), message)
-    # The end of another message may stand in the explanation of that one.
-    elif not has(QUOTED, message):
-        assert f"`{message.shown}`" in prose or f"{message.shown}" in " ".join(QUOTED)
+        assert is_quoted_in(quotes(section(str(message.status))), message)
+    # The end of another message may be in the explanation of that message.
+    elif not is_quoted_in(ALL_QUOTES, message):
+        assert f"`{message.shown}`" in prose or f"{message.shown}" in " ".join(ALL_QUOTES)
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_each_quoted_answer_is_one(status: int):
-    own = [message for message in EVERY if message.status == status]
+def test_each_quote_under_a_status_is_a_message_of_that_status(status: int):
+    messages_of_status = [message for message in ALL_MESSAGES if message.status == status]
     for quote in quotes(section(str(status))):
-        assert any(message.pattern.fullmatch(quote) for message in own), quote
+        assert any(message.pattern.fullmatch(quote) for message in messages_of_status), quote
 
 
-def test_each_quoted_message_is_one():
+def test_each_quote_is_a_message_a_log_event_or_from_the_makefile():
     events = set().union(*(first_arguments(path, *EVENTS) for path in SOURCES))
     makefile = (ROOT / "Makefile").read_text()
-    for quote in QUOTED:
-        known = any(message.pattern.fullmatch(quote) for message in EVERY)
+    for quote in ALL_QUOTES:
+        known = any(message.pattern.fullmatch(quote) for message in ALL_MESSAGES)
         assert known or quote in events or quote in makefile, quote
 
 
-def test_each_line_of_the_log_is_explained():
+def test_each_log_event_and_field_is_explained():
     text = section("What the log says")
     events = set().union(*(first_arguments(path, *EVENTS) for path in SOURCES))
     assert {"trace_not_delivered", "trace_queued", "message_not_read", "job_failed"} <= events
@@ -112,24 +111,24 @@ def test_each_line_of_the_log_is_explained():
         assert f"`{name}`" in text, name
 
 
-def test_what_makefile_says_is_explained():
-    (said,) = re.findall(r'sys\.exit\("(.*?)"', (ROOT / "Makefile").read_text())
-    assert said in QUOTED
+def test_the_error_of_the_makefile_is_explained():
+    (error,) = re.findall(r'sys\.exit\("(.*?)"', (ROOT / "Makefile").read_text())
+    assert error in ALL_QUOTES
 
 
-def test_each_answer_has_its_section():
-    shown = re.findall(r"(?m)^### (\d{3})$", PAGE)
-    assert list(map(int, shown)) == STATUSES
+def test_each_status_has_a_section():
+    headings = re.findall(r"(?m)^### (\d{3})$", PAGE)
+    assert list(map(int, headings)) == STATUSES
 
 
-def test_what_is_left_out_is_there():
-    there = {m.shown for path in (*SOURCES, *TOOLING) for m in messages(path)}
-    assert {text for text in LEFT_OUT if not (ROOT / text).is_file()} <= there
+def test_each_entry_of_not_messages_exists():
+    existing = {m.shown for path in (*SOURCES, *TOOLING) for m in messages(path)}
+    assert {text for text in NOT_MESSAGES if not (ROOT / text).is_file()} <= existing
 
 
-def test_a_message_on_any_road_is_found():
-    texts = 'f"a {y} of {Z} " "two", "one", Refusal(400, "no way", "a b")'
-    source = f'"""A docstring here."""\nx = [{texts}]'
+def test_messages_are_found_wherever_they_are_used():
+    literals = 'f"a {y} of {Z} " "two", "one", Refusal(400, "no way", "a b")'
+    source = f'"""A docstring here."""\nx = [{literals}]'
     found = messages_in(source, "made.py", {"Z": 3})
     assert [(m.shown, m.status) for m in found] == [
         ("a … of 3 two", None),
