@@ -1,4 +1,4 @@
-"""What `wrangler deploy` would upload."""
+"""Tests of what `wrangler deploy --dry-run` would upload."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from local.runtime import NODE_MODULES, ROOT, NotInstalled, bundle, require_inst
 
 
 def dry_run(project: Path, folder: Path, environment: str = "", *arguments: str) -> str:
-    """What wrangler says it would deploy of a project; the upload is in `folder / "out"`."""
+    """The output of a dry run of `wrangler deploy`, which writes the upload to `folder / "out"`."""
     bin_folder = NODE_MODULES / ".bin"
     env = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("CLOUDFLARE_", "CF_"))},
@@ -22,7 +22,7 @@ def dry_run(project: Path, folder: Path, environment: str = "", *arguments: str)
         "HOME": str(folder / "home"),
     }
     command = ["deploy", "--dry-run", f"--outdir={folder / 'out'}", f"--env={environment}"]
-    done = subprocess.run(
+    result = subprocess.run(
         [bin_folder / "wrangler", *command, *arguments],
         cwd=project,
         env=env,
@@ -30,23 +30,23 @@ def dry_run(project: Path, folder: Path, environment: str = "", *arguments: str)
         text=True,
         timeout=100,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     assert shutil.which("wrangler", path=env["PATH"])
-    return done.stdout
+    return result.stdout
 
 
-def uncommented() -> str:
-    """`wrangler.toml` with everything in it that waits to be uncommented."""
+def uncommented_wrangler_toml() -> str:
+    """`wrangler.toml` with all its optional sections uncommented."""
     return re.sub(r"(?m)^#(?=\S)", "", (ROOT / "wrangler.toml").read_text())
 
 
 def project_in(folder: Path, more: str = "") -> Path:
-    """This project in a new folder, with all of `wrangler.toml` uncommented, and more."""
+    """A copy of this project in `folder`, with `wrangler.toml` uncommented and `more` appended."""
     project = folder / "project"
     project.mkdir()
     for name in ("src", "local", "python_modules", "requirements-worker.txt"):
         (project / name).symlink_to(ROOT / name)
-    (project / "wrangler.toml").write_text(f"{uncommented()}\n{more}")
+    (project / "wrangler.toml").write_text(f"{uncommented_wrangler_toml()}\n{more}")
     return project
 
 
@@ -74,12 +74,12 @@ def test_the_bundle_is_what_the_local_runtime_runs(uploaded: Path):
     assert "python_modules/workers/__init__.py" in shipped
 
 
-def test_our_own_code_is_small(uploaded: Path):
-    own = [p for p in uploaded.rglob("*.py") if "python_modules" not in p.parts]
-    assert sum(path.stat().st_size for path in own) < 384 * 1024  # as wrangler counts
+def test_the_source_is_smaller_than_384_kib(uploaded: Path):
+    files = [p for p in uploaded.rglob("*.py") if "python_modules" not in p.parts]
+    assert sum(path.stat().st_size for path in files) < 384 * 1024  # KiB as wrangler counts them
 
 
-def test_no_tooling_ships(uploaded: Path):
+def test_no_tooling_or_secret_is_uploaded(uploaded: Path):
     names = {path.name for path in uploaded.rglob("*")}
     assert not names & {
         "conftest.py",
@@ -94,12 +94,12 @@ def test_no_tooling_ships(uploaded: Path):
 
 
 @pytest.mark.parametrize("environment", ["", "production"])
-def test_queue_and_rate_limit_deploy_once_they_are_uncommented(tmp_path: Path, environment: str):
-    source = uncommented()
+def test_queue_and_rate_limit_deploy_when_uncommented(tmp_path: Path, environment: str):
+    source = uncommented_wrangler_toml()
     name = "-".join(filter(None, ["ai-gateway-worker", environment, "traces"]))
-    said = dry_run(project_in(tmp_path), tmp_path, environment)
-    assert f"env.TRACE_QUEUE ({name})" in said
-    assert "env.RATE_LIMIT (100 requests/60s)" in said
+    output = dry_run(project_in(tmp_path), tmp_path, environment)
+    assert f"env.TRACE_QUEUE ({name})" in output
+    assert "env.RATE_LIMIT (100 requests/60s)" in output
     config = tomllib.loads(source)
     config = config["env"].get(environment, config)
     (consumer,) = config["queues"]["consumers"]
@@ -110,18 +110,18 @@ def test_queue_and_rate_limit_deploy_once_they_are_uncommented(tmp_path: Path, e
         "max_retries": 20,
         "dead_letter_queue": f"{name}-dead",
     }
-    for queue in (name, f"{name}-dead"):  # the commands that create them stand beside
+    for queue in (name, f"{name}-dead"):  # comments have the commands that create them
         assert f"wrangler queues create {queue}\n" in source
 
 
-def test_each_worker_counts_for_itself():
-    config = tomllib.loads(uncommented())
+def test_each_environment_has_its_own_rate_limit_namespace():
+    config = tomllib.loads(uncommented_wrangler_toml())
     limits = [*config["ratelimits"], *config["env"]["production"]["ratelimits"]]
     assert len({limit["namespace_id"] for limit in limits}) == len(limits) == 2
 
 
-def test_each_worker_has_a_domain_of_its_own():
-    config = tomllib.loads(uncommented())
+def test_each_environment_has_its_own_custom_domain():
+    config = tomllib.loads(uncommented_wrangler_toml())
     routes = [*config["routes"], *config["env"]["production"]["routes"]]
     assert len({route["pattern"] for route in routes}) == len(routes) == 2
     assert all(route["custom_domain"] for route in routes)

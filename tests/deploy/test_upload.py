@@ -1,4 +1,4 @@
-"""What the pinned wrangler sends to Cloudflare with the secrets, to a stand-in for its API."""
+"""Tests of how the pinned wrangler uploads secrets, with a fake of Cloudflare's API."""
 
 import email
 import email.policy
@@ -22,7 +22,7 @@ from settings.load import SECRET_NAMES, load_settings
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "/accounts/acc/workers/scripts/ai-gateway-worker"
 HASH = hashlib.sha256(b"gw_1").hexdigest()
-FILE = f"""
+SECRETS_FILE = f"""
 # A comment, and a name that is none: #OPENAI_API_KEY=sk-0
 LANGFUSE_PUBLIC_KEY=pk-lf-1
 LANGFUSE_SECRET_KEY=sk-lf-1
@@ -32,13 +32,16 @@ ANTHROPIC_API_KEY=
 
 
 @dataclass
-class Api:
-    """As much of Cloudflare's API as these commands ask for; `sent` is what they changed."""
+class FakeApi:
+    """The part of Cloudflare's API that these commands use.
+
+    `sent` has method, path, content type and body of each request that is not a GET.
+    """
 
     url: str = ""
     sent: list[tuple[str, str, str, bytes]] = field(default_factory=list)
 
-    def answer(self, method: str, path: str) -> tuple[int, Any]:
+    def respond(self, method: str, path: str) -> tuple[int, Any]:
         if method != "GET":
             return 200, {}
         if path.endswith("/secrets"):
@@ -47,16 +50,16 @@ class Api:
             return 200, {"subdomain": "somebody", "enabled": True, "previews_enabled": False}
         if path.endswith("/workers/workers/ai-gateway-worker"):
             return 200, {"subdomain": {"enabled": True, "previews_enabled": False}}
-        return 404, None  # nothing was ever deployed
+        return 404, None  # the Worker is not deployed yet
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
+def api() -> Iterator[FakeApi]:
     try:
         require_installed()
     except NotInstalled as error:
         pytest.skip(str(error))
-    stand_in = Api()
+    fake_api = FakeApi()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -65,9 +68,9 @@ def api() -> Iterator[Api]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             path = self.path.partition("?")[0].removeprefix("/client/v4")
             if self.command != "GET":
-                said = self.headers.get("content-type", "")
-                stand_in.sent.append((self.command, path, said, body))
-            status, result = stand_in.answer(self.command, path)
+                content_type = self.headers.get("content-type", "")
+                fake_api.sent.append((self.command, path, content_type, body))
+            status, result = fake_api.respond(self.command, path)
             errors = [] if status == 200 else [{"code": 10007, "message": "There is none."}]
             reply = {"success": not errors, "errors": errors, "messages": [], "result": result}
             data = json.dumps(reply).encode()
@@ -80,25 +83,25 @@ def api() -> Iterator[Api]:
         do_PUT = do_POST = do_PATCH = do_GET
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nothing: the test's output is pytest's."""
+            """Do nothing, to keep pytest's output clean."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    stand_in.url = f"http://127.0.0.1:{server.server_port}/client/v4"
+    fake_api.url = f"http://127.0.0.1:{server.server_port}/client/v4"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield stand_in
+    yield fake_api
     server.shutdown()
     server.server_close()
     thread.join()
 
 
 def wrangler(
-    api: Api, folder: Path, *arguments: str, stdin: str | None = None, **shell: str
+    api: FakeApi, folder: Path, *arguments: str, stdin: str | None = None, **shell: str
 ) -> None:
-    """Run a command against the stand-in, with these variables in the shell."""
+    """Run a wrangler command against the fake API. `shell` are further environment variables."""
     bin_folder = NODE_MODULES / ".bin"
     secrets = (*SECRET_NAMES, "ANTHROPIC_API_KEY")
-    done = subprocess.run(
+    result = subprocess.run(
         [bin_folder / "wrangler", *arguments],
         cwd=ROOT,
         env={
@@ -120,18 +123,18 @@ def wrangler(
         text=True,
         timeout=100,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     path = tmp_path / "secrets"
-    path.write_text(FILE)
+    path.write_text(SECRETS_FILE)
     return path
 
 
-def uploaded(api: Api) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The metadata and the modules of the upload that came first."""
+def uploaded(api: FakeApi) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metadata and the modules of the first upload."""
     method, path, content_type, body = api.sent[0]
     assert (method, path) == ("PUT", WORKER)
     head = f"content-type: {content_type}\r\n\r\n".encode()
@@ -148,27 +151,27 @@ def secrets_of(metadata: dict[str, Any]) -> dict[str, str]:
     return {binding["name"]: binding["text"] for binding in found}
 
 
-def test_the_secrets_go_up_with_the_code(api: Api, tmp_path: Path, secrets: Path):
+def test_deploy_uploads_the_secrets_file_with_the_code(api: FakeApi, tmp_path: Path, secrets: Path):
     wrangler(api, tmp_path, "deploy", "--env=", f"--secrets-file={secrets}")
     metadata, modules = uploaded(api)
     assert b"class Default" in modules["entry.py"]
-    assert secrets_of(metadata) == dotenv_values(secrets)  # as `make dev` reads the file
+    assert secrets_of(metadata) == dotenv_values(secrets)  # `make dev` reads it the same way
     settings = load_settings(secrets_of(metadata))
     assert settings.problem is None
     assert settings.gateway_keys
     assert settings.destination(None)
-    assert "secret_text" in metadata["keep_bindings"]  # those of before stay
+    assert "secret_text" in metadata["keep_bindings"]  # earlier secrets are kept
 
 
 @pytest.mark.long
-def test_the_shell_wins_over_the_file(api: Api, tmp_path: Path, secrets: Path):
+def test_the_environment_overrides_the_secrets_file(api: FakeApi, tmp_path: Path, secrets: Path):
     key = {"ANTHROPIC_API_KEY": "sk-of-the-shell"}
     wrangler(api, tmp_path, "deploy", "--env=", f"--secrets-file={secrets}", **key)
     assert secrets_of(uploaded(api)[0]) == {**dotenv_values(secrets), **key}
 
 
 @pytest.mark.long
-def test_many_secrets_at_once(api: Api, tmp_path: Path, secrets: Path):
+def test_secret_bulk_uploads_the_secrets_file(api: FakeApi, tmp_path: Path, secrets: Path):
     wrangler(api, tmp_path, "secret", "bulk", str(secrets), "--env=production")
     ((method, path, _, body),) = api.sent
     assert (method, path) == ("PATCH", f"{WORKER}-production/secrets-bulk")
@@ -177,7 +180,7 @@ def test_many_secrets_at_once(api: Api, tmp_path: Path, secrets: Path):
 
 
 @pytest.mark.long
-def test_null_deletes_a_secret(api: Api, tmp_path: Path):
+def test_secret_bulk_deletes_a_secret_that_is_null(api: FakeApi, tmp_path: Path):
     wrangler(api, tmp_path, "secret", "bulk", "--env=", stdin='{"OPENAI_API_KEY": null}')
     ((_, _, _, body),) = api.sent
     assert json.loads(body)["secrets"] == {"OPENAI_API_KEY": None}

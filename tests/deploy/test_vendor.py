@@ -1,4 +1,4 @@
-"""`local/vendor.py`, which each build runs, with whatever Python is there."""
+"""Tests of `local/vendor.py`, which each build runs with the Python that is installed."""
 
 import shutil
 import subprocess
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Notes its arguments, and does what pip would have done.
+# A fake pip: it records its arguments and creates the package.
 PIP = """#!{python}
 import pathlib, sys
 arguments = sys.argv[1:]
-with pathlib.Path(__file__).with_name("said").open("a") as said:
-    said.write("\\n".join(arguments) + "\\n")
+with pathlib.Path(__file__).with_name("arguments.txt").open("a") as file:
+    file.write("\\n".join(arguments) + "\\n")
 (target,) = (a.partition("=")[2] for a in arguments if a.startswith("--target="))
 pathlib.Path(target, "workers").mkdir(parents=True)
 """
@@ -21,7 +21,7 @@ pathlib.Path(target, "workers").mkdir(parents=True)
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project that has not vendored anything."""
+    """A project without vendored packages."""
     (tmp_path / "local").mkdir()
     (tmp_path / "bin").mkdir()
     shutil.copy(ROOT / "local" / "vendor.py", tmp_path / "local")
@@ -29,8 +29,8 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def vendor(project: Path) -> subprocess.CompletedProcess[str]:
-    """Run it with a Python that has no pip, and nothing but the project's `bin/` on the PATH."""
+def run_vendor(project: Path) -> subprocess.CompletedProcess[str]:
+    """Run vendor.py with a Python without pip, and only the project's `bin/` on the PATH."""
     return subprocess.run(
         [sys.executable, "-I", "-S", project / "local" / "vendor.py"],
         capture_output=True,
@@ -40,20 +40,20 @@ def vendor(project: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def put_pip(project: Path) -> Path:
-    """Give the project a pip; the file into which it writes its arguments."""
+def install_fake_pip(project: Path) -> Path:
+    """Install the fake pip and return the file to which it writes its arguments."""
     pip = project / "bin" / "pip3"
     pip.write_text(PIP.format(python=sys.executable))
     pip.chmod(0o755)
-    return pip.with_name("said")
+    return pip.with_name("arguments.txt")
 
 
-def test_it_takes_another_pip_where_python_has_none(project: Path):
-    said = put_pip(project)
-    done = vendor(project)
-    assert done.returncode == 0, done.stderr
+def test_another_pip_is_used_when_python_has_none(project: Path):
+    pip_arguments = install_fake_pip(project)
+    result = run_vendor(project)
+    assert result.returncode == 0, result.stderr
     assert (project / "python_modules" / "workers").is_dir()
-    arguments = said.read_text().splitlines()
+    arguments = pip_arguments.read_text().splitlines()
     assert arguments[0] == "install"
     assert {"--no-deps", "--only-binary=:all:", "--platform=any", "--python-version=3.14"} <= set(
         arguments
@@ -61,29 +61,29 @@ def test_it_takes_another_pip_where_python_has_none(project: Path):
     assert f"-r{project / 'requirements-worker.txt'}" in arguments
 
 
-def test_it_does_nothing_where_nothing_has_changed(project: Path):
-    said = put_pip(project)
-    assert vendor(project).returncode == 0
-    first = said.read_text()
-    assert vendor(project).returncode == 0
-    assert said.read_text() == first
+def test_unchanged_requirements_are_not_installed_again(project: Path):
+    pip_arguments = install_fake_pip(project)
+    assert run_vendor(project).returncode == 0
+    first = pip_arguments.read_text()
+    assert run_vendor(project).returncode == 0
+    assert pip_arguments.read_text() == first
 
     with (project / "requirements-worker.txt").open("a") as requirements:
         requirements.write("# changed\n")
-    assert vendor(project).returncode == 0
-    assert said.read_text() == first * 2
+    assert run_vendor(project).returncode == 0
+    assert pip_arguments.read_text() == first * 2
 
 
-def test_it_says_what_is_missing_where_there_is_no_pip(project: Path):
+def test_a_missing_pip_is_an_error_with_instructions(project: Path):
     (project / "python_modules").mkdir()
-    done = vendor(project)
-    assert done.returncode == 1
-    assert "has no pip" in done.stderr
-    assert "make setup" in done.stderr
-    assert (project / "python_modules").is_dir()  # what was there stays
+    result = run_vendor(project)
+    assert result.returncode == 1
+    assert "has no pip" in result.stderr
+    assert "make setup" in result.stderr
+    assert (project / "python_modules").is_dir()  # existing packages are kept
 
 
-def test_what_ships_is_pinned_by_its_hash():
+def test_the_vendored_package_is_pinned_by_its_hash():
     requirements = (ROOT / "requirements-worker.txt").read_text()
     assert "==" in requirements
     assert "--hash=sha256:" in requirements
