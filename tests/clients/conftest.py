@@ -1,6 +1,6 @@
-"""The gateway in the real workerd, between the echo provider and an inbox, and clients to run.
+"""Fixtures: the gateway in workerd, between the echo provider and an inbox, and clients to run.
 
-A client is a program in `clients/`, run in its own environment as a user would run it.
+A client is a program in `clients/`, which is run in its own environment as a user would run it.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ TIMEOUT = 100
 
 @dataclass(frozen=True)
 class Gateway:
-    """A running gateway that asks for a key, with the keys of its providers, and its inbox."""
+    """A running gateway that requires a gateway key and has stored provider keys, and its inbox."""
 
     url: str
     inbox: Inbox
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What a program printed, and what was traced of its requests, in their order."""
+class ProgramRun:
+    """The output of a program and the observations of its requests, in order of their start."""
 
-    printed: str
+    output: str
     observations: list[Any]
 
 
@@ -49,8 +49,8 @@ def skip(reason: str) -> None:
 
 
 @contextmanager
-def gateway_before(provider: web.Application) -> Iterator[Gateway]:
-    """A gateway with a provider behind it that stands for OpenAI and for Anthropic."""
+def gateway_with_provider(provider: web.Application) -> Iterator[Gateway]:
+    """A gateway whose providers OpenAI and Anthropic are both this application."""
     try:
         require_installed()
     except NotInstalled as error:
@@ -75,17 +75,17 @@ def gateway_before(provider: web.Application) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 def gateway() -> Iterator[Gateway]:
-    with gateway_before(echo.app(delay_ms=0)) as gateway:
+    with gateway_with_provider(echo.app(delay_ms=0)) as gateway:
         yield gateway
 
 
-def run(gateway: Gateway, program: str, requests: int, home: Path) -> Ran:
-    """Run a program of `clients/`, which makes so many traced requests."""
+def run_program(gateway: Gateway, program: str, request_count: int, home: Path) -> ProgramRun:
+    """Run a program of `clients/` that makes `request_count` traced requests."""
     gateway.inbox.clear()
-    done = execute(gateway, program, home)
-    assert done.returncode == 0, done.stdout + done.stderr
-    observations = gateway.inbox.wait_for(requests)
-    return Ran(done.stdout, sorted(observations, key=lambda o: str(o["start_time"])))
+    process = execute(gateway, program, home)
+    assert process.returncode == 0, process.stdout + process.stderr
+    observations = gateway.inbox.wait_for(request_count)
+    return ProgramRun(process.stdout, sorted(observations, key=lambda o: str(o["start_time"])))
 
 
 def require_built(client: str) -> None:
@@ -95,22 +95,23 @@ def require_built(client: str) -> None:
 
 
 def execute(gateway: Gateway, program: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program of `clients/` to its end, in an empty folder where it may write."""
+    """Run a program of `clients/` to its end, with `home` as home and working directory."""
     client = program.partition("/")[0]
     require_built(client)
     python = str(ENVIRONMENTS / client / "bin" / "python")
-    runs = {".py": [python], ".mjs": ["node"], ".sh": ["bash", "-e"]}[Path(program).suffix]
-    commands = CLIENTS / client / "node_modules" / ".bin"
-    return execute_command(gateway, [*runs, str(CLIENTS / program)], home, home, commands)
+    interpreter = {".py": [python], ".mjs": ["node"], ".sh": ["bash", "-e"]}[Path(program).suffix]
+    commands_folder = CLIENTS / client / "node_modules" / ".bin"
+    return execute_command(
+        gateway, [*interpreter, str(CLIENTS / program)], home, home, commands_folder
+    )
 
 
 def execute_command(
     gateway: Gateway, command: list[str], home: Path, folder: Path, *commands: Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command that knows the gateway by `GATEWAY_URL` and `GATEWAY_KEY`.
+    """Run a command with the gateway in its variables `GATEWAY_URL` and `GATEWAY_KEY`.
 
-    It has nothing else of this process's environment but its path, with the folders `commands`
-    before it.
+    Of this process's environment it gets only the PATH, after the folders `commands`.
     """
     path = [*map(str, commands), str(NODE_MODULES / ".bin"), os.environ["PATH"]]
     return subprocess.run(
@@ -125,7 +126,7 @@ def execute_command(
             "HOME": str(home),
             "GATEWAY_URL": gateway.url,
             "GATEWAY_KEY": GATEWAY_KEY,
-            # LiteLLM asks a host of its own for prices otherwise, which tests can't reach.
+            # Otherwise LiteLLM downloads prices from a host that tests cannot reach.
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         },
     )

@@ -1,4 +1,4 @@
-"""What coding agents send, replayed without them; see `about` in each of `recorded/`."""
+"""Tests with recorded requests of coding agents; see `about` in each file of `recorded/`."""
 
 import json
 import re
@@ -14,23 +14,26 @@ pytestmark = pytest.mark.long
 
 RECORDED = Path(__file__).parent / "recorded"
 AGENTS = ("claude_code", "codex")
-KEYS = {"authorization": f"Bearer {GATEWAY_KEY}"}
-# Of a caller who has a provider key, too.
-BOTH_KEYS = {"x-portkey-api-key": GATEWAY_KEY, "authorization": "Bearer sk-own-0123456789abcdef"}
-SENTENCE = "Some words stand here in place of a long text. "
+KEY_HEADERS = {"authorization": f"Bearer {GATEWAY_KEY}"}
+# The headers of a caller with a provider key of its own.
+BOTH_KEY_HEADERS = {
+    "x-portkey-api-key": GATEWAY_KEY,
+    "authorization": "Bearer sk-own-0123456789abcdef",
+}
+FILLER = "Some words stand here in place of a long text. "
 
 
-def replay(agent: str) -> dict[str, Any]:
-    """A recording, with filler of N characters where it says «N»."""
+def load_recording(agent: str) -> dict[str, Any]:
+    """A recording. Each «N» in it is replaced by a text of N characters."""
 
-    def filler(mark: re.Match[str]) -> str:
-        return (SENTENCE * (int(mark[1]) // len(SENTENCE) + 1))[: int(mark[1])]
+    def filler(match: re.Match[str]) -> str:
+        return (FILLER * (int(match[1]) // len(FILLER) + 1))[: int(match[1])]
 
     return json.loads(re.sub(r"«(\d+)»", filler, (RECORDED / f"{agent}.json").read_text()))
 
 
-def bodies(recorded: dict[str, Any]) -> list[dict[str, Any]]:
-    """The requests of a session, turn by turn."""
+def request_bodies(recorded: dict[str, Any]) -> list[dict[str, Any]]:
+    """The request bodies of a session, one for each turn."""
     ((member, turns),) = recorded["turns"].items()
     return [recorded["body"] | {member: turn} for turn in turns]
 
@@ -46,24 +49,26 @@ def events(reply: httpx.Response) -> list[dict[str, Any]]:
 
 
 def text_of(reply: httpx.Response) -> str:
-    """The text that the events of a stream make, of a message's or a response's."""
+    """The text in the events of a stream, which is a message or a response."""
     deltas = [event["delta"] for event in events(reply) if "delta" in event]
-    pieces = [d if isinstance(d, str) else d.get("text", d.get("partial_json", "")) for d in deltas]
-    return "".join(pieces)
+    delta_texts = [
+        d if isinstance(d, str) else d.get("text", d.get("partial_json", "")) for d in deltas
+    ]
+    return "".join(delta_texts)
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_a_session(gateway: Gateway, agent: str):
-    recorded = replay(agent)
+def test_a_recorded_session_is_traced_without_loss(gateway: Gateway, agent: str):
+    recorded = load_recording(agent)
     gateway.inbox.clear()
-    sent = bodies(recorded)
-    with httpx.Client(base_url=gateway.url, headers=recorded["headers"] | KEYS) as client:
-        replies = [client.post(recorded["path"], json=body) for body in sent]
-    observations = gateway.inbox.wait_for(len(sent))
-    assert len(observations) == len(sent)
+    bodies = request_bodies(recorded)
+    with httpx.Client(base_url=gateway.url, headers=recorded["headers"] | KEY_HEADERS) as client:
+        replies = [client.post(recorded["path"], json=body) for body in bodies]
+    observations = gateway.inbox.wait_for(len(bodies))
+    assert len(observations) == len(bodies)
     observations.sort(key=lambda o: str(o["start_time"]))
 
-    for observation, body in zip(observations, sent, strict=True):
+    for observation, body in zip(observations, bodies, strict=True):
         assert (observation["level"], observation["status_message"]) == ("DEFAULT", None)
         assert observation["user_id"] == recorded["user"]
         assert observation["session_id"] == recorded["session"]
@@ -75,18 +80,20 @@ def test_a_session(gateway: Gateway, agent: str):
         tools = observation["input"]["tools"]
         names = [tool.get("function", tool).get("name") for tool in tools]
         assert names == [tool.get("name") for tool in body["tools"]]
-        # Nothing of what the model was told is left out of the trace.
+        # The trace contains every long text of the request.
         assert recorded_texts(body) <= texts(observation["input"])
         assert "client_metadata" not in observation["model_parameters"]
 
-    for reply, observation, said in zip(replies, observations, recorded["says"], strict=True):
-        if said is None:
+    for reply, observation, expected_text in zip(
+        replies, observations, recorded["says"], strict=True
+    ):
+        if expected_text is None:
             (call,) = observation["output"]["tool_calls"]
             arguments = json.loads(call["function"]["arguments"])
             assert {"name": call["function"]["name"], "arguments": arguments} == recorded["call"]
             assert json.loads(text_of(reply)) == arguments
         else:
-            assert text_of(reply).endswith(said)
+            assert text_of(reply).endswith(expected_text)
             assert observation["output"] == {"role": "assistant", "content": text_of(reply)}
 
 
@@ -100,19 +107,19 @@ def texts(value: Any) -> set[str]:
 
 
 def recorded_texts(body: dict[str, Any]) -> set[str]:
-    """The long texts of a request, but for a reasoning item's ciphertext."""
+    """The texts of a request over 200 characters, without the ciphertext of reasoning items."""
     items = [item for item in body.get("input", []) if item.get("type") != "reasoning"]
-    told = (items, body.get("messages"), body.get("system"), body["tools"])
-    return {text for part in told for text in texts(part) if len(text) > 200}
+    members = (items, body.get("messages"), body.get("system"), body["tools"])
+    return {text for member in members for text in texts(member) if len(text) > 200}
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_the_user_and_session_of_the_body(gateway: Gateway, agent: str):
-    recorded = replay(agent)
+def test_user_and_session_are_read_from_the_body(gateway: Gateway, agent: str):
+    recorded = load_recording(agent)
     gateway.inbox.clear()
     headers = {n: v for n, v in recorded["headers"].items() if not n.startswith("x-portkey-")}
-    (body, *_) = bodies(recorded)
-    with httpx.Client(base_url=gateway.url, headers=headers | BOTH_KEYS) as client:
+    (body, *_) = request_bodies(recorded)
+    with httpx.Client(base_url=gateway.url, headers=headers | BOTH_KEY_HEADERS) as client:
         events(client.post(recorded["path"], json=body))
     (observation,) = gateway.inbox.wait_for(1)
     assert observation["metadata"]["gateway_key"] == "laptop"
@@ -121,15 +128,15 @@ def test_the_user_and_session_of_the_body(gateway: Gateway, agent: str):
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_probes_are_answered_and_not_traced(gateway: Gateway, agent: str):
-    recorded = replay(agent)
+def test_probes_are_relayed_and_not_traced(gateway: Gateway, agent: str):
+    recorded = load_recording(agent)
     gateway.inbox.clear()
-    with httpx.Client(base_url=gateway.url, headers=recorded["headers"] | KEYS) as client:
+    with httpx.Client(base_url=gateway.url, headers=recorded["headers"] | KEY_HEADERS) as client:
         for probe in recorded["probes"]:
             reply = client.request(probe["method"], probe["path"], json=probe.get("body"))
             assert reply.status_code == 200, probe
             if probe["method"] != "HEAD":
                 assert reply.json()
-        last = bodies(recorded)[0]
-        events(client.post(recorded["path"], json=last))
+        body = request_bodies(recorded)[0]
+        events(client.post(recorded["path"], json=body))
     assert len(gateway.inbox.wait_for(1)) == 1

@@ -1,4 +1,4 @@
-"""How often each client asks on its own where a provider fails: each time is a trace."""
+"""Tests of the clients' own retries when a provider fails: each request is a trace."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from .conftest import Gateway, execute, gateway_before
+from .conftest import Gateway, execute, gateway_with_provider
 
 pytestmark = pytest.mark.clients
 
-# How many requests a program makes before it gives up; docs/clients.md says so.
-REQUESTS = {
+# The number of requests that a program makes until it fails, as in docs/clients.md.
+REQUEST_COUNTS = {
     "anthropic-javascript/messages.mjs": 3,
     "anthropic-python/messages.py": 3,
     "langchain/anthropic_chat.py": 3,
@@ -30,23 +30,25 @@ REQUESTS = {
 
 
 @pytest.fixture(scope="module")
-def failing() -> Iterator[Gateway]:
+def failing_gateway() -> Iterator[Gateway]:
     async def fail(_: web.Request) -> web.Response:
         error = {"type": "api_error", "message": "Out of order"}
         return web.json_response({"type": "error", "error": error}, status=500)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", fail)
-    with gateway_before(app) as gateway:
+    with gateway_with_provider(app) as gateway:
         yield gateway
 
 
-@pytest.mark.parametrize("program", REQUESTS)
-def test_retries(failing: Gateway, tmp_path: Path, program: str):
-    failing.inbox.clear()
-    assert execute(failing, program, tmp_path).returncode != 0
-    observations: list[Any] = [*failing.inbox.wait_for(REQUESTS[program])]
-    assert len(observations) == REQUESTS[program]
+@pytest.mark.parametrize("program", REQUEST_COUNTS)
+def test_a_client_retries_a_failing_provider(
+    failing_gateway: Gateway, tmp_path: Path, program: str
+):
+    failing_gateway.inbox.clear()
+    assert execute(failing_gateway, program, tmp_path).returncode != 0
+    observations: list[Any] = [*failing_gateway.inbox.wait_for(REQUEST_COUNTS[program])]
+    assert len(observations) == REQUEST_COUNTS[program]
     for observation in observations:
         assert observation["level"] == "ERROR"
         assert observation["status_message"].startswith("HTTP 500: ")
