@@ -1,4 +1,4 @@
-"""The browser of these tests: where it is, and how it is started."""
+"""Finds and starts the Chromium that the browser tests use."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-# It asks nothing of the internet on its own.
+# Without any requests of the browser's own to the internet.
 FLAGS = [
     "--disable-gpu",
     "--disable-quic",
@@ -21,22 +21,24 @@ FLAGS = [
 
 
 class NoBrowser(RuntimeError):
-    """There is no Chromium; the message says what would be one."""
+    """No Chromium was found. The message explains how to provide one."""
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A headless Chromium: the one that `CHROMIUM` names, else one on the PATH, else Playwright's
-    own. Raises NoBrowser."""
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    """A headless Chromium: that of the variable `CHROMIUM`, one on the PATH, or Playwright's own.
+
+    Raises NoBrowser.
+    """
+    configured = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
-        path = found or playwright.chromium.executable_path
+        path = configured or playwright.chromium.executable_path
         if not Path(path).exists():
             raise NoBrowser(
                 f"no Chromium: {path} is not there. Install one (`apt-get install chromium`), or "
                 "name one in the variable CHROMIUM"
             )
-        # As root there is no sandbox to start.
+        # Chromium's sandbox does not start as root.
         flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         running = playwright.chromium.launch(executable_path=path, args=flags)
         try:

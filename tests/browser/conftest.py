@@ -1,4 +1,4 @@
-"""A page of the inbox in a real browser, and what a test feeds the inbox with."""
+"""Fixtures: an inbox with helpers that add traces, and its page in a real browser."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,45 +14,52 @@ from local.inbox import Inbox
 from local.server import Server
 from tests.browser import chromium
 
-BEGAN = datetime(2026, 11, 24, 9, tzinfo=UTC)
+START = datetime(2026, 11, 24, 9, tzinfo=UTC)
 
 
-def at(milliseconds: float) -> str:
-    """A time, so many ms after the tests' first one."""
-    return (BEGAN + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds")
+def time_at(milliseconds: float) -> str:
+    """The ISO time that is so many milliseconds after `START`."""
+    return (START + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds")
 
 
 @dataclass
-class Desk:
-    """An inbox, its address, and a way to have things arrive."""
+class InboxServer:
+    """A running inbox, its URL, and methods that add traces to it."""
 
     inbox: Inbox
     url: str
-    arrived: int = field(default=0)
+    event_count: int = field(default=0)
 
     def post(self, *events: dict[str, Any]) -> None:
-        """Sends a batch to the inbox; half a surrogate pair goes as its escape."""
-        body, kind = json.dumps({"batch": events}), {"content-type": "application/json"}
+        """Send a batch of events to the inbox, in ASCII, so that a lone surrogate is escaped."""
+        body, headers = json.dumps({"batch": events}), {"content-type": "application/json"}
         url = f"{self.url}/api/public/ingestion"
-        answer = httpx.post(url, content=body, headers=kind, auth=("any", "pair")).json()
-        assert answer["errors"] == []
+        response = httpx.post(url, content=body, headers=headers, auth=("any", "pair")).json()
+        assert response["errors"] == []
 
     def event(self, kind: str, **body: Any) -> dict[str, Any]:
-        self.arrived += 1
-        return {"id": f"e{self.arrived}", "type": kind, "timestamp": at(0), "body": body}
+        self.event_count += 1
+        return {"id": f"e{self.event_count}", "type": kind, "timestamp": time_at(0), "body": body}
 
-    def trace(self, name: str, trace: dict[str, Any] | None = None, **generation: Any) -> None:
-        """A trace of this name and id with one generation, which took 900 ms."""
-        times = {"startTime": at(0), "completionStartTime": at(200), "endTime": at(900)}
-        own = {"id": f"g-{name}", "traceId": name, "name": "chat/completions", **times}
+    def add_trace(self, name: str, trace: dict[str, Any] | None = None, **generation: Any) -> None:
+        """Add a trace with this name and id, and with one generation of 900 ms.
+
+        `trace` and `generation` are further fields of the two events.
+        """
+        times = {
+            "startTime": time_at(0),
+            "completionStartTime": time_at(200),
+            "endTime": time_at(900),
+        }
+        fields = {"id": f"g-{name}", "traceId": name, "name": "chat/completions", **times}
         self.post(
             self.event("trace-create", id=name, name=name, **(trace or {})),
-            self.event("generation-create", **own, **generation),
+            self.event("generation-create", **fields, **generation),
         )
 
-    def many(self, number: int) -> None:
-        """So many traces, `trace 0` the oldest."""
-        for first in range(0, number, 250):
+    def add_traces(self, count: int) -> None:
+        """Add this number of traces, of which `trace 0` is the oldest."""
+        for first in range(0, count, 250):
             self.post(
                 *(
                     self.event(
@@ -61,18 +68,18 @@ class Desk:
                         traceId=f"t{n}",
                         name=f"trace {n}",
                         model=f"model-{n % 5}",
-                        startTime=at(n),
-                        endTime=at(n + 100 + n % 7),
+                        startTime=time_at(n),
+                        endTime=time_at(n + 100 + n % 7),
                         input=[{"role": "user", "content": f"question {n} " + "and more " * 100}],
                         output={"role": "assistant", "content": "an answer " * 100},
                     )
-                    for n in range(first, min(first + 250, number))
+                    for n in range(first, min(first + 250, count))
                 )
             )
 
 
-# Not for longer than a file: Playwright keeps an event loop running in this thread, which must be
-# over when the next file's tests run theirs.
+# Module scope: Playwright keeps an event loop running in this thread, which must have ended when
+# the tests of the next file run their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     try:
@@ -83,53 +90,55 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
+def inbox_server() -> Iterator[InboxServer]:
     inbox = Inbox()
     with Server(inbox.app()) as server:
-        yield Desk(inbox, server.url)
+        yield InboxServer(inbox, server.url)
 
 
 @dataclass
 class Visit:
-    """A page, and everything that it asked for and complained of."""
+    """A page, the URLs that it requested, and its errors."""
 
     page: Page
-    asked: list[str]
-    complaints: list[str]
+    requested_urls: list[str]
+    errors: list[str]
 
 
-Visitor = Callable[..., Page]
+PageOpener = Callable[..., Page]
 
 
 @pytest.fixture
-def visit(browser: Browser, desk: Desk) -> Iterator[Visitor]:
-    """Opens the inbox's page: `visit("/?level=ERROR", color_scheme="dark")`.
+def open_page(browser: Browser, inbox_server: InboxServer) -> Iterator[PageOpener]:
+    """A function that opens the inbox's page: `open_page("/?level=ERROR", color_scheme="dark")`.
 
-    After each test every request of every page went to the inbox, and no page complained.
+    After each test it is checked that all pages sent requests only to the inbox, and had no errors.
     """
     contexts: list[BrowserContext] = []
-    asked: list[str] = []
-    complaints: list[str] = []
+    requested_urls: list[str] = []
+    errors: list[str] = []
 
-    def go(path: str = "/", **options: Any) -> Page:
+    def open_new_page(path: str = "/", **options: Any) -> Page:
         size = {"width": 1440, "height": 900}
         context = browser.new_context(**{"viewport": size, "reduced_motion": "reduce", **options})
         contexts.append(context)
         page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: requested_urls.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
         page.on(
             "console",
-            lambda said: complaints.append(said.text) if said.type == "error" else None,
+            lambda message: errors.append(message.text) if message.type == "error" else None,
         )
-        page.goto(f"{desk.url}{path}")
+        page.goto(f"{inbox_server.url}{path}")
         return page
 
-    yield go
+    yield open_new_page
     for context in contexts:
         context.close()
-    elsewhere = [url for url in asked if not url.startswith((f"{desk.url}/", "data:"))]
-    assert elsewhere == []
-    # A trace that is not there is asked for, and the browser says so.
-    assert [said for said in complaints if "404 (Not Found)" not in said] == []
+    foreign_urls = [
+        url for url in requested_urls if not url.startswith((f"{inbox_server.url}/", "data:"))
+    ]
+    assert foreign_urls == []
+    # The browser logs an error for a request of a trace that does not exist.
+    assert [error for error in errors if "404 (Not Found)" not in error] == []

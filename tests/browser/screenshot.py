@@ -1,7 +1,7 @@
-"""Makes the pictures of the inbox in `docs/`: `python -m tests.browser.screenshot`, with
-`PYTHONPATH=src`.
+"""Creates the pictures of the inbox in `docs/`.
 
-The story's requests go through the gateway in workerd, and Chromium looks at what arrives.
+Run it with `PYTHONPATH=src python -m tests.browser.screenshot`. The requests of `help_desk` go
+through the gateway in workerd, and Chromium opens the page of the inbox that gets their traces.
 """
 
 from pathlib import Path
@@ -12,22 +12,22 @@ from playwright.sync_api import Browser
 from local.inbox import Inbox
 from local.runtime import ROOT, Runtime, wrangler_config
 from local.server import Server
-from tests.browser import story
+from tests.browser import help_desk
 from tests.browser.chromium import browser
 
 KEYS = {"LANGFUSE_PUBLIC_KEY": "pk-lf-pictures", "LANGFUSE_SECRET_KEY": "sk-lf-pictures"}
-TRACES = len(story.requests())
-OPENED = "help desk"
+TRACE_COUNT = len(help_desk.requests())
+OPENED_TRACE = "help desk"
 
 
 def take(running: Browser, url: str, path: Path, **options: Any) -> None:
-    """One picture of the page with the newest trace open."""
+    """Take one picture of the page, with the newest trace named `OPENED_TRACE` open."""
     context = running.new_context(
         viewport={"width": 1440, "height": 980}, reduced_motion="reduce", **options
     )
     page = context.new_page()
     page.goto(url)
-    page.get_by_role("link", name=OPENED).first.click()
+    page.get_by_role("link", name=OPENED_TRACE).first.click()
     page.get_by_role("heading", name="Output").wait_for()
     page.mouse.move(0, 0)
     page.screenshot(path=path)
@@ -36,17 +36,17 @@ def take(running: Browser, url: str, path: Path, **options: Any) -> None:
 
 def main() -> None:
     inbox = Inbox()
-    with Server(story.app()) as provider, Server(inbox.app()) as page:
+    with Server(help_desk.app()) as provider, Server(inbox.app()) as page:
         env = {
             **wrangler_config()["vars"],
             **KEYS,
             "LANGFUSE_BASE_URL": page.url,
-            "PROVIDERS": story.providers(provider.url),
+            "PROVIDERS": help_desk.providers(provider.url),
         }
         with Runtime(env) as gateway:
-            story.tell(gateway.url)
-            # A trace of several observations is whole when its span is there.
-            inbox.wait_for(TRACES + 2)
+            help_desk.send_requests(gateway.url)
+            # The trace of the fallback has three observations: a span and two attempts.
+            inbox.wait_for(TRACE_COUNT + 2)
         with browser() as running:
             for scheme, name in (("light", "inbox.png"), ("dark", "inbox-dark.png")):
                 take(running, page.url, ROOT / "docs" / name, color_scheme=scheme)

@@ -1,4 +1,4 @@
-"""Inputs and outputs of each dialect, as a person reads them."""
+"""Tests of how the page shows the inputs and outputs of each dialect."""
 
 import json
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ import pytest
 from playwright.sync_api import expect
 
 from dialects.registry import read_request
-from tests.browser.conftest import Desk, Visitor
-from tests.browser.reading import open_trace, said, section
+from tests.browser.conftest import InboxServer, PageOpener
+from tests.browser.reading import open_trace, read_messages, section
 
 pytestmark = pytest.mark.long
 
 RECORDED = Path(__file__).parents[1] / "unit" / "recorded"
 
 
-def read(path: str, body: dict[str, Any]) -> Any:
-    """An input as the gateway records it."""
+def recorded_input(path: str, body: dict[str, Any]) -> Any:
+    """The input that the gateway records for this request."""
     return read_request(path, json.dumps(body).encode()).input
 
 
@@ -27,7 +27,7 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "argumen
 
 
 class TestDialects:
-    def test_chat(self, desk: Desk, visit: Visitor):
+    def test_chat_messages(self, inbox_server: InboxServer, open_page: PageOpener):
         image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
         messages = [
             {"role": "developer", "content": "Be brief."},
@@ -45,10 +45,12 @@ class TestDialects:
             "annotations": [{"type": "url_citation", "url_citation": {"url": "u", "title": "T"}}],
             "surprise": {"kept": 1},
         }
-        desk.trace("t", input=read("/v1/chat/completions", body), output=output)
-        page = open_trace(visit)
+        inbox_server.add_trace(
+            "t", input=recorded_input("/v1/chat/completions", body), output=output
+        )
+        page = open_trace(open_page)
         expect(section(page, "Output").locator(".thinking")).to_have_text("Thinking 13 characters")
-        assert said(page, "Input") == [
+        assert read_messages(page, "Input") == [
             ("Developer", "Be brief."),
             ("User", "One two Image image/png 3 bytes"),
             ("Assistant", 'Calls weather c1 {"a": [1]}'),
@@ -59,30 +61,45 @@ class TestDialects:
         expect(section(page, "Input")).to_contain_text("1 tool weather")
         expect(section(page, "Input")).to_contain_text("Of a place")
         expect(section(page, "Input")).to_contain_text("tool_choice")
-        [(who, what)] = said(page, "Output")
-        assert who == "Assistant"
+        [(role, text)] = read_messages(page, "Output")
+        assert role == "Assistant"
         for part in ("Look outside.", "Sunny", "Refusal No rain.", "T u", 'surprise {"kept": 1}'):
-            assert part in what
+            assert part in text
 
-    def test_several_choices_completions_and_embeddings(self, desk: Desk, visit: Visitor):
-        desk.trace("n", input="p", output=[{"role": "assistant", "content": c} for c in "ab"])
-        assert said(open_trace(visit, "n"), "Output") == [("Assistant", "a"), ("Assistant", "b")]
-        desk.trace("c", input=read("/v1/completions", {"prompt": "Say\nhi"}), output=["x", "y"])
-        page = open_trace(visit, "c")
-        assert said(page, "Input") == [("Input", "Say hi")]
-        assert said(page, "Output") == [("Output 1", "x"), ("Output 2", "y")]
+    def test_choices_completions_and_embeddings(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
+        inbox_server.add_trace(
+            "n", input="p", output=[{"role": "assistant", "content": c} for c in "ab"]
+        )
+        assert read_messages(open_trace(open_page, "n"), "Output") == [
+            ("Assistant", "a"),
+            ("Assistant", "b"),
+        ]
+        inbox_server.add_trace(
+            "c", input=recorded_input("/v1/completions", {"prompt": "Say\nhi"}), output=["x", "y"]
+        )
+        page = open_trace(open_page, "c")
+        assert read_messages(page, "Input") == [("Input", "Say hi")]
+        assert read_messages(page, "Output") == [("Output 1", "x"), ("Output 2", "y")]
         numbers = {"dimensions": 1536, "count": 2}
-        desk.trace("e", input=read("/v1/embeddings", {"input": ["k", "l"]}), output=numbers)
-        page = open_trace(visit, "e")
-        assert said(page, "Input") == [("Input 1", "k"), ("Input 2", "l")]
-        assert said(page, "Output") == [("Output", "2 vectors of 1,536 dimensions")]
-        desk.trace("tokens", input=[1, 2, 3])
-        assert said(open_trace(visit, "tokens"), "Input") == [
+        inbox_server.add_trace(
+            "e", input=recorded_input("/v1/embeddings", {"input": ["k", "l"]}), output=numbers
+        )
+        page = open_trace(open_page, "e")
+        assert read_messages(page, "Input") == [("Input 1", "k"), ("Input 2", "l")]
+        assert read_messages(page, "Output") == [("Output", "2 vectors of 1,536 dimensions")]
+        inbox_server.add_trace("tokens", input=[1, 2, 3])
+        assert read_messages(open_trace(open_page, "tokens"), "Input") == [
             ("Input", "3 tokens The tokens [1,2,3]")
         ]
 
-    @pytest.mark.parametrize("recorded", [True, False], ids=["as recorded", "as an app sends it"])
-    def test_messages(self, desk: Desk, visit: Visitor, recorded: bool):
+    @pytest.mark.parametrize(
+        "is_recorded", [True, False], ids=["as recorded", "as an app sends it"]
+    )
+    def test_anthropic_messages(
+        self, inbox_server: InboxServer, open_page: PageOpener, is_recorded: bool
+    ):
         picture = {"type": "base64", "media_type": "image/webp", "data": "AAAA"}
         result = {"type": "tool_result", "tool_use_id": "u1", "is_error": True}
         content: list[list[Any]] = [
@@ -99,26 +116,30 @@ class TestDialects:
             for role, blocks in zip(("user", "assistant", "user"), content, strict=True)
         ]
         body = {"system": "See.", "messages": messages}
-        desk.trace("t", input=read("/v1/messages", body) if recorded else body)
-        page = open_trace(visit)
-        found = said(page, "Input")
-        text = " ".join(what for _, what in found)
-        # As it was sent, the picture's type stands beside its data, whose size nobody told.
+        inbox_server.add_trace(
+            "t", input=recorded_input("/v1/messages", body) if is_recorded else body
+        )
+        page = open_trace(open_page)
+        shown = read_messages(page, "Input")
+        text = " ".join(part for _, part in shown)
+        # Unrecorded, the type of the image is shown beside its data, without a size.
         for part in ("Look", "image/webp", "Hm.", "hidden by the provider", "Calls zoom u1"):
             assert part in text, part
         assert '{"by": 2}' in text
         assert "Failed zoom u1 Broken" in text
         expect(page.locator(".observation")).to_contain_text("See.")
 
-    def test_server_tools_citations_and_sources(self, desk: Desk, visit: Visitor):
+    def test_server_tools_citations_and_sources(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
         case = json.loads((RECORDED / "messages/server_tools_and_citations.json").read_text())
-        desk.trace("t", output=case["expected"]["output"])
-        [(_, what)] = said(open_trace(visit), "Output")
-        assert what.startswith('Calls web_search srvtoolu_1 {"query": "x y"} Returned web_search')
+        inbox_server.add_trace("t", output=case["expected"]["output"])
+        [(_, text)] = read_messages(open_trace(open_page), "Output")
+        assert text.startswith('Calls web_search srvtoolu_1 {"query": "x y"} Returned web_search')
         for part in ("A https://example.com", "It says so.", "Citations, 2", "a page", "EqgB"):
-            assert part in what
+            assert part in text
 
-    def test_responses(self, desk: Desk, visit: Visitor):
+    def test_responses_items(self, inbox_server: InboxServer, open_page: PageOpener):
         items = [
             {"role": "user", "content": [{"type": "input_text", "text": "Go"}]},
             {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Think."}]},
@@ -134,36 +155,38 @@ class TestDialects:
             ("Tool", "Returned go c1 gone"),
             ("Assistant", 'Calls web_search {"query": "q"} status completed'),
         ]
-        desk.trace("t", input=read("/v1/responses", body))
-        assert said(open_trace(visit), "Input") == expected
-        desk.trace("own", input=items)  # as an app's own tracer sends it
-        found = said(open_trace(visit, "own"), "Input")
-        assert " ".join(what for _, what in found) == " ".join(what for _, what in expected[1:])
+        inbox_server.add_trace("t", input=recorded_input("/v1/responses", body))
+        assert read_messages(open_trace(open_page), "Input") == expected
+        inbox_server.add_trace("own", input=items)  # as an app that traces itself sends it
+        shown = read_messages(open_trace(open_page, "own"), "Input")
+        assert " ".join(text for _, text in shown) == " ".join(text for _, text in expected[1:])
 
-    def test_of_a_recorded_reply_no_word_is_lost(self, desk: Desk, visit: Visitor):
+    def test_every_text_of_the_recorded_replies_is_shown(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
         outputs = {path.stem: json.loads(path.read_text()) for path in RECORDED.rglob("*.json")}
         outputs = {name: case["expected"].get("output") for name, case in outputs.items()}
         outputs = {name: output for name, output in outputs.items() if output is not None}
         assert len(outputs) > 30
         for name, output in outputs.items():
-            desk.trace(name, output=output)
-        page = visit()
+            inbox_server.add_trace(name, output=output)
+        page = open_page()
         for name, output in outputs.items():
             page.locator(f"li[data-id='{name}'] a").click()
             expect(page.locator(".top h2")).to_have_text(name)
-            shown = " ".join(what for _, what in said(page, "Output"))
-            for word in words(output):
-                assert word in shown, (name, word)
+            shown = " ".join(message_text for _, message_text in read_messages(page, "Output"))
+            for text in shown_texts(output):
+                assert text in shown, (name, text)
 
 
-def words(value: Any, name: str = "") -> Iterator[str]:
-    """The texts in a value, but for those that say what it is or are shown in another form."""
+def shown_texts(value: Any, name: str = "") -> Iterator[str]:
+    """The texts in a value, except types, roles, and those that are shown in another form."""
     if isinstance(value, dict):
         for member, inner in value.items():
             if member not in ("type", "role"):
-                yield from words(inner, member)
+                yield from shown_texts(inner, member)
     elif isinstance(value, list):
         for item in value:
-            yield from words(item, name)
+            yield from shown_texts(item, name)
     elif isinstance(value, str) and name != "arguments" and not value.startswith("["):
         yield " ".join(value.split())

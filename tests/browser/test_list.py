@@ -1,4 +1,4 @@
-"""The list: live, filtered, by keyboard, on small and large screens, in both schemes."""
+"""Tests of the list of traces: live updates, filters, keyboard, layout and accessibility."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Desk, Visitor
+from tests.browser.conftest import InboxServer, PageOpener
 
 pytestmark = pytest.mark.long
 
@@ -16,74 +16,86 @@ def expect_names(page: Page, *expected: str) -> None:
 
 
 class TestLive:
-    def test_a_trace_appears_and_changes_without_a_reload(self, desk: Desk, visit: Visitor):
-        page = visit()
+    def test_a_trace_appears_and_changes_without_a_reload(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
+        page = open_page()
         expect(page.get_by_role("heading", name="No traces yet")).to_be_visible()
-        desk.trace("first", model="gpt-4o", usageDetails={"input": 3, "output": 4})
+        inbox_server.add_trace("first", model="gpt-4o", usageDetails={"input": 3, "output": 4})
         row = page.get_by_role("link", name="first")
         expect(row).to_contain_text("gpt-4o")
         expect(row).to_contain_text("900 ms")
         expect(row).to_contain_text("200 ms")
         expect(page.get_by_role("status")).to_have_text("Live, 1 trace")
-        desk.trace("second", level="ERROR")
+        inbox_server.add_trace("second", level="ERROR")
         expect_names(page, "second", "first")
-        desk.post(desk.event("generation-update", id="g-first", traceId="first", level="WARNING"))
+        inbox_server.post(
+            inbox_server.event("generation-update", id="g-first", traceId="first", level="WARNING")
+        )
         expect(row).to_contain_text("Warning")
-        desk.inbox.clear()
+        inbox_server.inbox.clear()
         expect(page.get_by_role("heading", name="No traces yet")).to_be_visible()
 
-    def test_the_empty_page_shows_what_to_try(self, desk: Desk, visit: Visitor):
-        desk.inbox.example = "curl http://127.0.0.1:8787/v1/models"
-        page = visit(permissions=["clipboard-read", "clipboard-write"])
-        expect(page.locator(".example pre")).to_have_text(desk.inbox.example)
+    def test_the_empty_page_shows_an_example_command(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
+        inbox_server.inbox.example = "curl http://127.0.0.1:8787/v1/models"
+        page = open_page(permissions=["clipboard-read", "clipboard-write"])
+        expect(page.locator(".example pre")).to_have_text(inbox_server.inbox.example)
         page.get_by_role("button", name="Copy the command").click()
         expect(page.get_by_role("button", name="Copy the command")).to_have_text("Copied")
-        assert page.evaluate("navigator.clipboard.readText()") == desk.inbox.example
+        assert page.evaluate("navigator.clipboard.readText()") == inbox_server.inbox.example
 
-    def test_arrivals_leave_scroll_focus_selection_and_folds_alone(
-        self, desk: Desk, visit: Visitor
+    def test_an_update_keeps_scroll_position_focus_selection_and_open_details(
+        self, inbox_server: InboxServer, open_page: PageOpener
     ):
-        desk.many(60)
-        desk.trace("open me", input="x", output="y")
-        page = visit()
+        inbox_server.add_traces(60)
+        inbox_server.add_trace("open me", input="x", output="y")
+        page = open_page()
         page.get_by_role("link", name="open me").click()
         page.get_by_text("Raw payload").click()
         expect(page.get_by_label("Raw payload", exact=True)).to_contain_text("open me")
         row = page.get_by_role("link", name="trace 30,")
         row.focus()
-        seen = row.bounding_box()
+        position = row.bounding_box()
         assert page.evaluate("document.querySelector('#list').scrollTop") > 0
-        desk.many(3)  # these come again
-        desk.post(desk.event("generation-update", id="g30", traceId="t30", level="WARNING"))
-        desk.trace("new")
+        inbox_server.add_traces(3)  # these exist already
+        inbox_server.post(
+            inbox_server.event("generation-update", id="g30", traceId="t30", level="WARNING")
+        )
+        inbox_server.add_trace("new")
         expect(page.get_by_role("status")).to_have_text("Live, 62 traces")
         expect(row).to_contain_text("Warning")
         expect(row).to_be_focused()
-        assert row.bounding_box() == seen
+        assert row.bounding_box() == position
         expect(page.locator("#rows [aria-current]")).to_contain_text("open me")
         expect(page.get_by_label("Raw payload", exact=True)).to_be_visible()
 
-    def test_an_open_trace_follows_what_comes_for_it(self, desk: Desk, visit: Visitor):
-        desk.trace("talk", input="x")
-        page = visit("/?trace=talk")
+    def test_an_open_trace_is_updated(self, inbox_server: InboxServer, open_page: PageOpener):
+        inbox_server.add_trace("talk", input="x")
+        page = open_page("/?trace=talk")
         expect(page.get_by_role("heading", name="talk")).to_be_visible()
         expect(page.get_by_role("heading", name="Output")).to_have_count(0)
         page.get_by_text("Raw payload").click()
-        desk.post(desk.event("generation-update", id="g-talk", traceId="talk", output="later"))
+        inbox_server.post(
+            inbox_server.event("generation-update", id="g-talk", traceId="talk", output="later")
+        )
         expect(page.get_by_role("heading", name="Output")).to_be_visible()
         expect(page.locator("details.raw[open]")).to_contain_text("later")
 
-    def test_it_says_when_a_trace_is_not_there(self, visit: Visitor):
-        page = visit("/?trace=gone")
+    def test_a_missing_trace_shows_a_message(self, open_page: PageOpener):
+        page = open_page("/?trace=gone")
         expect(page.get_by_role("heading", name="This trace is not here")).to_be_visible()
         page.get_by_role("button", name="Close the trace").click()
         expect(page.get_by_role("heading", name="No traces yet")).to_be_visible()
 
-    def test_it_says_when_the_inbox_is_away(self, desk: Desk, visit: Visitor):
-        page = visit()
+    def test_the_status_shows_when_the_inbox_is_unreachable(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
+        page = open_page()
         expect(page.get_by_role("status")).to_have_text("Live, 0 traces")
         page.route("**/api/inbox?*", lambda route: route.fulfill(status=200, body="no JSON"))
-        desk.trace("missed")
+        inbox_server.add_trace("missed")
         expect(page.get_by_role("status")).to_contain_text("Trying again")
         page.unroute_all()
         expect_names(page, "missed")
@@ -91,13 +103,15 @@ class TestLive:
 
 class TestFilters:
     @pytest.fixture(autouse=True)
-    def _traces(self, desk: Desk):
-        desk.trace("a", {"sessionId": "s1"}, model="gpt", level="ERROR")
-        desk.trace("b", {"sessionId": "s2"}, model="gpt", input={"deep": ["the needle"]})
-        desk.trace("c", {"sessionId": "s1"}, model="claude")
+    def _traces(self, inbox_server: InboxServer):
+        inbox_server.add_trace("a", {"sessionId": "s1"}, model="gpt", level="ERROR")
+        inbox_server.add_trace(
+            "b", {"sessionId": "s2"}, model="gpt", input={"deep": ["the needle"]}
+        )
+        inbox_server.add_trace("c", {"sessionId": "s1"}, model="claude")
 
-    def test_each_and_combined_and_through_a_reload(self, visit: Visitor):
-        page = visit()
+    def test_filters_apply_alone_combined_and_after_a_reload(self, open_page: PageOpener):
+        page = open_page()
         status = page.get_by_role("status")
         expect_names(page, "c", "b", "a")
         page.get_by_label("Model").select_option("gpt")
@@ -124,9 +138,11 @@ class TestFilters:
         expect_names(page, "c", "b", "a")
         assert page.url.endswith("/")
 
-    def test_a_filter_shows_the_newest_that_fit(self, desk: Desk, visit: Visitor):
-        desk.many(80)
-        page = visit()
+    def test_a_filter_shows_the_newest_matches(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
+        inbox_server.add_traces(80)
+        page = open_page()
         expect(page.get_by_role("status")).to_have_text("Live, 83 traces")
         page.get_by_role("link", name="trace 5,").scroll_into_view_if_needed()
         assert page.evaluate("document.querySelector('#list').scrollTop") > 0
@@ -136,22 +152,22 @@ class TestFilters:
         page.get_by_label("Search in the traces").press("ArrowDown")
         expect(page.get_by_role("link", name="trace 79,")).to_be_focused()
 
-    def test_what_arrives_is_filtered_too(self, desk: Desk, visit: Visitor):
-        page = visit("/?session=s1")
+    def test_new_traces_are_filtered(self, inbox_server: InboxServer, open_page: PageOpener):
+        page = open_page("/?session=s1")
         expect_names(page, "c", "a")
-        desk.trace("d", {"sessionId": "s2"}, model="new")
-        desk.trace("e", {"sessionId": "s1"})
+        inbox_server.add_trace("d", {"sessionId": "s2"}, model="new")
+        inbox_server.add_trace("e", {"sessionId": "s1"})
         expect_names(page, "e", "c", "a")
-        # And can be chosen.
+        # The new model can be selected.
         page.get_by_label("Model").select_option("new")
         expect_names(page)
         expect(page.get_by_role("status")).to_have_text("Live, 0 of 5 traces")
 
 
-def test_the_keyboard_is_enough(desk: Desk, visit: Visitor):
+def test_the_page_can_be_used_by_keyboard(inbox_server: InboxServer, open_page: PageOpener):
     for name in ("old", "middle", "new"):
-        desk.trace(name, output="y")
-    page = visit()
+        inbox_server.add_trace(name, output="y")
+    page = open_page()
     expect_names(page, "new", "middle", "old")
     key = page.keyboard
     key.press("j")
@@ -189,9 +205,9 @@ def test_the_keyboard_is_enough(desk: Desk, visit: Visitor):
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_back_closes_a_trace(desk: Desk, visit: Visitor):
-    desk.trace("one")
-    page = visit("/?model=")
+def test_the_back_button_closes_a_trace(inbox_server: InboxServer, open_page: PageOpener):
+    inbox_server.add_trace("one")
+    page = open_page("/?model=")
     page.get_by_role("link", name="one").click()
     expect(page.locator("#trace h2")).to_have_text("one")
     page.reload()
@@ -200,10 +216,12 @@ def test_back_closes_a_trace(desk: Desk, visit: Visitor):
     expect(page.locator("#trace")).to_be_hidden()
 
 
-class TestFiveHundred:
-    def test_a_change_costs_what_it_changes(self, desk: Desk, visit: Visitor):
-        desk.many(600)
-        page = visit()
+class TestManyTraces:
+    def test_an_update_renders_and_loads_only_what_changed(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
+        inbox_server.add_traces(600)
+        page = open_page()
         rows = page.locator("#rows > li")
         expect(rows).to_have_count(500)
         expect(page.get_by_role("status")).to_have_text("Live, 600 traces, the newest 500 shown")
@@ -221,7 +239,7 @@ class TestFiveHundred:
             }"""
         )
         for number in range(5):
-            desk.trace(f"new {number}")
+            inbox_server.add_trace(f"new {number}")
             expect(rows.first).to_contain_text(f"new {number}")
         expect(rows).to_have_count(500)
         assert page.evaluate("made") < 5 * 30
@@ -229,22 +247,26 @@ class TestFiveHundred:
         assert len(sizes) <= 10
         assert sum(sizes) < 10_000
 
-    def test_it_asks_again_only_when_something_came(self, desk: Desk, visit: Visitor):
-        page = visit()
+    def test_the_page_sends_one_request_per_update(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
+        page = open_page()
         expect(page.get_by_role("status")).to_have_text("Live, 0 traces")
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        requested_urls: list[str] = []
+        page.on("request", lambda request: requested_urls.append(request.url))
         for number in range(3):
-            desk.trace(f"t{number}")
+            inbox_server.add_trace(f"t{number}")
             expect(page.locator("#rows > li")).to_have_count(number + 1)
-        # One is open all the time, so each arrival is answered and asked after.
-        assert len(asked) <= 4
+        # One request is always held open; each update ends it and starts the next.
+        assert len(requested_urls) <= 4
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1024, 1440])
-def test_it_fits_and_can_be_read(desk: Desk, visit: Visitor, width: int, scheme: Any):
-    desk.trace(
+def test_long_texts_fit_and_have_enough_contrast(
+    inbox_server: InboxServer, open_page: PageOpener, width: int, scheme: Any
+):
+    inbox_server.add_trace(
         "a-name-without-any-place-to-break-it-" * 6,
         {"userId": "u" * 90, "sessionId": "s" * 90, "tags": ["t" * 200]},
         model="m" * 120,
@@ -255,7 +277,7 @@ def test_it_fits_and_can_be_read(desk: Desk, visit: Visitor, width: int, scheme:
         level="ERROR",
         usageDetails={"input": 10, "input_cached_tokens": 4, "output": 3},
     )
-    page = visit(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = open_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     for step in ("list", "trace"):
         for box in ("html", f"#{step}"):
             sizes = page.eval_on_selector(box, "node => [node.scrollWidth, node.clientWidth]")
@@ -270,7 +292,8 @@ def test_it_fits_and_can_be_read(desk: Desk, visit: Visitor, width: int, scheme:
             expect(page.locator("details.raw pre")).to_be_visible()
 
 
-# WCAG 2.2, 1.4.3: 4.5 to 1, of large text 3 to 1. The colours are compared as a canvas paints them.
+# WCAG 2.2, 1.4.3: a contrast of 4.5 to 1, for large text 3 to 1. The colours are compared as they
+# are painted on a canvas.
 CONTRAST = """() => {
   const brush = Object.assign(document.createElement("canvas"), { width: 1, height: 1 })
     .getContext("2d", { willReadFrequently: true });
@@ -310,23 +333,23 @@ CONTRAST = """() => {
 
 
 def low_contrast(page: Page) -> list[str]:
-    """The texts of the page that are hard to read on their ground."""
+    """The texts of the page with too little contrast to their background."""
     return page.evaluate(CONTRAST)
 
 
-def test_what_can_be_used_has_a_name(desk: Desk, visit: Visitor):
+def test_every_control_has_an_accessible_name(inbox_server: InboxServer, open_page: PageOpener):
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
-    desk.trace(
+    inbox_server.add_trace(
         "one",
         input={"messages": [{"role": "user", "content": "x" * 9000}], "tools": [call]},
         output={"role": "assistant", "content": "y", "tool_calls": [call]},
     )
-    page = visit("/?trace=one")
+    page = open_page("/?trace=one")
     expect(page.locator(".observation")).to_be_visible()
     tree = page.locator("body").aria_snapshot()
-    used = re.findall(r"(?m)^ *- (button|link|combobox|searchbox|dialog|article)(.*)$", tree)
-    assert {kind for kind, _ in used} >= {"button", "link", "combobox", "searchbox", "article"}
-    assert [(kind, rest) for kind, rest in used if not rest.strip().startswith('"')] == []
-    # The list is one stop for Tab, whatever its length.
+    controls = re.findall(r"(?m)^ *- (button|link|combobox|searchbox|dialog|article)(.*)$", tree)
+    assert {kind for kind, _ in controls} >= {"button", "link", "combobox", "searchbox", "article"}
+    assert [(kind, rest) for kind, rest in controls if not rest.strip().startswith('"')] == []
+    # The list is a single Tab stop, whatever its length.
     assert page.locator("#rows a[tabindex='0']").count() == 1
     assert page.locator("html").get_attribute("lang") == "en"

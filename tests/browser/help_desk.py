@@ -1,6 +1,6 @@
-"""A morning of a shop's help desk: requests, and a provider that answers each as it is written.
+"""Example requests of a shop's help desk, and a provider with a scripted reply for each.
 
-`app()` is the provider, `tell(gateway)` sends the requests through a gateway that reaches it as
+`app()` is the provider. `send_requests(url)` sends the requests through a gateway that calls it as
 openai, anthropic and groq. All texts are written for this.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 from aiohttp import web
 
-Scene = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Responder = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-LOOK_UP = {
+LOOK_UP_TOOL = {
     "type": "function",
     "function": {
         "name": "look_up_order",
@@ -26,9 +26,11 @@ LOOK_UP = {
         },
     },
 }
-DESK = "You answer for Fernweh Outdoor. Be brief and kind. Look up orders before you speak of them."
-ASKED = "Hi, my tent (order 4711) should have come on Friday. Where is it?"
-CALL: dict[str, Any] = {
+INSTRUCTIONS = (
+    "You answer for Fernweh Outdoor. Be brief and kind. Look up orders before you speak of them."
+)
+ORDER_QUESTION = "Hi, my tent (order 4711) should have come on Friday. Where is it?"
+TOOL_CALL: dict[str, Any] = {
     "id": "call_Zt81",
     "type": "function",
     "function": {
@@ -41,19 +43,19 @@ ORDER = {
     "status": "in transit",
     "delivery": {"carrier": "Alpenpost", "expected": "tomorrow, 9 to 12", "delayed_by": "snow"},
 }
-FOUND = (
+ORDER_REPLY = (
     "Your tent is on its way: snow has held up Alpenpost, and it is now expected tomorrow between "
     "9 and 12.\n\nIf nobody is at home then, tell me a neighbour's name and I will pass it on."
 )
-RETURN = (
+RETURN_QUESTION = (
     "Can a customer who opened the stove's box 20 days ago still send it back? Policy attached."
 )
-THOUGHT = (
+THINKING = (
     "The policy gives 30 days for a return. An opened box is fine unless the item was used with "
     "fuel. I don't know whether it was, so the answer depends on that: I should ask for it, and "
     "say what follows either way."
 )
-ADVICE = (
+RETURN_REPLY = (
     "Yes, if it was not used with fuel.\n\n"
     "1. 20 days are within the 30 that the policy gives.\n"
     "2. An opened box alone is no reason to refuse.\n"
@@ -66,35 +68,40 @@ SUMMARY = (
 )
 
 
-def _sse(events: Iterable[Any], named: bool) -> Iterator[bytes]:
+def _sse(events: Iterable[Any], has_event_names: bool) -> Iterator[bytes]:
     for event in events:
-        name = f"event: {event['type']}\n" if named else ""
+        name = f"event: {event['type']}\n" if has_event_names else ""
         yield f"{name}data: {json.dumps(event)}\n\n".encode()
 
 
 def _streamed(
-    events: list[Any], first: float, step: float, *, named: bool = False, done: bool = True
-) -> Scene:
-    async def scene(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(first)
+    events: list[Any],
+    first_delay: float,
+    delay: float,
+    *,
+    has_event_names: bool = False,
+    has_done: bool = True,
+) -> Responder:
+    async def respond(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(first_delay)
         reply = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await reply.prepare(request)
-        for event in _sse(events, named):
+        for event in _sse(events, has_event_names):
             await reply.write(event)
-            await asyncio.sleep(step)
-        if done and not named:
+            await asyncio.sleep(delay)
+        if has_done and not has_event_names:
             await reply.write(b"data: [DONE]\n\n")
         return reply
 
-    return scene
+    return respond
 
 
-def _whole(body: Any, after: float, status: int = 200) -> Scene:
-    async def scene(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(after)
+def _whole(body: Any, delay: float, status: int = 200) -> Responder:
+    async def respond(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(delay)
         return web.json_response(body, status=status)
 
-    return scene
+    return respond
 
 
 def _words(text: str) -> list[str]:
@@ -112,11 +119,13 @@ def _chat(model: str, deltas: list[dict[str, Any]], finish: str, usage: dict[str
     ]
 
 
-def _counts(given: int, made: int, cached: int = 0, reasoning: int = 0) -> dict[str, Any]:
+def _usage(
+    prompt_tokens: int, completion_tokens: int, cached: int = 0, reasoning: int = 0
+) -> dict[str, Any]:
     return {
-        "prompt_tokens": given,
-        "completion_tokens": made,
-        "total_tokens": given + made,
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
         "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
@@ -134,8 +143,8 @@ def _anthropic() -> list[Any]:
             {"type": "content_block_stop", "index": index},
         ]
 
-    thoughts = [{"type": "thinking_delta", "thinking": word} for word in _words(THOUGHT)]
-    texts = [{"type": "text_delta", "text": word} for word in _words(ADVICE)]
+    thoughts = [{"type": "thinking_delta", "thinking": word} for word in _words(THINKING)]
+    texts = [{"type": "text_delta", "text": word} for word in _words(RETURN_REPLY)]
     return [
         {"type": "message_start", "message": started},
         *block(0, {"type": "thinking", "thinking": ""}, thoughts),
@@ -149,30 +158,37 @@ def _anthropic() -> list[Any]:
     ]
 
 
-def _answer(model: str, text: str, usage: dict[str, Any]) -> dict[str, Any]:
+def _chat_reply(model: str, text: str, usage: dict[str, Any]) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     return {"id": "chatcmpl-1", "model": model, "choices": [choice], "usage": usage}
 
 
-_DELTAS = [{"role": "assistant", "content": ""}, *({"content": word} for word in _words(FOUND))]
+_ORDER_REPLY_DELTAS = [
+    {"role": "assistant", "content": ""},
+    *({"content": word} for word in _words(ORDER_REPLY)),
+]
 _CALL_DELTAS = [
     {"role": "assistant", "content": None},
-    {"tool_calls": [{"index": 0, **CALL, "function": {**CALL["function"], "arguments": ""}}]},
+    {
+        "tool_calls": [
+            {"index": 0, **TOOL_CALL, "function": {**TOOL_CALL["function"], "arguments": ""}}
+        ]
+    },
     *(
         {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
         for piece in ('{"number": "4711", ', '"fields": ["status", "delivery"]}')
     ),
 ]
-# What the provider says, by the scene that a request names; the first word is a provider's slug.
-SCENES: dict[str, Scene] = {
+# The provider's replies by name. A request's `x-reply-name` names one for each provider's slug.
+RESPONDERS: dict[str, Responder] = {
     "call": _streamed(
-        _chat("gpt-4o-mini", _CALL_DELTAS, "tool_calls", _counts(318, 24, cached=256)), 0.24, 0.02
+        _chat("gpt-4o-mini", _CALL_DELTAS, "tool_calls", _usage(318, 24, cached=256)), 0.24, 0.02
     ),
     "found": _streamed(
-        _chat("gpt-4o-mini", _DELTAS, "stop", _counts(402, 58, cached=256)), 0.31, 0.015
+        _chat("gpt-4o-mini", _ORDER_REPLY_DELTAS, "stop", _usage(402, 58, cached=256)), 0.31, 0.015
     ),
-    "thinking": _streamed(_anthropic(), 0.42, 0.012, named=True),
+    "thinking": _streamed(_anthropic(), 0.42, 0.012, has_event_names=True),
     "busy": _whole(
         {"error": {"message": "Rate limit reached for requests per min.", "type": "requests"}},
         0.18,
@@ -183,7 +199,7 @@ SCENES: dict[str, Scene] = {
             "llama-3.3-70b-versatile",
             [{"role": "assistant", "content": ""}, *({"content": w} for w in _words(SUMMARY))],
             "stop",
-            _counts(961, 41),
+            _usage(961, 41),
         ),
         0.15,
         0.009,
@@ -198,8 +214,8 @@ SCENES: dict[str, Scene] = {
         0.12,
     ),
     "photo": _whole(
-        _answer(
-            "gpt-4o", "The pole sleeve is torn at the seam. It can be sewn.", _counts(1105, 14)
+        _chat_reply(
+            "gpt-4o", "The pole sleeve is torn at the seam. It can be sewn.", _usage(1105, 14)
         ),
         0.71,
     ),
@@ -218,7 +234,7 @@ SCENES: dict[str, Scene] = {
             "status": "completed",
             "model": "o4-mini",
             "output": [
-                {"type": "reasoning", "summary": [{"type": "summary_text", "text": THOUGHT}]},
+                {"type": "reasoning", "summary": [{"type": "summary_text", "text": THINKING}]},
                 {
                     "type": "message",
                     "role": "assistant",
@@ -241,24 +257,24 @@ PIXEL = (
 
 
 def app() -> web.Application:
-    """The provider: it plays the scene that a request's `x-scene` names for it."""
+    """The provider: it sends the reply that the header `x-reply-name` names for its slug."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
-        scenes = json.loads(request.headers["x-scene"])
-        return await SCENES[scenes[request.match_info["provider"]]](request)
+    async def respond(request: web.Request) -> web.StreamResponse:
+        reply_names = json.loads(request.headers["x-reply-name"])
+        return await RESPONDERS[reply_names[request.match_info["provider"]]](request)
 
     application = web.Application()
-    application.router.add_post("/{provider}/v1/{path:.*}", answer)
+    application.router.add_post("/{provider}/v1/{path:.*}", respond)
     return application
 
 
 def providers(url: str) -> str:
-    """A value of `PROVIDERS` with this provider in the place of three."""
+    """A value of `PROVIDERS` in which openai, anthropic and groq are this provider."""
     return json.dumps({s: {"base_url": f"{url}/{s}/v1"} for s in ("openai", "anthropic", "groq")})
 
 
 CHAT = "/v1/chat/completions"
-FALLBACK = {
+FALLBACK_CONFIG = {
     "strategy": {"mode": "fallback", "on_status_codes": [429, 503]},
     "targets": [
         {"provider": "openai", "api_key": "sk-story-0123456789"},
@@ -269,26 +285,29 @@ FALLBACK = {
         },
     ],
 }
-ASK = [{"role": "system", "content": DESK}, {"role": "user", "content": ASKED}]
+QUESTION_MESSAGES = [
+    {"role": "system", "content": INSTRUCTIONS},
+    {"role": "user", "content": ORDER_QUESTION},
+]
 POLICY = "Returns within 30 days. Opened boxes are accepted; items used with fuel are not."
 
 
 def requests() -> list[tuple[str, dict[str, str], dict[str, Any], dict[str, str]]]:
-    """Path, headers, body, and the scene for each provider that is asked."""
+    """Path, headers and body of each request, and the name of the reply of each provider."""
     streamed = {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0.2}
-    mini = {"model": "gpt-4o-mini", **streamed, "tools": [LOOK_UP]}
-    ana = {"langfuse-user-id": "ana", "langfuse-session-id": "desk-118"}
-    ben = {"langfuse-user-id": "ben", "langfuse-session-id": "desk-119"}
+    gpt_mini = {"model": "gpt-4o-mini", **streamed, "tools": [LOOK_UP_TOOL]}
+    ana_headers = {"langfuse-user-id": "ana", "langfuse-session-id": "desk-118"}
+    ben_headers = {"langfuse-user-id": "ben", "langfuse-session-id": "desk-119"}
     photo = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
     question = {"type": "text", "text": "What is broken here, and can it be mended?"}
-    answered = [
-        *ASK,
-        {"role": "assistant", "content": None, "tool_calls": [CALL]},
-        {"role": "tool", "tool_call_id": CALL["id"], "content": json.dumps(ORDER)},
+    messages_with_result = [
+        *QUESTION_MESSAGES,
+        {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]},
+        {"role": "tool", "tool_call_id": TOOL_CALL["id"], "content": json.dumps(ORDER)},
     ]
     claude = {"model": "claude-opus-4-6", "max_tokens": 2048, "stream": True}
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
-    policy = [{"type": "text", "text": POLICY}, {"type": "text", "text": RETURN}]
+    policy = [{"type": "text", "text": POLICY}, {"type": "text", "text": RETURN_QUESTION}]
     return [
         (
             "/v1/embeddings",
@@ -298,14 +317,14 @@ def requests() -> list[tuple[str, dict[str, str], dict[str, Any], dict[str, str]
         ),
         (
             "/v1/responses",
-            ben | {"langfuse-trace-name": "refund or not"},
-            {"model": "o4-mini", "instructions": DESK, "input": RETURN},
+            ben_headers | {"langfuse-trace-name": "refund or not"},
+            {"model": "o4-mini", "instructions": INSTRUCTIONS, "input": RETURN_QUESTION},
             {"openai": "reasoned"},
         ),
         (
             "/v1/messages",
             {"langfuse-user-id": "import-job", "langfuse-trace-name": "label old tickets"},
-            {"model": "claude-haiku-4-5", "messages": ASK[1:]},
+            {"model": "claude-haiku-4-5", "messages": QUESTION_MESSAGES[1:]},
             {"anthropic": "wrong"},
         ),
         (
@@ -317,37 +336,45 @@ def requests() -> list[tuple[str, dict[str, str], dict[str, Any], dict[str, str]
         ),
         (
             "/v1/messages",
-            ben | {"langfuse-trace-name": "advise on a return"},
+            ben_headers | {"langfuse-trace-name": "advise on a return"},
             {**claude, **thinking, "messages": [{"role": "user", "content": policy}]},
             {"anthropic": "thinking"},
         ),
         (
             CHAT,
             {"langfuse-user-id": "shift-report", "langfuse-trace-name": "summarise the morning"}
-            | {"x-portkey-config": json.dumps(FALLBACK)},
-            {**mini, "tools": None, "messages": [{"role": "user", "content": "Sum up my shift."}]},
+            | {"x-portkey-config": json.dumps(FALLBACK_CONFIG)},
+            {
+                **gpt_mini,
+                "tools": None,
+                "messages": [{"role": "user", "content": "Sum up my shift."}],
+            },
             {"openai": "busy", "groq": "summary"},
         ),
         (
             CHAT,
-            ana | {"langfuse-trace-name": "help desk"},
-            {**mini, "messages": ASK},
+            ana_headers | {"langfuse-trace-name": "help desk"},
+            {**gpt_mini, "messages": QUESTION_MESSAGES},
             {"openai": "call"},
         ),
         (
             CHAT,
-            ana | {"langfuse-trace-name": "help desk", "langfuse-tags": "delivery,winter"},
-            {**mini, "messages": answered},
+            ana_headers | {"langfuse-trace-name": "help desk", "langfuse-tags": "delivery,winter"},
+            {**gpt_mini, "messages": messages_with_result},
             {"openai": "found"},
         ),
     ]
 
 
-def tell(gateway: str, only: Callable[[str], bool] = lambda name: True) -> None:
-    """Sends the requests, one after the other; `only` chooses them by their trace's name."""
-    with httpx.Client(base_url=gateway, timeout=30) as client:
-        for path, headers, body, scenes in requests():
-            if only(headers["langfuse-trace-name"]):
-                sent = {"authorization": "Bearer sk-story-0123456789", **headers}
+def send_requests(gateway_url: str, is_selected: Callable[[str], bool] = lambda name: True) -> None:
+    """Send the requests one after the other; `is_selected` filters them by their trace's name."""
+    with httpx.Client(base_url=gateway_url, timeout=30) as client:
+        for path, headers, body, reply_names in requests():
+            if is_selected(headers["langfuse-trace-name"]):
+                all_headers = {"authorization": "Bearer sk-story-0123456789", **headers}
                 content = {name: value for name, value in body.items() if value is not None}
-                client.post(path, headers={**sent, "x-scene": json.dumps(scenes)}, json=content)
+                client.post(
+                    path,
+                    headers={**all_headers, "x-reply-name": json.dumps(reply_names)},
+                    json=content,
+                )
