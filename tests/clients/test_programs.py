@@ -144,9 +144,9 @@ def test_a_tool_call_and_its_result_are_printed_and_traced(run_once: ProgramRunn
         assert "Paris" in printed_line(run_once(program), "tool")
         assert printed_line(run_once(program), "answer") == f"You said: {RESULT}"
     else:
-        *_, call_line, answer_line = filter(None, run_once(program).output.splitlines())
+        *_, call_line, reply_line = filter(None, run_once(program).output.splitlines())
         assert "get_weather" in call_line
-        assert f"You said: {RESULT}" in answer_line
+        assert f"You said: {RESULT}" in reply_line
     for observation in (first, second):
         assert_traced(
             observation, ENDPOINT_BY_PROGRAM[program], streamed=program == ALWAYS_STREAMED

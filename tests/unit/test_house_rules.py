@@ -68,11 +68,11 @@ def test_only_one_package_imports_the_platform(path: Path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative_path)
 def test_imports_lead_down_the_layers(path: Path):
-    own = package(path)
+    own_package = package(path)
     for name in {name.split(".")[0] for name in imports(path.read_text())} & set(
         LAYER_BY_PACKAGE
-    ) - {own}:
-        assert LAYER_BY_PACKAGE[name] > LAYER_BY_PACKAGE[own], name
+    ) - {own_package}:
+        assert LAYER_BY_PACKAGE[name] > LAYER_BY_PACKAGE[own_package], name
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative_path)

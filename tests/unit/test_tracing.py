@@ -191,11 +191,11 @@ def test_an_existing_trace_gets_only_what_the_callers_headers_set():
     assert trace.is_existing
     assert (trace.name, trace.user, trace.environment, trace.release) == (None,) * 4
     assert trace.metadata == {"team": "search", "x-portkey-trace-id": "t"}
-    own = observe_exchange(
+    new_trace = observe_exchange(
         call=replace(CALL, headers={}), request_body=request_body, **settings
     ).trace
-    assert (own.user, own.environment, own.release) == ("body", "gw", "worker")
-    assert own.metadata["provider"] == "openai"
+    assert (new_trace.user, new_trace.environment, new_trace.release) == ("body", "gw", "worker")
+    assert new_trace.metadata["provider"] == "openai"
 
 
 def test_the_attempts_of_a_request_are_children_of_a_span():

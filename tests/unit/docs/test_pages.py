@@ -40,8 +40,8 @@ def test_the_pages_are_found():
 
 def test_every_block_has_a_language_that_a_test_checks():
     for block in ALL_BLOCKS:
-        known = block.language in (*RUN_LANGUAGES, *CHECKED_LANGUAGES, *NOT_RUN_LANGUAGES)
-        assert known or block.page in OWN_TESTS, f"{block.page}:{block.line}"
+        is_known = block.language in (*RUN_LANGUAGES, *CHECKED_LANGUAGES, *NOT_RUN_LANGUAGES)
+        assert is_known or block.page in OWN_TESTS, f"{block.page}:{block.line}"
 
 
 @pytest.mark.parametrize("page", [page for page in OWN_TESTS if page in PAGES])

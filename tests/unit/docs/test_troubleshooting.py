@@ -98,8 +98,8 @@ def test_each_quote_is_a_message_a_log_event_or_from_the_makefile():
     events = set().union(*(first_arguments(path, *EVENTS) for path in SOURCES))
     makefile = (ROOT / "Makefile").read_text()
     for quote in ALL_QUOTES:
-        known = any(message.pattern.fullmatch(quote) for message in ALL_MESSAGES)
-        assert known or quote in events or quote in makefile, quote
+        is_message = any(message.pattern.fullmatch(quote) for message in ALL_MESSAGES)
+        assert is_message or quote in events or quote in makefile, quote
 
 
 def test_each_log_event_and_field_is_explained():

@@ -461,7 +461,7 @@ def test_an_observation_that_another_export_has_leased_is_not_retried():
 
 
 def test_an_upload_settles_an_observation_that_another_export_has_leased():
-    """The first export succeeds after the second has taken over the lease."""
+    """The first export succeeds after the second has acquired the lease."""
     langfuse = FakeLangfuse()
     pending = PendingObservation(observation(1))
     results = []

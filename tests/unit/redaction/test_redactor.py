@@ -103,13 +103,15 @@ def test_a_secret_is_redacted_at_any_depth_of_escaping(secret, before, after, le
     assert redacted_key == {redacted: 1}
 
 
-@example(secret="aaaaaaaaX", before="aa", kept=8)
-@example(secret="000000000", before="00", kept=8)
+@example(secret="aaaaaaaaX", before="aa", kept_chars=8)
+@example(secret="000000000", before="00", kept_chars=8)
 @given(
-    secret=st.text(min_size=9, max_size=40), before=st.text(max_size=20), kept=st.integers(8, 40)
+    secret=st.text(min_size=9, max_size=40),
+    before=st.text(max_size=20),
+    kept_chars=st.integers(8, 40),
 )
-def test_the_beginning_of_a_secret_at_the_end_of_a_text_is_redacted(secret, before, kept):
-    text = before + secret[:kept]
+def test_the_beginning_of_a_secret_at_the_end_of_a_text_is_redacted(secret, before, kept_chars):
+    text = before + secret[:kept_chars]
     redacted = json.loads(Redactor([secret]).to_json(text))
     assert REDACTED in redacted
     rest = redacted.rpartition(REDACTED)[2]
