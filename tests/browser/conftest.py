@@ -96,15 +96,6 @@ def inbox_server() -> Iterator[InboxServer]:
         yield InboxServer(inbox, server.url)
 
 
-@dataclass
-class Visit:
-    """A page, the URLs that it requested, and its errors."""
-
-    page: Page
-    requested_urls: list[str]
-    errors: list[str]
-
-
 PageOpener = Callable[..., Page]
 
 
