@@ -228,7 +228,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         started_at=exchange.started_at,
         ended_at=capture.ended_at,
         # The first byte of a whole reply arrives with the rest of it: its time means nothing.
-        completion_started_at=capture.first_byte_at if completion.streamed else None,
+        completion_started_at=capture.first_byte_at if completion.is_streamed else None,
         model=model,
         parameters=_model_parameters(prompt, completion, with_content, redact),
         input=content(prompt.input),
@@ -317,11 +317,11 @@ def _metadata(
         "provider": exchange.provider,
         "endpoint": call.path,
         "request_type": dialect_for_path(call.path).NAME,
-        "streamed": completion.streamed,
+        "streamed": completion.is_streamed,
         "http_status": capture.status,
         "latency_ms": _duration_ms(exchange.started_at, capture.ended_at),
         "time_to_first_token_ms": _duration_ms(exchange.started_at, capture.first_byte_at)
-        if completion.streamed
+        if completion.is_streamed
         else None,
         "requested_model": exchange.prefixed_model
         or (prompt.model if prompt.model != model else None),
@@ -393,6 +393,6 @@ def _level_and_status(
         ] if with_content else "An error in the reply."
     if capture.ending is Ending.INTERRUPTED:
         return ERROR, f"The provider broke off the reply: {capture.reason}"
-    if completion.streamed and not completion.finished and not capture.truncated:
+    if completion.is_streamed and not completion.is_finished and not capture.truncated:
         return WARNING, "The stream ended without its end marker."
     return DEFAULT, None

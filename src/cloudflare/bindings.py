@@ -97,13 +97,13 @@ class CloudflareQueueMessage:
 
     body: str | bytes
     attempts: int
-    platform: Any
+    message: Any
 
     def ack(self) -> None:
-        self.platform.ack()
+        self.message.ack()
 
     def retry(self, seconds: int) -> None:
-        self.platform.retry(delaySeconds=seconds)
+        self.message.retry(delaySeconds=seconds)
 
 
 def queue_messages(batch: Any) -> list[CloudflareQueueMessage]:

@@ -273,11 +273,11 @@ class CloudflareRequestBody:
         return CloudflareRequestBody(to_js(data).buffer)
 
 
-def to_js_response(answer: GatewayResponse) -> Any:
+def to_js_response(response: GatewayResponse) -> Any:
     """The JavaScript `Response` for a response of the gateway's own."""
-    headers = (*answer.headers, ("content-type", answer.content_type))
-    body = answer.body if answer.body else None
-    return js.Response.new(body, to_js_object({"status": answer.status, "headers": headers}))
+    headers = (*response.headers, ("content-type", response.content_type))
+    body = response.body if response.body else None
+    return js.Response.new(body, to_js_object({"status": response.status, "headers": headers}))
 
 
 async def _read_short_response(stream: Any) -> bytes:

@@ -240,14 +240,14 @@ def byob_reader(stream: Any) -> Any:
     return stream.getReader(to_js_object({"mode": "byob"}))
 
 
-async def read_at_least(reader: Any, least: int, size: int) -> bytes:
+async def read_at_least(reader: Any, min_bytes: int, max_bytes: int) -> bytes:
     """Read from `least` to `size` bytes; fewer, or b"", only at the end of the stream.
 
     Raises `JsException` where the stream fails during the read: bytes that had arrived are lost.
     """
     # Returns bytes, so that the result and its buffer of `size` bytes are released here: the next
     # read may have to wait for long, and allocates a buffer of its own.
-    result = await reader.readAtLeast(least, js.Uint8Array.new(size))
+    result = await reader.readAtLeast(min_bytes, js.Uint8Array.new(max_bytes))
     return b"" if result.done else result.value.to_bytes()
 
 

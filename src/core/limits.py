@@ -94,7 +94,7 @@ MAX_PATH_DECODINGS = 5
 # -- Capture of replies --
 
 # The first read of a captured reply ends with the first chunk, whose time is recorded. Each further
-# read waits for as much as it has room for, since a call from JavaScript into Python costs as much
+# read waits until its buffer is full, since a call from JavaScript into Python costs as much
 # as dozens of calls within Python. The buffer of a read is allocated while it waits.
 FIRST_READ_BYTES = 8 * 1024
 MAX_READ_BYTES = 32 * 1024
@@ -121,7 +121,8 @@ MAX_OPEN_ITEMS = 256
 MIN_SECRET_CHARS = 8
 # A long text cannot be searched for more values without delaying every other request.
 MAX_SEARCHED_SECRETS = 100
-# A value of a query or a header whose name says nothing is taken for a credential from here on.
+# A value of a query or a header whose name does not indicate a secret is taken for a credential
+# from this length on.
 MIN_OPAQUE_SECRET_CHARS = 16
 # How many times over a value may be JSON inside a JSON string.
 MAX_ESCAPE_DEPTH = 4
@@ -164,8 +165,8 @@ FIRST_UPLOAD_BACKOFF_SECONDS = 0.5
 MAX_UPLOAD_BACKOFF_SECONDS = 8.0
 # All retries of an isolate together: it has one thread, which its clients' streams need too.
 MAX_UPLOAD_RETRIES_PER_SECOND = 40
-# A response to an upload says which protocol the server takes, too, so that the health check has
-# little time.
+# A response to an upload shows which protocol the server supports as well, so that the health check
+# has little time.
 HEALTH_TIMEOUT_SECONDS = 2.0
 HEALTH_CHECK_INTERVAL_SECONDS = 10.0
 HEALTH_POLL_SECONDS = 0.05

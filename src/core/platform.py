@@ -43,7 +43,7 @@ class QueueMessage(Protocol):
         ...
 
     def retry(self, seconds: int) -> None:
-        """Deliver the message again, after so many seconds."""
+        """Deliver the message again, after this time."""
         ...
 
 

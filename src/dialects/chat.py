@@ -48,7 +48,7 @@ def fold(events: list[Any]) -> dict[str, Any]:
     for event in events:
         if not isinstance(event, dict):
             continue
-        update_members(reply, event, but={"choices"})
+        update_members(reply, event, except_for={"choices"})
         for piece in object_items(event.get("choices")):
             index = choice_index(piece)
             choice = choices.get(index)
@@ -59,7 +59,7 @@ def fold(events: list[Any]) -> dict[str, Any]:
                 accumulate(choice["message"], delta)
             elif isinstance(piece.get("message"), dict):  # some providers send it whole
                 choice["message"] = piece["message"]
-            update_members(choice, piece, but=SEPARATELY_FOLDED)
+            update_members(choice, piece, except_for=SEPARATELY_FOLDED)
     return {**reply, "choices": [finalize(choice) for choice in choices.values()]}
 
 
@@ -67,14 +67,14 @@ def fold(events: list[Any]) -> dict[str, Any]:
 SEPARATELY_FOLDED = frozenset({"index", "delta", "message", "text", "logprobs"})
 
 
-def update_members(whole: dict[str, Any], piece: dict[str, Any], but: Set[str]) -> None:
+def update_members(whole: dict[str, Any], piece: dict[str, Any], except_for: Set[str]) -> None:
     """Copy the members of a chunk, or of a choice in it, to the whole, except for those in `but`.
 
     A null or an empty string replaces nothing: the last chunk may repeat a member as null, and
     Azure's first chunk has an empty model.
     """
     for name, value in piece.items():
-        if value is not None and name not in but and value != "":
+        if value is not None and name not in except_for and value != "":
             whole[name] = value
 
 

@@ -27,12 +27,12 @@ def fold(events: list[Any]) -> dict[str, Any]:
     for event in events:
         if not isinstance(event, dict):
             continue
-        chat.update_members(reply, event, but={"choices"})
+        chat.update_members(reply, event, except_for={"choices"})
         for piece in object_items(event.get("choices")):
             index = chat.choice_index(piece)
             choice = choices.setdefault(index, {"index": index})
             accumulate(choice, {"text": piece.get("text")})
-            chat.update_members(choice, piece, but=chat.SEPARATELY_FOLDED)
+            chat.update_members(choice, piece, except_for=chat.SEPARATELY_FOLDED)
     return {**reply, "choices": [finalize(choice) for choice in choices.values()]}
 
 

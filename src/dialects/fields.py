@@ -54,8 +54,8 @@ class Completion:
     cost: dict[str, float] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
     error: str | None = None
-    streamed: bool = False
-    finished: bool = True
+    is_streamed: bool = False
+    is_finished: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

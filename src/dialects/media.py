@@ -94,7 +94,7 @@ def _presentable_text(text: str) -> str:
     return text
 
 
-def media_placeholder(kind: str, data: str) -> str:
+def media_placeholder(media_type: str, data: str) -> str:
     """The placeholder for base64 data of a media type, with the decoded size in bytes."""
     size = len(data) * 3 // 4 - data.endswith("=") - data.endswith("==")
-    return f"[{kind}, {max(size, 0)} bytes]"
+    return f"[{media_type}, {max(size, 0)} bytes]"

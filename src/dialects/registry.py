@@ -63,7 +63,7 @@ def read_reply(path: str, body: bytes, content_type: str, complete: bool) -> Com
     """
     streamed = is_event_stream(body, content_type)
     # A stream has an end marker of its own: without one it is not finished, whatever `complete` is.
-    fallback = Completion(streamed=streamed, finished=complete and not streamed)
+    fallback = Completion(is_streamed=streamed, is_finished=complete and not streamed)
     if not body.strip():
         return replace(fallback, notes=("reply: empty",))
     try:
@@ -98,7 +98,9 @@ def _read_stream(dialect: ModuleType, body: bytes) -> Completion:
     if completion.output is None and completion.model is None and not completion.error:
         completion = replace(completion, output=parse_events(body).payloads)
         notes += (f"stream: no answer of the form {dialect.NAME}, its events are kept",)
-    return replace(completion, streamed=True, finished=finished, notes=notes + completion.notes)
+    return replace(
+        completion, is_streamed=True, is_finished=finished, notes=notes + completion.notes
+    )
 
 
 def _read_whole(dialect: ModuleType, body: bytes) -> Completion:

@@ -35,9 +35,12 @@ Item = TypeVar("Item")
 
 
 def group_by_size(
-    items: Iterable[Item], size: Callable[[Item], int], limit: int, most: int | None = None
+    items: Iterable[Item],
+    size: Callable[[Item], int],
+    limit_bytes: int,
+    max_items: int | None = None,
 ) -> list[list[Item]]:
-    """The items in their order, in groups of at most `limit` bytes and, if given, `most` items.
+    """The items in their order, in groups of at most `limit_bytes` and, if given, `max_items`.
 
     `size` returns an item's size in bytes. An item larger than the limit is a group of its own.
     """
@@ -45,9 +48,9 @@ def group_by_size(
     free_bytes = 0
     for item in items:
         item_bytes = size(item)
-        if not groups or item_bytes > free_bytes or len(groups[-1]) == most:
+        if not groups or item_bytes > free_bytes or len(groups[-1]) == max_items:
             groups.append([])
-            free_bytes = limit
+            free_bytes = limit_bytes
         groups[-1].append(item)
         free_bytes -= item_bytes
     return groups

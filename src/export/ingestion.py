@@ -84,31 +84,31 @@ def encode(observation: Observation) -> tuple[BatchItem, ...]:
     )
 
 
-def request_body(parts: Sequence[BatchItem]) -> bytes:
+def request_body(items: Sequence[BatchItem]) -> bytes:
     """The body of the request that uploads these events."""
     texts = ['{"batch":']
-    for part in parts:
+    for part in items:
         texts += ("," if len(texts) > 1 else "[", *part.json_fragments)
     return "".join((*texts, "]}")).encode("utf-8", "replace")
 
 
-def read_response(answer: HttpResponse, parts: Sequence[BatchItem], now: float) -> UploadResult:
+def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float) -> UploadResult:
     """The result of an upload of these events, for each of them. Never raises.
 
     A 207 lists the events that were stored by their ids, and the others with an HTTP status each.
     `now` is the time in seconds since the epoch.
     """
-    failure = result_of_status(answer, now)
+    failure = result_of_status(response, now)
     if failure is not None:
         return failure
     try:
-        results = strict_json.parse(answer.text)
+        results = strict_json.parse(response.text)
         stored = _results_by_id(results["successes"])
         errors = _results_by_id(results["errors"])
         error_results = {event: _error_result(error) for event, error in errors.items()}
     except (ValueError, TypeError, KeyError):
         return NOT_LANGFUSE
-    ids = dict.fromkeys(part.id for part in parts)
+    ids = dict.fromkeys(part.id for part in items)
     # Langfuse lists an event whose id it could not read under the id "unknown".
     unknown_id = next((error for error in errors if error not in ids), None)
     error_ids = {
@@ -117,7 +117,7 @@ def read_response(answer: HttpResponse, parts: Sequence[BatchItem], now: float) 
         if event in errors or event not in stored
     }
     own_errors = [errors[error] for error in error_ids.values() if error is not None]
-    if len(own_errors) == len(ids) > 0 and _is_unsupported_protocol(own_errors, parts):
+    if len(own_errors) == len(ids) > 0 and _is_unsupported_protocol(own_errors, items):
         reasons = dict.fromkeys(result.reason for result in error_results.values())
         return loggable_result(Outcome.UNSUPPORTED_PROTOCOL, "; ".join(reasons))
     unlisted = loggable_result(Outcome.RETRYABLE, "not in the answer")

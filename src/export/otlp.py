@@ -76,29 +76,29 @@ def encode(observation: Observation) -> tuple[BatchItem, ...]:
     return (BatchItem(observation.id, (to_json(span),)),)
 
 
-def request_body(parts: Sequence[BatchItem]) -> bytes:
+def request_body(items: Sequence[BatchItem]) -> bytes:
     """The body of the request that uploads these spans."""
     # No `service.version`: Langfuse would store it as the version of every observation.
     resource = {"attributes": [{"key": "service.name", "value": _any_value(NAME)}]}
     scope = {"name": NAME, "version": VERSION}
-    spans = ",".join(part.json for part in parts)
+    spans = ",".join(part.json for part in items)
     return (
         f'{{"resourceSpans":[{{"resource":{to_json(resource)},'
         f'"scopeSpans":[{{"scope":{to_json(scope)},"spans":[{spans}]}}]}}]}}'
     ).encode("utf-8", "replace")
 
 
-def read_response(answer: HttpResponse, parts: Sequence[BatchItem], now: float) -> UploadResult:
+def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float) -> UploadResult:
     """The result of an upload of spans, for all of them together. Never raises.
 
     `now` is the time in seconds since the epoch.
     """
-    failure = result_of_status(answer, now)
+    failure = result_of_status(response, now)
     if failure is not None:
         return failure
     # Langfuse returns an empty body, or an object such as its queue's record of the job.
     try:
-        body = strict_json.parse(answer.text) if answer.text.strip() else {}
+        body = strict_json.parse(response.text) if response.text.strip() else {}
     except ValueError:
         return NOT_LANGFUSE
     if not isinstance(body, dict):

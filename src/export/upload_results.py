@@ -48,10 +48,12 @@ _OUTCOMES_BY_STATUS = {
 }
 
 
-def loggable_result(outcome: Outcome, reason: str, after: float | None = None) -> UploadResult:
+def loggable_result(
+    outcome: Outcome, reason: str, retry_after: float | None = None
+) -> UploadResult:
     """A result with a reason that is short enough for the log: a response may quote the whole
-    upload. `after` is the result's `retry_after`."""
-    return UploadResult(outcome, truncate_text(reason, MAX_LOGGED_REASON_CHARS), after)
+    upload."""
+    return UploadResult(outcome, truncate_text(reason, MAX_LOGGED_REASON_CHARS), retry_after)
 
 
 # For a response of something else: a login page, a proxy, another service.

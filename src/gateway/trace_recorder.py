@@ -99,7 +99,7 @@ class TraceRecorder:
         assert request.destination
         if attempt.is_discarded:
             # The client did not wait for the rest of a discarded reply.
-            capture = replace(capture, ended_at=attempt.answered_at)
+            capture = replace(capture, ended_at=attempt.replied_at)
         metadata = self._gateway_metadata()
         if request.config:
             metadata |= {"target": attempt.target.path, "try": attempt.retry_number + 1}

@@ -17,7 +17,7 @@ from core.strict_json import to_json
 from dialects.media import make_presentable
 
 
-def truncate_value(value: Any, limit: int, clean: Callable[[str], str] = str) -> Any:
+def truncate_value(value: Any, limit: int, redact: Callable[[str], str] = str) -> Any:
     """The value if its JSON text has at most `limit` bytes of UTF-8, else a value that has.
 
     Long texts in it are cut first, and end with a note of their length. Where that is not enough,
@@ -29,17 +29,17 @@ def truncate_value(value: Any, limit: int, clean: Callable[[str], str] = str) ->
         return value
     longest = limit // 2
     while longest >= MIN_TRUNCATED_TEXT_CHARS:
-        shorter = _truncate_texts(value, longest, clean)
+        shorter = _truncate_texts(value, longest, redact)
         if fits_bytes(to_json(shorter), limit):
             return shorter
         longest //= 4
     size = limit // 2
-    while not fits_bytes(to_json(beginning := truncate_text(text, size, clean)), limit) and size:
+    while not fits_bytes(to_json(beginning := truncate_text(text, size, redact)), limit) and size:
         size //= 2
     return beginning
 
 
-def truncate_text(text: str, length: int, clean: Callable[[str], str] = str) -> str:
+def truncate_text(text: str, length: int, redact: Callable[[str], str] = str) -> str:
     """The text if it has at most `length` characters, else its beginning with a note of the cut.
 
     At most `length` characters are kept, to which `clean` is applied; the note is added to them.
@@ -52,17 +52,17 @@ def truncate_text(text: str, length: int, clean: Callable[[str], str] = str) -> 
         text.rfind("\n", length - MAX_TRUNCATION_BACKTRACK_CHARS, length),
     )
     kept = blank if blank > length // 2 else length
-    return f"{clean(text[:kept])}… [cut: {kept} of {len(text)} characters]"
+    return f"{redact(text[:kept])}… [cut: {kept} of {len(text)} characters]"
 
 
-def _truncate_texts(value: Any, length: int, clean: Callable[[str], str]) -> Any:
+def _truncate_texts(value: Any, length: int, redact: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return truncate_text(value, length, clean)
+        return truncate_text(value, length, redact)
     if isinstance(value, list):
-        return [_truncate_texts(item, length, clean) for item in value]
+        return [_truncate_texts(item, length, redact) for item in value]
     if isinstance(value, dict):
         return {
-            truncate_text(name, length, clean): _truncate_texts(item, length, clean)
+            truncate_text(name, length, redact): _truncate_texts(item, length, redact)
             for name, item in value.items()
         }
     return value
@@ -85,15 +85,15 @@ def fits_bytes(text: str, limit: int) -> bool:
     return len(text) <= limit and len(text.encode("utf-8", "replace")) <= limit
 
 
-def bound_metadata(metadata: Mapping[str, Any], clean: Callable[[Any], Any]) -> dict[str, Any]:
+def bound_metadata(metadata: Mapping[str, Any], redact: Callable[[Any], Any]) -> dict[str, Any]:
     """Metadata without secrets, in which names, values and the whole are within their limits.
 
     `clean` removes the secrets of a text or a JSON value. Where cutting each value is not enough,
     the result is the beginning of the metadata's JSON text, under the name "cut".
     """
     if len(metadata) > MAX_METADATA_NAMES:
-        return {"cut": truncate_text(to_json(dict(metadata)), MAX_METADATA_BYTES // 2, clean)}
-    cleaned: dict[str, Any] = clean(make_presentable(dict(metadata)))
+        return {"cut": truncate_text(to_json(dict(metadata)), MAX_METADATA_BYTES // 2, redact)}
+    cleaned: dict[str, Any] = redact(make_presentable(dict(metadata)))
     longest_name = max(map(len, cleaned), default=0)
     # Nearly always the whole is no larger than a single value may be.
     if longest_name <= MAX_METADATA_NAME_CHARS and fits_bytes(
@@ -102,11 +102,11 @@ def bound_metadata(metadata: Mapping[str, Any], clean: Callable[[Any], Any]) -> 
         return cleaned
     bounded = {
         truncate_text(name, MAX_METADATA_NAME_CHARS): truncate_value(
-            value, MAX_METADATA_VALUE_BYTES, clean
+            value, MAX_METADATA_VALUE_BYTES, redact
         )
         for name, value in cleaned.items()
     }
-    result = truncate_value(bounded, MAX_METADATA_BYTES, clean)
+    result = truncate_value(bounded, MAX_METADATA_BYTES, redact)
     return result if isinstance(result, dict) else {"cut": result}
 
 

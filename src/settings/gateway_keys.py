@@ -137,7 +137,7 @@ def find_gateway_keys(text: str) -> list[str]:
 
 
 def authenticate(
-    call: Call, known: Collection[GatewayKey] | None, *, anonymous: bool = False
+    call: Call, gateway_keys: Collection[GatewayKey] | None, *, anonymous: bool = False
 ) -> GatewayKey | Refusal | None:
     """Return the gateway key of a call, None for a call that needs none, or a refusal.
 
@@ -149,7 +149,9 @@ def authenticate(
     contained_keys = [
         key for name in KEY_HEADERS for key in find_gateway_keys(call.headers.get(name, ""))
     ]
-    matches = [_find_key(key, known or ()) for key in dict.fromkeys((*sent_keys, *contained_keys))]
+    matches = [
+        _find_key(key, gateway_keys or ()) for key in dict.fromkeys((*sent_keys, *contained_keys))
+    ]
     if not all(matches):
         return Refusal(401, "The gateway key is not valid. Ask whoever runs this gateway for one.")
     if find_gateway_keys(unquote_plus(call.query)):
@@ -158,7 +160,7 @@ def authenticate(
         return Refusal(401, "The request shows two gateway keys. Send the one that is meant.")
     if sent_keys:
         return matches[0]
-    if known is None or anonymous:
+    if gateway_keys is None or anonymous:
         return None
     return Refusal(
         401,

@@ -131,7 +131,7 @@ def parse_named_configs(value: Mapping[str, Any]) -> dict[str, Target]:
     return named
 
 
-def select_config(call: Call, named: Mapping[str, Target]) -> Target | Refusal | None:
+def select_config(call: Call, named_configs: Mapping[str, Target]) -> Target | Refusal | None:
     """Return the config that a call's header contains or names, or a refusal; None without one.
 
     `named` are the deployer's configs. JSON in the header is the caller's own config, which is not
@@ -142,7 +142,7 @@ def select_config(call: Call, named: Mapping[str, Target]) -> Target | Refusal |
         return None
     if not value.startswith("{"):
         name = repr(value[:64])
-        return named.get(value) or Refusal(
+        return named_configs.get(value) or Refusal(
             400,
             f"This gateway has no config {name}. Name one that it has, or send JSON.",
             quoted_input=name,

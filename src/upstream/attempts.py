@@ -23,11 +23,11 @@ from settings.routing_configs import Target
 from upstream.credentials import credential_provider, with_target_credential
 from upstream.key_rights import refuse_beyond_rights
 from upstream.request_body import (
-    ask_for_stream_usage,
     find_prefixed_model,
     members_or_empty,
     override_body,
     strip_provider_prefix,
+    with_stream_usage,
 )
 from upstream.target_request import build_upstream_call, named_provider
 
@@ -93,7 +93,7 @@ class Attempt:
             reservation,
         )
         self.timeout_seconds = request.timeout_seconds or target.timeout_seconds
-        self.started_at = self.answered_at = 0.0
+        self.started_at = self.replied_at = 0.0
         self.is_discarded = False
         self.reply: UpstreamReply | None = None
         self.error: NetworkError | None = None
@@ -107,7 +107,7 @@ class Attempt:
             self.reply = await self.platform.fetch(self.upstream, self.body, self.timeout_seconds)
         except NetworkError as error:
             self._record_failure(error)
-        self.answered_at = self.platform.now()
+        self.replied_at = self.platform.now()
 
     @property
     def statuses(self) -> Collection[int]:
@@ -207,7 +207,7 @@ class AttemptPlanner:
         self.credential_provider = credential_provider(request.call, config, model, settings)
         self._planned: dict[str, tuple[UpstreamCall, RequestBody | None] | Refusal] = {}
 
-    def plan_attempt(self, target: Target, tries: int) -> Attempt | Refusal:
+    def plan_attempt(self, target: Target, retry_number: int) -> Attempt | Refusal:
         """The attempt at a target with this retry number (0 for the first attempt), or the refusal
         where the target cannot be called."""
         if target.path not in self._planned:
@@ -218,7 +218,7 @@ class AttemptPlanner:
         upstream, body = planned
         request, settings = self.request, self.settings
         return Attempt(
-            upstream, body, target, tries, request, settings, self.platform, self.reservation
+            upstream, body, target, retry_number, request, settings, self.platform, self.reservation
         )
 
     def _plan_target(self, target: Target) -> tuple[UpstreamCall, RequestBody | None] | Refusal:
@@ -255,7 +255,7 @@ class AttemptPlanner:
             and call.path == STREAM_USAGE_ENDPOINT
         )
         if body and needs_stream_usage:
-            body = ask_for_stream_usage(body, settings)
+            body = with_stream_usage(body, settings)
         return upstream, body
 
     def cached_attempt(self, reply: UpstreamReply) -> Attempt:

@@ -61,13 +61,13 @@ def override_body(
         return Refusal(400, "The body must be a JSON object: the config overrides its members.")
 
 
-def ask_for_stream_usage(body: RequestBody, settings: Settings) -> RequestBody:
+def with_stream_usage(body: RequestBody, settings: Settings) -> RequestBody:
     """The body, with `request_stream_usage` applied unless it is too large for it."""
     # A body that is too large to be recorded is too large to be copied into Python.
     if body.size_bytes > settings.max_capture_bytes:
         return body
     data = body.read(body.size_bytes)
-    changed = request_stream_usage(data)
+    changed = add_stream_usage(data)
     return body if changed == data else body.with_content(changed)
 
 
@@ -172,7 +172,7 @@ def _models_within(value: Any) -> list[str]:
     return found
 
 
-def request_stream_usage(body: bytes) -> bytes:
+def add_stream_usage(body: bytes) -> bytes:
     """The body of a streamed chat completion, changed to request token usage in the last chunk. Any
     other body stays as it is, and so does one that sets `include_usage` itself.
 

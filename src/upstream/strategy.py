@@ -44,10 +44,10 @@ class StrategyAttempt(Protocol):
         ...
 
 
-A = TypeVar("A", bound=StrategyAttempt)
+AttemptT = TypeVar("AttemptT", bound=StrategyAttempt)
 
 
-class StrategyRun(Generic[A]):
+class StrategyRun(Generic[AttemptT]):
     """Executes the config of one request.
 
     `plan_attempt` returns the attempt at a target with this retry number (0 for the first attempt),
@@ -61,7 +61,7 @@ class StrategyRun(Generic[A]):
 
     def __init__(
         self,
-        plan_attempt: Callable[[Target, int], A | Refusal],
+        plan_attempt: Callable[[Target, int], AttemptT | Refusal],
         condition_values: Callable[[], Mapping[str, Mapping[str, Any]]],
         platform: StrategyPlatform,
     ) -> None:
@@ -70,7 +70,7 @@ class StrategyRun(Generic[A]):
             condition_values,
             platform,
         )
-        self.attempts: list[A] = []
+        self.attempts: list[AttemptT] = []
         self.skipped: list[tuple[Target, Refusal]] = []
         self.client_left = False
         self._total_pause_seconds = 0.0

@@ -1,7 +1,10 @@
 """Rules of docs/architecture.md for the source: imports, file length, names of variables."""
 
 import ast
+import io
 import re
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,16 @@ FORBIDDEN_MODULES = {
     "asyncio.subprocess",
 }
 
+# Words of identifiers, docstrings and comments that personify things or hide what is meant. The
+# glossary of docs/architecture.md has the terms to use. The texts of messages are not searched.
+BANNED_WORDS = re.compile(
+    r"\b(?:say(?:s|ing)?|said|tell(?:s|ing)?|told|sp(?:eak|eaks|eaking|oke|oken)|heed(?:s|ed)?"
+    r"|gr(?:ow|ows|owing|ew|own)|rooms?|stor(?:y|ies)|fates?|verdicts?|who(?:m|ever|mever)?"
+    r"|(?:no|some|any|every)body|(?:some|any|every)one|lest|thereby|whereupon|so many|for ever"
+    r"|in vain|let go|g(?:ive|ives|iving|iven|ave) up|promises? of the runtime)\b",
+    re.IGNORECASE,
+)
+
 
 def imports(source: str) -> set[str]:
     """The full names of the modules that a source imports."""
@@ -54,6 +67,23 @@ def package(path: Path) -> str:
 
 def relative_path(path: Path) -> str:
     return path.relative_to(ROOT / "src").as_posix()
+
+
+def prose(source: str) -> Iterator[str]:
+    """The identifiers, in words, the comments and the docstrings of a source."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+        elif token.type == tokenize.NAME:
+            yield re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", token.string).replace("_", " ")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def banned_words(source: str) -> list[str]:
+    """The banned words in the identifiers, comments and docstrings of a source."""
+    return [word for text in prose(source) for word in BANNED_WORDS.findall(text)]
 
 
 def test_every_package_has_a_layer():
@@ -87,6 +117,23 @@ def test_a_file_is_short_enough(path: Path):
 
 def test_imports_of_the_platform_are_found():
     assert imports("import js\nfrom pyodide.ffi import to_js") == {"js", "pyodide.ffi"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative_path)
+def test_names_and_prose_have_no_banned_words(path: Path):
+    assert banned_words(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def growRooms(): ...", "told_of = 1", '"""What a header says."""', "x = 1  # for ever"],
+)
+def test_banned_words_are_found(source):
+    assert banned_words(source)
+
+
+def test_messages_may_have_any_words():
+    assert banned_words('raise ValueError("Its log says where.")') == []
 
 
 def test_wrangler_toml_has_known_variables_and_no_secrets():

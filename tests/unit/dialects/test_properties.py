@@ -367,8 +367,8 @@ def test_a_streamed_reply_gives_the_same_completion_as_the_whole_one(
     streamed, whole = data.draw(REPLIES[path])
     from_stream = read_reply(path, streamed, "text/event-stream", complete=True)
     from_whole = read_reply(path, whole, "application/json", complete=True)
-    assert from_stream == dataclasses.replace(from_whole, streamed=True)
-    assert from_whole.finished
+    assert from_stream == dataclasses.replace(from_whole, is_streamed=True)
+    assert from_whole.is_finished
     assert from_whole.notes == ()
 
 

@@ -23,10 +23,12 @@ def stream_body(case: dict[str, Any]) -> bytes:
 
 
 def read_fields(case: dict[str, Any], body: bytes, content_type: str) -> dict[str, Any]:
-    """The fields of the completion that have a value, without `streamed`, which is checked."""
+    """The fields of the completion that have a value, without `is_streamed`, which is checked."""
     completion = read_reply(case["path"], body, content_type, complete=True)
     fields = dataclasses.asdict(completion)
-    assert fields.pop("streamed") == body.startswith((b"data:", b"event:", b":", b"\xef\xbb\xbf"))
+    assert fields.pop("is_streamed") == body.startswith(
+        (b"data:", b"event:", b":", b"\xef\xbb\xbf")
+    )
     return {name: value for name, value in fields.items() if value not in (None, {}, (), True)}
 
 
@@ -87,7 +89,7 @@ def test_a_stream_cut_at_any_byte_gives_the_text_up_to_there(name: str) -> None:
             continue
         assert text.startswith(previous)
         assert (first_text(whole.output) or "").startswith(text)
-        assert not (cut.finished and cut.metadata != whole.metadata)
+        assert not (cut.is_finished and cut.metadata != whole.metadata)
         previous = text
     assert previous == (first_text(whole.output) or "")
 

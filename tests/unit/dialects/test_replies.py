@@ -33,14 +33,14 @@ def test_a_reply_that_is_not_json_is_recorded_as_text(
     completion = read_reply(path, body, content_type, complete)
     assert completion.output == body.decode()
     # A stream has an end marker of its own.
-    assert completion.finished is (complete and content_type != STREAM)
+    assert completion.is_finished is (complete and content_type != STREAM)
     assert completion.notes[0].startswith("reply: ")
 
 
 @pytest.mark.parametrize("path", ALL)
 def test_an_empty_reply_is_noted(path: str) -> None:
     assert read_reply(path, b"", STREAM, False) == Completion(
-        streamed=True, finished=False, notes=("reply: empty",)
+        is_streamed=True, is_finished=False, notes=("reply: empty",)
     )
     assert read_reply(path, b" \n", JSON, True) == Completion(notes=("reply: empty",))
 
@@ -57,7 +57,7 @@ def test_an_incomplete_whole_reply_is_recorded_as_text() -> None:
     body = json.dumps({"choices": [{"message": {"content": "x " * 25_000}}]}).encode()[:40_000]
     completion = read_reply(CHAT, body, JSON, complete=False)
     assert completion.output == body.decode()[:10_000]
-    assert not completion.finished
+    assert not completion.is_finished
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -138,7 +138,7 @@ def test_malformed_and_incomplete_events_are_noted() -> None:
     body = events(chunk({"content": "a"})) + b"data: {oops\n\n" + events(chunk({"content": "b"}))
     completion = read_reply(CHAT, body + b'data: {"choi', STREAM, False)
     assert completion.output == {"role": "assistant", "content": "ab"}
-    assert not completion.finished
+    assert not completion.is_finished
     assert completion.notes == (
         "stream: cut inside its last event",
         "stream: 1 of 4 events could not be read",
@@ -162,7 +162,7 @@ def test_malformed_and_incomplete_events_are_noted() -> None:
 def test_a_stream_is_finished_with_its_end_marker_or_finish_reason(
     path: str, body: bytes, finished: bool
 ) -> None:
-    assert read_reply(path, body, STREAM, True).finished is finished
+    assert read_reply(path, body, STREAM, True).is_finished is finished
 
 
 def test_replies_of_other_endpoints_are_recorded() -> None:
@@ -170,7 +170,7 @@ def test_replies_of_other_endpoints_are_recorded() -> None:
     completion = read_reply("/v1/rerank", json.dumps(whole).encode(), JSON, True)
     assert completion == Completion(model="r", output=whole, usage={"input": 3, "total": 3})
     streamed = read_reply("/v1/x", events({"a": 1}, {"error": "e"}), STREAM, True)
-    assert streamed == Completion(output=[{"a": 1}, {"error": "e"}], error="e", streamed=True)
+    assert streamed == Completion(output=[{"a": 1}, {"error": "e"}], error="e", is_streamed=True)
     listed = read_reply("/v1/x", b"[1,2]", JSON, True)
     assert listed == Completion(output=[1, 2])
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upstream.request_body import (
+    add_stream_usage,
     may_name_provider,
     prefixed_model,
-    request_stream_usage,
     strip_provider_prefix,
 )
 
@@ -32,7 +32,7 @@ STREAM_OPTIONS = b'"stream_options":{"include_usage":true}'
     ],
 )
 def test_a_body_without_need_for_stream_usage_is_unchanged(body):
-    assert request_stream_usage(body) == body
+    assert add_stream_usage(body) == body
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ def test_a_body_without_need_for_stream_usage_is_unchanged(body):
     ],
 )
 def test_stream_options_are_added_without_other_changes(body):
-    changed = request_stream_usage(body)
+    changed = add_stream_usage(body)
     assert changed == body[: body.rindex(b"}")] + b"," + STREAM_OPTIONS + body[body.rindex(b"}") :]
     assert json.loads(changed)["stream_options"] == {"include_usage": True}
 
 
 def test_other_stream_options_are_kept():
     body = b'{"stream": true, "stream_options": {"include_obfuscation": false}, "n": 1}'
-    assert json.loads(request_stream_usage(body)) == {
+    assert json.loads(add_stream_usage(body)) == {
         "stream": True,
         "stream_options": {"include_obfuscation": False, "include_usage": True},
         "n": 1,
     }
-    assert json.loads(request_stream_usage(b'{"stream": true, "stream_options": null}')) == {
+    assert json.loads(add_stream_usage(b'{"stream": true, "stream_options": null}')) == {
         "stream": True,
         "stream_options": {"include_usage": True},
     }
