@@ -4,19 +4,22 @@ Each field is read separately: what cannot be read is left out and noted in the 
 credentials of the request and of the deployment are removed from everything that is recorded.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.limits import (
+    MAX_FINISH_REASONS,
     MAX_METADATA_NAME_CHARS,
     MAX_PARAMETERS,
     MAX_STATUS_MESSAGE_CHARS,
     MAX_VALUE_CHARS,
 )
+from core.observation import DEFAULT, ERROR, WARNING, ModelCall, Observation, Trace
 from core.strict_json import to_json
 from core.trace_context import CONTENT_MODES, TraceContext
-from core.types import Call, Capture, Ending
+from core.types import Call, Capture, Destination, Ending
 from dialects.fields import Completion, Prompt
 from dialects.registry import dialect_for_path, read_reply, read_request
 from redaction.redactor import Redactor
@@ -29,10 +32,7 @@ from redaction.truncation import (
     truncate_text,
     truncate_value,
 )
-from settings.load import Destination, Settings
-
-# Levels are Langfuse's: https://langfuse.com/docs/observability/features/log-levels
-DEFAULT, WARNING, ERROR = "DEFAULT", "WARNING", "ERROR"
+from settings.load import Settings
 
 # Parameters whose text is one of a few choices, and therefore no content.
 _CHOICE_PARAMETERS = frozenset(
@@ -41,6 +41,9 @@ _CHOICE_PARAMETERS = frozenset(
         *("thinking_type", "reasoning_summary", "truncation", "modalities", "tool_choice"),
     )
 )
+
+# What a provider calls the type of an error, where it is an identifier and no message.
+_ERROR_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 # The member of the metadata with the name of the gateway key that admitted the request.
 _GATEWAY_KEY = "gateway_key"
@@ -69,62 +72,6 @@ class Exchange:
     capture: Capture
     prefixed_model: str = ""
     gateway_metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What an observation sends about its trace. A value that is None or empty is not sent.
-
-    `is_existing` is True where another observation creates the trace: the span above this one, or
-    an observation of the caller's app. About the trace of an app, only values from the request's
-    headers are sent, since it may already have a name, input and output; `started_at` is None then.
-    """
-
-    id: str
-    is_existing: bool
-    name: str | None
-    user: str | None
-    session: str | None
-    tags: tuple[str, ...]
-    environment: str | None
-    release: str | None
-    version: str | None
-    metadata: Mapping[str, Any]
-    started_at: float | None = None
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One exchange as Langfuse stores it, in a form that does not depend on the export protocol.
-
-    `type` is "generation", "embedding", or "span" for the parent of several others, which has no
-    model, usage or cost. Times are seconds since the epoch. `input` and `output` are JSON texts, or
-    None where there is none. `usage` and `cost` have Langfuse's keys.
-    https://langfuse.com/docs/observability/features/observation-types
-    """
-
-    id: str
-    destination: Destination
-    trace: Trace
-    parent_id: str | None
-    type: str
-    name: str
-    started_at: float
-    ended_at: float
-    completion_started_at: float | None
-    model: str | None
-    parameters: Mapping[str, Any]
-    input: str | None
-    output: str | None
-    usage: Mapping[str, int]
-    cost: Mapping[str, float]
-    level: str
-    status_message: str | None
-    metadata: Mapping[str, Any]
-    environment: str | None
-    version: str | None
-    prompt_name: str | None
-    prompt_version: int | None
 
 
 def effective_content_mode(trace_context: TraceContext, settings: Settings) -> str:
@@ -166,7 +113,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         prompt = replace(prompt, metadata={}, parameters={})
         exchange = replace(exchange, trace_context=trace_context)
     with_content = redactor.searchable and effective_content_mode(trace_context, settings) == "full"
-    level, status = _level_and_status(capture, completion, with_content)
+    status = _status(capture, completion, with_content)
     name = trace_context.name or call.path.removeprefix("/v1/")
     limit = settings.max_field_bytes
 
@@ -195,11 +142,11 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         *(
             _bounded_value(completion.model or prompt.model),
             trace_context.prompt_name,
-            status,
+            status.message,
             *trace_context.tags,
         ),
     ]
-    trace_name, name, version, release, user, session, model, prompt_name, status, *tags = redact(
+    trace_name, name, version, release, user, session, model, prompt_name, message, *tags = redact(
         texts
     )
     trace = Trace(
@@ -235,13 +182,15 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         output=content(output),
         usage=completion.usage,
         cost=completion.cost,
-        level=level,
-        status_message=status,
+        level=status.level,
+        status_message=message,
         metadata=metadata,
         environment=trace_context.environment or settings.environment,
         version=version,
         prompt_name=prompt_name,
         prompt_version=trace_context.prompt_version,
+        model_call=_model_call(exchange, prompt, completion, redact),
+        error_type=redact(status.error_type),
     )
 
 
@@ -258,6 +207,7 @@ def request_span_with_attempts(
         type="span",
         completion_started_at=None,
         model=None,
+        model_call=None,
         parameters={},
         usage={},
         cost={},
@@ -268,26 +218,6 @@ def request_span_with_attempts(
     # field and on the order of arrival. So all send the same, and only the span sends content.
     trace = replace(span.trace, is_existing=True, metadata={})
     return [span, *(replace(attempt, parent_id=span.id, trace=trace) for attempt in attempts)]
-
-
-def truncate_content(observation: Observation, limit: int) -> Observation:
-    """The observation with input and output cut to at most `limit` bytes each, and a note in its
-    metadata. Unchanged where neither is longer."""
-    texts = {"input": observation.input, "output": observation.output}
-    too_long = {name: text for name, text in texts.items() if text and not fits_bytes(text, limit)}
-    if not too_long:
-        return observation
-    notes = observation.metadata.get("notes", [])
-    notes = notes if isinstance(notes, list) else [notes]
-    note = f"content: cut to {limit} bytes for its delivery"
-    metadata = {**observation.metadata, "notes": [*notes, note]}
-    trace = observation.trace
-    return replace(
-        observation,
-        **{name: truncate_json(text, limit) for name, text in too_long.items()},
-        metadata=metadata,
-        trace=trace if trace.is_existing else replace(trace, metadata=metadata),
-    )
 
 
 def _metadata(
@@ -363,6 +293,31 @@ def _model_parameters(
     }
 
 
+def _model_call(
+    exchange: Exchange, prompt: Prompt, completion: Completion, redact: Callable[[Any], Any]
+) -> ModelCall:
+    reasons = completion.metadata.get("finish_reason")
+    reasons = reasons if isinstance(reasons, list) else [reasons]
+    response_id = completion.metadata.get("response_id")
+    request_model, response_model, response_id, *reasons = redact(
+        [
+            _bounded_value(text if isinstance(text, str) else None)
+            for text in (
+                *(exchange.prefixed_model or prompt.model, completion.model, response_id),
+                *reasons[:MAX_FINISH_REASONS],
+            )
+        ]
+    )
+    return ModelCall(
+        request_type=dialect_for_path(exchange.call.path).NAME,
+        provider=exchange.provider,
+        request_model=request_model,
+        response_model=response_model,
+        response_id=response_id,
+        finish_reasons=tuple(reason for reason in reasons if reason),
+    )
+
+
 def _bounded_value(text: str | None) -> str | None:
     return text[:MAX_VALUE_CHARS] if text else None
 
@@ -371,28 +326,39 @@ def _duration_ms(start: float, end: float | None) -> int | None:
     return None if end is None else round(1000 * (end - start))
 
 
-def _level_and_status(
-    capture: Capture, completion: Completion, with_content: bool
-) -> tuple[str, str | None]:
-    """Level and status message of an observation, by the earliest cause of a failure."""
+class _Status(NamedTuple):
+    """How a call ended: Langfuse's level, the status message, OpenTelemetry's `error.type`."""
+
+    level: str = DEFAULT
+    message: str | None = None
+    error_type: str | None = None
+
+
+def _status(capture: Capture, completion: Completion, with_content: bool) -> _Status:
+    """The status of a call, by the earliest cause of a failure."""
     if capture.ending is Ending.UNREACHABLE:
-        return ERROR, f"The provider could not be reached: {capture.reason}"
+        error_type = "timeout" if capture.timed_out else "network_error"
+        message = f"The provider could not be reached: {capture.reason}"
+        return _Status(ERROR, message, error_type)
     if capture.ending is Ending.CLIENT_LEFT:
         when = "while" if capture.status else "before"
-        return WARNING, f"The client closed the connection {when} the reply came."
+        return _Status(WARNING, f"The client closed the connection {when} the reply came.")
     # A provider's error message may quote the request, so it counts as content.
     if capture.status is not None and capture.status >= 400:
-        status = f"HTTP {capture.status}"
-        text = completion.error or capture.body[:MAX_STATUS_MESSAGE_CHARS].decode(
-            "utf-8", "replace"
-        )
-        return ERROR, f"{status}: {text}"[:MAX_STATUS_MESSAGE_CHARS] if with_content else status
+        message = f"HTTP {capture.status}"
+        if with_content:
+            beginning = capture.body[:MAX_STATUS_MESSAGE_CHARS].decode("utf-8", "replace")
+            message = f"{message}: {completion.error or beginning}"
+        return _Status(ERROR, message[:MAX_STATUS_MESSAGE_CHARS], str(capture.status))
     if completion.error:
-        return ERROR, completion.error[
-            :MAX_STATUS_MESSAGE_CHARS
-        ] if with_content else "An error in the reply."
+        message = completion.error if with_content else "An error in the reply."
+        error_type = completion.error_type or ""
+        if not _ERROR_TYPE.fullmatch(error_type):
+            error_type = "_OTHER"
+        return _Status(ERROR, message[:MAX_STATUS_MESSAGE_CHARS], error_type)
     if capture.ending is Ending.INTERRUPTED:
-        return ERROR, f"The provider broke off the reply: {capture.reason}"
+        message = f"The provider broke off the reply: {capture.reason}"
+        return _Status(ERROR, message, "network_error")
     if completion.is_streamed and not completion.is_finished and not capture.truncated:
-        return WARNING, "The stream ended without its end marker."
-    return DEFAULT, None
+        return _Status(WARNING, "The stream ended without its end marker.")
+    return _Status()

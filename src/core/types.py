@@ -1,7 +1,8 @@
 """Types that the packages exchange: calls, responses, refusals, captures and network errors."""
 
+import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -95,6 +96,7 @@ class Capture:
     `status` is None where no reply came. `truncated` is True where `body` is only the beginning,
     because the capture's limit or the memory budget was reached. `first_byte_at` is None where no
     byte of the body arrived. `reason` is the platform's message where `ending` is not `COMPLETE`.
+    `timed_out` is True where no reply came within the attempt's timeout.
     """
 
     ending: Ending
@@ -105,6 +107,25 @@ class Capture:
     truncated: bool = False
     first_byte_at: float | None = None
     reason: str = ""
+    timed_out: bool = False
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A Langfuse project: base URL and keys.
+
+    Where the keys must not be written, such as in a queue message, the name identifies it.
+    """
+
+    name: str
+    base_url: str
+    public_key: str
+    secret_key: str = field(repr=False)
+
+    @property
+    def credential(self) -> str:
+        """The key pair as a credential of HTTP's Basic scheme, in base64."""
+        return base64.b64encode(f"{self.public_key}:{self.secret_key}".encode()).decode()
 
 
 class NetworkError(Exception):

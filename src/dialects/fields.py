@@ -43,9 +43,9 @@ class Completion:
 
     `output` is a JSON value, None where there is none. `usage` and `cost` have Langfuse's keys, the
     cost in US dollars. `parameters`, such as the service tier, replace the request's parameters of
-    the same name. `error` is "type: message". `finished` is False where the end of the reply is
-    missing. `metadata` has further facts, such as the finish reason; `notes` name what could not be
-    read.
+    the same name. `error` is "type: message", `error_type` the type alone. `is_finished` is False
+    where the end of the reply is missing. `metadata` has further facts, such as the finish reason;
+    `notes` name what could not be read.
     """
 
     model: str | None = None
@@ -54,6 +54,7 @@ class Completion:
     cost: dict[str, float] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
     error: str | None = None
+    error_type: str | None = None
     is_streamed: bool = False
     is_finished: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -190,6 +191,7 @@ def read_completion(
         cost=fields.read("cost", cost, default={}),
         parameters=fields.read("parameters", parameters, default={}),
         error=error,
+        error_type=fields.read("error", error_type, default=None),
         metadata=fields.read("metadata", metadata, default={}),
         notes=tuple(fields.notes),
     )
@@ -252,18 +254,29 @@ def flatten_setting(name: str, value: Any) -> dict[str, Any]:
     return {name: None, **{f"{name}_{member}": setting for member, setting in value.items()}}
 
 
+def error_type(reply: dict[str, Any]) -> str | None:
+    """The type, code or status of the error in a reply; None where there is none."""
+    error = as_object(_error_in(reply))
+    value = error.get("type") or error.get("code") or error.get("status")
+    return str(value) if value else None
+
+
 def error_message(reply: dict[str, Any]) -> str | None:
     """The error in a reply as "type: message", None where there is none. At most
-    `MAX_ERROR_CHARS` long.
-
-    https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors,
-    and vLLM's form, in which the reply itself is the error object.
-    """
-    error = reply if reply.get("object") == "error" else reply.get("error")
+    `MAX_ERROR_CHARS` long."""
+    error = _error_in(reply)
     if not error:
         return None
     if not isinstance(error, dict):
         return (error if isinstance(error, str) else to_json(error))[:MAX_ERROR_CHARS]
-    error_type = error.get("type") or error.get("code") or error.get("status")
-    message = error.get("message") or to_json(error)
-    return (f"{error_type}: {message}" if error_type else str(message))[:MAX_ERROR_CHARS]
+    message, kind = error.get("message") or to_json(error), error_type(reply)
+    return (f"{kind}: {message}" if kind else str(message))[:MAX_ERROR_CHARS]
+
+
+def _error_in(reply: dict[str, Any]) -> Any:
+    """The error of a reply, usually an object or a text.
+
+    https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors,
+    and vLLM's form, in which the reply itself is the error object.
+    """
+    return reply if reply.get("object") == "error" else reply.get("error")

@@ -53,15 +53,16 @@ from core.limits import (
     MAX_UPLOADS_PER_REQUEST,
     MIN_UPLOADED_FIELD_BYTES,
 )
+from core.observation import Observation
 from core.platform import IsolatePlatform
-from core.types import HttpResponse, NetworkError
+from core.types import Destination, HttpResponse, NetworkError
 from core.version import NAME, VERSION
 from export import ingestion, otlp
 from export.batch import BatchItem, group_by_size
 from export.upload_results import Outcome, UploadResult
 from redaction.logs import describe_error
-from settings.load import Destination, Settings
-from tracing import Observation, truncate_content
+from redaction.truncation import truncate_observation
+from settings.load import Settings
 
 HEALTH_PATH = "/api/public/health"
 
@@ -370,7 +371,7 @@ class _BatchExport:
         limit = item.size_bytes // 4
         if limit < MIN_UPLOADED_FIELD_BYTES:
             return None
-        pending.observation = truncate_content(pending.observation, limit)
+        pending.observation = truncate_observation(pending.observation, limit)
         for encoded in PROTOCOLS[self.protocol].encode(pending.observation):
             for smaller in (encoded, encoded.alternative):
                 if smaller and smaller.id == item.id and smaller.size_bytes < item.size_bytes:

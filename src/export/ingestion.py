@@ -9,6 +9,7 @@ from typing import Any
 
 from core import strict_json
 from core.limits import MAX_INGESTION_BYTES
+from core.observation import Observation
 from core.strict_json import to_json
 from core.types import HttpResponse
 from export.batch import BatchItem
@@ -20,7 +21,6 @@ from export.upload_results import (
     loggable_result,
     result_of_status,
 )
-from tracing import Observation
 
 PATH = "/api/public/ingestion"
 

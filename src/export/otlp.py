@@ -11,6 +11,7 @@ from typing import Any
 
 from core import strict_json
 from core.limits import MAX_OTLP_BYTES
+from core.observation import ERROR, ModelCall, Observation
 from core.strict_json import to_json
 from core.types import HttpResponse
 from core.version import NAME, VERSION
@@ -23,7 +24,6 @@ from export.upload_results import (
     loggable_result,
     result_of_status,
 )
-from tracing import ERROR, Observation
 
 PATH = "/api/public/otel/v1/traces"
 
@@ -39,8 +39,9 @@ MAX_BYTES = MAX_OTLP_BYTES
 # Span kinds, and the status code of an error: https://opentelemetry.io/docs/specs/otel/trace/api/
 _SERVER, _CLIENT, _FAILED = 2, 3, 2
 
-# The values of the OpenTelemetry conventions for `request_type` and `provider` in the metadata:
-# https://github.com/open-telemetry/semantic-conventions-genai
+# Values of `gen_ai.operation.name` by the dialect, and of `gen_ai.provider.name` by the provider's
+# slug, where they differ. The registry allows other names for providers that it does not list.
+# https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
 _OPERATIONS = {
     "chat": "chat",
     "messages": "chat",
@@ -49,7 +50,16 @@ _OPERATIONS = {
     "embedding": "embeddings",
 }
 
-_PROVIDERS = {"google": "gcp.gemini", "mistral-ai": "mistral_ai", "x-ai": "x_ai"}
+_PROVIDERS = {
+    "azure-openai": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "google": "gcp.gemini",
+    "mistral-ai": "mistral_ai",
+    "perplexity-ai": "perplexity",
+    "x-ai": "x_ai",
+}
+
+_CACHE_WRITES = "input_cache_creation"
 
 
 def encode(observation: Observation) -> tuple[BatchItem, ...]:
@@ -119,7 +129,7 @@ def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float
 def _attributes(observation: Observation) -> dict[str, Any]:
     """The attributes of a span by name; None or () for an absent one. They include those of its
     trace, since Langfuse inherits nothing from another span."""
-    trace, metadata = observation.trace, observation.metadata
+    trace, metadata, call = observation.trace, observation.metadata, observation.model_call
     return {
         "langfuse.trace.name": trace.name,
         "user.id": trace.user,
@@ -153,22 +163,27 @@ def _attributes(observation: Observation) -> dict[str, Any]:
         "langfuse.observation.input": _content(observation.input),
         "langfuse.observation.output": _content(observation.output),
         # With these attributes, Langfuse would show a span as a call to a model.
-        **({} if observation.type == "span" else _gen_ai_attributes(observation)),
+        **(_gen_ai_attributes(observation, call) if call else {}),
+        "error.type": observation.error_type,
     }
 
 
-def _gen_ai_attributes(observation: Observation) -> dict[str, Any]:
+def _gen_ai_attributes(observation: Observation, call: ModelCall) -> dict[str, Any]:
     """The attributes of a call to a model by the OpenTelemetry conventions."""
-    metadata = observation.metadata
-    usage = inclusive_usage_counts(observation.usage)
-    has_reply = observation.level != ERROR
+    usage = observation.usage
+    totals = inclusive_usage_counts(usage)
+    cache_writes = [count for name, count in usage.items() if name.startswith(_CACHE_WRITES)]
     return {
-        "gen_ai.operation.name": _OPERATIONS.get(str(metadata.get("request_type"))),
-        "gen_ai.provider.name": _provider(metadata),
-        "gen_ai.request.model": _text(metadata.get("requested_model")) or observation.model,
-        "gen_ai.response.model": observation.model if has_reply else None,
-        "gen_ai.usage.input_tokens": usage.get("input"),
-        "gen_ai.usage.output_tokens": usage.get("output"),
+        "gen_ai.operation.name": _OPERATIONS.get(call.request_type),
+        "gen_ai.provider.name": _PROVIDERS.get(call.provider, call.provider),
+        "gen_ai.request.model": call.request_model,
+        "gen_ai.response.model": call.response_model,
+        "gen_ai.response.id": call.response_id,
+        "gen_ai.response.finish_reasons": call.finish_reasons,
+        "gen_ai.usage.input_tokens": totals.get("input"),
+        "gen_ai.usage.cache_read.input_tokens": usage.get("input_cached_tokens"),
+        "gen_ai.usage.cache_creation.input_tokens": sum(cache_writes) if cache_writes else None,
+        "gen_ai.usage.output_tokens": totals.get("output"),
     }
 
 
@@ -176,15 +191,6 @@ def _content(text: str | None) -> str | None:
     """Input or output, a JSON text, as an attribute's value. A JSON string becomes the text that it
     encodes, since Langfuse shows text as it is."""
     return strict_json.parse(text) if text and text.startswith('"') else text
-
-
-def _provider(metadata: Mapping[str, Any]) -> str | None:
-    slug = _text(metadata.get("provider"))
-    return _PROVIDERS.get(slug, slug) if slug else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _json_or_none(value: Mapping[str, Any]) -> str | None:

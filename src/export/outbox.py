@@ -24,14 +24,15 @@ from core.limits import (
     REPEATED_REPORT_SECONDS,
 )
 from core.memory_budget import Reservation, delivery_budget
+from core.observation import Observation
 from core.platform import IsolatePlatform, QueueMessage
+from core.types import Destination
 from export.exporter import Exporter, PendingObservation, last_attempt_seconds
 from export.queue_messages import read_message, send_to_queue
 from export.upload_results import Outcome
 from redaction.logs import log
 from redaction.redactor import Redactor
-from settings.load import Destination, Settings
-from tracing import Observation
+from settings.load import Settings
 
 
 class Outbox:

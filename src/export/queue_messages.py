@@ -19,13 +19,13 @@ from core.limits import (
     MIN_QUEUED_FIELD_BYTES,
     QUEUE_MESSAGE_OVERHEAD_BYTES,
 )
+from core.observation import ModelCall, Observation, Trace
 from core.platform import IsolatePlatform, MessageBody, TraceQueue
 from core.strict_json import decode_utf8, to_json
-from core.types import NetworkError
+from core.types import Destination, NetworkError
 from export.batch import group_by_size
 from export.exporter import PendingObservation
-from settings.load import Destination
-from tracing import Observation, Trace, truncate_content
+from redaction.truncation import truncate_observation
 
 # Fields whose names differ from the names in a message. A queue may hold messages of an older
 # version for days, so the names in a message must not change.
@@ -98,6 +98,9 @@ async def read_message(
         observation = _from_members(message, _OBSERVATION_MEMBERS)
         observation["trace"] = Trace(**{**trace, "tags": tuple(trace["tags"])})
         observation["destination"] = destinations[observation["destination"]]
+        if call := observation.get("model_call"):  # messages of version 0.1.0 have none
+            reasons = tuple(call["finish_reasons"])
+            observation["model_call"] = ModelCall(**{**call, "finish_reasons": reasons})
         return Observation(**observation)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"not an observation for this deployment: {error!r:.100}") from error
@@ -117,7 +120,7 @@ async def _message_body(
             return packed
         if not truncate or limit < MIN_QUEUED_FIELD_BYTES:
             return None
-        observation = truncate_content(observation, limit)
+        observation = truncate_observation(observation, limit)
         limit //= 2
 
 
@@ -125,6 +128,8 @@ def _to_message_json(observation: Observation) -> str:
     message = _to_members(observation, _OBSERVATION_MEMBERS)
     message["destination"] = observation.destination.name
     message["trace"] = _to_members(observation.trace, _TRACE_MEMBERS)
+    if observation.model_call:
+        message["model_call"] = vars(observation.model_call)
     return to_json(message)
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.memory_budget import Reservation, capture_budget
+from core.observation import Observation
 from core.platform import RequestBody, RequestPlatform
 from core.safe_path import is_safe_path
 from core.trace_context import read_trace_context
@@ -25,7 +26,7 @@ from redaction.logs import log
 from settings.gateway_keys import authenticate
 from settings.load import Settings
 from settings.routing_configs import Target, read_request_timeout, select_config
-from tracing import Observation, effective_content_mode
+from tracing import effective_content_mode
 from upstream.attempts import AdmittedRequest, Attempt, AttemptPlanner
 from upstream.response_cache import CacheStatus, ResponseCache
 from upstream.strategy import StrategyRun

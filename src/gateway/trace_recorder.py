@@ -11,12 +11,13 @@ from typing import Any
 
 from core.limits import OBSERVATION_DELAY_SECONDS
 from core.memory_budget import Reservation
+from core.observation import Observation
 from core.platform import RequestBody, RequestPlatform
 from core.trace_context import SPAN_ID_DIGITS
 from core.types import Capture, Ending
 from settings.load import Settings
 from settings.routing_configs import CONFIG_HEADER
-from tracing import Exchange, Observation, observe, request_span_with_attempts
+from tracing import Exchange, observe, request_span_with_attempts
 from upstream.attempts import AdmittedRequest, Attempt
 from upstream.response_cache import CacheStatus, ResponseCache
 from upstream.strategy import StrategyRun

@@ -1,6 +1,7 @@
 """Values cut to the sizes that Langfuse accepts, visibly and as valid JSON."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from core import strict_json
@@ -13,6 +14,7 @@ from core.limits import (
     MAX_TRUNCATION_BACKTRACK_CHARS,
     MIN_TRUNCATED_TEXT_CHARS,
 )
+from core.observation import Observation
 from core.strict_json import to_json
 from dialects.media import make_presentable
 
@@ -114,3 +116,23 @@ def bound_parameter(value: Any) -> Any:
     """A model parameter, as a text with a note where it is longer than `MAX_PARAMETER_CHARS`."""
     text = value if isinstance(value, str) else to_json(value)
     return value if len(text) <= MAX_PARAMETER_CHARS else truncate_text(text, MAX_PARAMETER_CHARS)
+
+
+def truncate_observation(observation: Observation, limit: int) -> Observation:
+    """The observation with input and output cut to at most `limit` bytes each, and a note in its
+    metadata. Unchanged where neither is longer."""
+    texts = {"input": observation.input, "output": observation.output}
+    too_long = {name: text for name, text in texts.items() if text and not fits_bytes(text, limit)}
+    if not too_long:
+        return observation
+    notes = observation.metadata.get("notes", [])
+    notes = notes if isinstance(notes, list) else [notes]
+    note = f"content: cut to {limit} bytes for its delivery"
+    metadata = {**observation.metadata, "notes": [*notes, note]}
+    trace = observation.trace
+    return replace(
+        observation,
+        **{name: truncate_json(text, limit) for name, text in too_long.items()},
+        metadata=metadata,
+        trace=trace if trace.is_existing else replace(trace, metadata=metadata),
+    )

@@ -5,7 +5,6 @@ closed: all calls are refused (`Settings.problem`). For any other one the defaul
 it configures is switched off, and that is logged once (`Settings.warnings`).
 """
 
-import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from core.limits import MAX_FIELD_BYTES, MEGABYTE
 from core.platform import Environment
 from core.trace_context import CONTENT_MODES
+from core.types import Destination
 from settings import validators
 from settings.allowed_hosts import check_base_url, parse_allowed_hosts
 from settings.gateway_keys import GatewayKey, parse_gateway_keys
@@ -81,24 +81,6 @@ SPLIT_VARIABLES = (
 )
 
 CONTINUATION_NAMES = tuple(f"{name}_{part}" for name in SPLIT_VARIABLES for part in range(2, 10))
-
-
-@dataclass(frozen=True)
-class Destination:
-    """A Langfuse project: base URL and keys.
-
-    Where the keys must not be written, such as in a queue message, the name identifies it.
-    """
-
-    name: str
-    base_url: str
-    public_key: str
-    secret_key: str = field(repr=False)
-
-    @property
-    def credential(self) -> str:
-        """The key pair as a credential of HTTP's Basic scheme, in base64."""
-        return base64.b64encode(f"{self.public_key}:{self.secret_key}".encode()).decode()
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,20 @@ from core.memory_budget import Reservation
 from core.platform import RequestBody, RequestPlatform, UpstreamReply
 from core.retry_after import parse_retry_after
 from core.trace_context import TraceContext
-from core.types import Call, Capture, Ending, NetworkError, Refusal, UpstreamCall, UpstreamTimeout
+from core.types import (
+    Call,
+    Capture,
+    Destination,
+    Ending,
+    NetworkError,
+    Refusal,
+    UpstreamCall,
+    UpstreamTimeout,
+)
 from redaction.logs import log
 from redaction.request_secrets import secrets_of_request
 from settings.gateway_keys import GatewayKey
-from settings.load import Destination, Settings
+from settings.load import Settings
 from settings.routing_configs import Target
 from upstream.credentials import credential_provider, with_target_credential
 from upstream.key_rights import refuse_beyond_rights
@@ -172,7 +181,14 @@ class Attempt:
         self.error = error
         client_left = self.platform.client_left()
         ending = Ending.CLIENT_LEFT if client_left else Ending.UNREACHABLE
-        self.capture = _resolved(Capture(ending, self.platform.now(), reason=str(error)))
+        self.capture = _resolved(
+            Capture(
+                ending,
+                self.platform.now(),
+                reason=str(error),
+                timed_out=isinstance(error, UpstreamTimeout),
+            )
+        )
         if not client_left:
             call = self.request.call
             secrets = secrets_of_request(call.headers, call.query)

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core.types import HttpResponse, NetworkError
-from settings.load import Destination, Settings
+from core.observation import Observation
+from core.types import Destination, HttpResponse, NetworkError
+from settings.load import Settings
 from tests.unit import virtual_time
 from tests.unit.samples import EMPTY
-from tracing import Observation
 
 DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1234567890")
 SETTINGS = Settings(destinations={DESTINATION.name: DESTINATION})

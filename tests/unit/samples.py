@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from core.observation import ModelCall, Observation, Trace
 from core.strict_json import to_json
-from settings.load import Destination
-from tracing import Observation, Trace, request_span_with_attempts
+from core.types import Destination
+from tracing import request_span_with_attempts
 
 TRACE = Trace(
     id="0af7651916cd43dd8448eb211c80319c",
@@ -44,6 +45,15 @@ FULL = Observation(
     version="v1",
     prompt_name="greeting",
     prompt_version=3,
+    model_call=ModelCall(
+        request_type="messages",
+        provider="google",
+        request_model="gemini",
+        response_model="gpt-4o-mini-2024-07-18",
+        response_id="msg_1",
+        finish_reasons=("stop", "length"),
+    ),
+    error_type="500",
 )
 EMPTY = replace(
     FULL,
@@ -63,6 +73,8 @@ EMPTY = replace(
     version=None,
     prompt_name=None,
     prompt_version=None,
+    model_call=None,
+    error_type=None,
 )
 # An embedding in an existing trace, for which the caller's headers set only session and metadata.
 EMBEDDING_IN_EXISTING_TRACE = replace(
@@ -71,6 +83,7 @@ EMBEDDING_IN_EXISTING_TRACE = replace(
     parent_id="00f067aa0ba902b7",
     level="DEFAULT",
     status_message=None,
+    error_type=None,
     metadata={**FULL.metadata, "team": "search"},
     version=None,
     trace=replace(
@@ -84,7 +97,7 @@ EMBEDDING_IN_EXISTING_TRACE = replace(
 )
 # The span of a request, and its child generations: the attempts at two providers.
 SPAN, *ATTEMPTS = request_span_with_attempts(
-    replace(FULL, level="DEFAULT", status_message=None),
+    replace(FULL, level="DEFAULT", status_message=None, error_type=None),
     [
         replace(FULL, id="00f067aa0ba90001", ended_at=1795436099.5, output=None, usage={}, cost={}),
         replace(FULL, id="00f067aa0ba90002", started_at=1795436099.6, level="DEFAULT"),
@@ -151,4 +164,15 @@ OBSERVATIONS = st.builds(
     version=_OPTIONAL_TEXTS,
     prompt_name=_OPTIONAL_TEXTS,
     prompt_version=st.none() | st.integers(1, 1000),
+    model_call=st.none()
+    | st.builds(
+        ModelCall,
+        request_type=st.sampled_from(["chat", "messages", "embedding", "other"]) | TEXTS,
+        provider=st.sampled_from(["openai", "azure-openai"]) | TEXTS,
+        request_model=_OPTIONAL_TEXTS,
+        response_model=_OPTIONAL_TEXTS,
+        response_id=_OPTIONAL_TEXTS,
+        finish_reasons=st.lists(TEXTS, max_size=3).map(tuple),
+    ),
+    error_type=_OPTIONAL_TEXTS,
 )

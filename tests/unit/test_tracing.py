@@ -7,21 +7,19 @@ from typing import Any
 
 import pytest
 
+from core.observation import DEFAULT, ERROR, WARNING, ModelCall
 from core.safe_regex import compile_patterns
 from core.trace_context import read_trace_context
-from core.types import Call, Capture, Ending
+from core.types import Call, Capture, Destination, Ending
 from export import ingestion
-from settings.load import Destination, Settings
+from redaction.truncation import truncate_observation
+from settings.load import Settings
 from tests.unit.samples import EMBEDDING_IN_EXISTING_TRACE, FULL
 from tracing import (
-    DEFAULT,
-    ERROR,
-    WARNING,
     Exchange,
     effective_content_mode,
     observe,
     request_span_with_attempts,
-    truncate_content,
 )
 
 REQUEST = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "temperature": 1}'
@@ -209,6 +207,7 @@ def test_the_attempts_of_a_request_are_children_of_a_span():
         type="span",
         completion_started_at=None,
         model=None,
+        model_call=None,
         parameters={},
         usage={},
         cost={},
@@ -422,7 +421,7 @@ def test_base64_in_an_incomplete_body_is_not_recorded():
 
 def test_truncate_content_cuts_input_and_output_to_the_limit():
     long_text = json.dumps([{"role": "user", "content": "wörd " * 2000}], ensure_ascii=False)
-    truncated = truncate_content(replace(FULL, input=long_text), 3000)
+    truncated = truncate_observation(replace(FULL, input=long_text), 3000)
     assert len((truncated.input or "").encode()) <= 3000
     assert json.loads(truncated.input or "")[0]["content"].startswith("wörd wörd")
     assert truncated.output == FULL.output
@@ -432,11 +431,11 @@ def test_truncate_content_cuts_input_and_output_to_the_limit():
     assert FULL.metadata == FULL.trace.metadata
     assert "notes" not in FULL.metadata
 
-    truncated_twice = truncate_content(replace(truncated, output=long_text), 400)
+    truncated_twice = truncate_observation(replace(truncated, output=long_text), 400)
     assert len((truncated_twice.input or "").encode()) <= 400
     assert len((truncated_twice.output or "").encode()) <= 400
     assert truncated_twice.metadata["notes"] == [note, note.replace("3000", "400")]
-    in_existing_trace = truncate_content(
+    in_existing_trace = truncate_observation(
         replace(EMBEDDING_IN_EXISTING_TRACE, output=long_text, metadata={"notes": "mine"}), 400
     )
     assert in_existing_trace.metadata["notes"] == ["mine", note.replace("3000", "400")]
@@ -446,10 +445,93 @@ def test_truncate_content_cuts_input_and_output_to_the_limit():
 @pytest.mark.parametrize("text", [None, '"short"', "[" * 90 + "]" * 90])
 def test_truncate_content_returns_a_short_observation_unchanged(text):
     observation = replace(FULL, input=text, output=None)
-    assert truncate_content(observation, 200) is observation
+    assert truncate_observation(observation, 200) is observation
 
 
 def test_truncate_content_cuts_deeply_nested_json_as_text():
-    truncated = truncate_content(replace(FULL, output="[" * 2000 + "]" * 2000), 400)
+    truncated = truncate_observation(replace(FULL, output="[" * 2000 + "]" * 2000), 400)
     assert len(truncated.output or "") <= 400
     assert json.loads(truncated.output or "").startswith("[[[")
+
+
+REPLY_WITH_ID = {**REPLY, "id": "chatcmpl-1"}
+CUT_STREAM = STREAM[:66]
+IN_STREAM_ERROR = (
+    b'data: {"error": {"type": "overloaded_error", "message": "Overloaded"}}\n\ndata: [DONE]\n\n'
+)
+
+
+def test_the_model_call_has_what_request_and_reply_name():
+    capture = replace(WHOLE, body=json.dumps(REPLY_WITH_ID).encode())
+    assert observe_exchange(capture).model_call == ModelCall(
+        request_type="chat",
+        provider="openai",
+        request_model="gpt-4o",
+        response_model="gpt-4o-2024-08-06",
+        response_id="chatcmpl-1",
+        finish_reasons=("stop",),
+    )
+
+
+def test_the_model_call_of_a_reply_without_a_model_has_no_response_model():
+    reply = {"choices": [{"index": 0, "message": {"content": "hello"}}]}
+    observation = observe_exchange(replace(WHOLE, body=json.dumps(reply).encode()))
+    assert observation.model == "gpt-4o"
+    assert observation.model_call == ModelCall("chat", "openai", request_model="gpt-4o")
+
+
+def test_the_model_call_has_a_finish_reason_for_each_choice():
+    choices = [
+        {"index": 1, "message": {"content": "b"}, "finish_reason": "length"},
+        {"index": 0, "message": {"content": "a"}, "finish_reason": "stop"},
+    ]
+    observation = observe_exchange(replace(WHOLE, body=json.dumps({"choices": choices}).encode()))
+    assert observation.model_call
+    assert observation.model_call.finish_reasons == ("stop", "length")
+
+
+def test_the_callers_metadata_cannot_change_the_model_call():
+    metadata = {"finish_reason": "mine", "response_id": "mine", "provider": "mine"}
+    call = Call("POST", CALL.path, "", {"x-portkey-metadata": json.dumps(metadata)})
+    observation = observe_exchange(call=call)
+    assert observation.model_call
+    assert "mine" not in str(observation.model_call)
+
+
+def test_secrets_are_redacted_from_the_model_call():
+    secret = "sk-secret-0123456789"
+    call = Call("POST", CALL.path, "", {"authorization": f"Bearer {secret}"})
+    reply = {
+        "id": secret,
+        "model": f"m-{secret}",
+        "choices": [{"index": 0, "message": {}, "finish_reason": secret}],
+    }
+    request = json.dumps({"model": secret, "messages": []}).encode()
+    observation = observe_exchange(replace(WHOLE, body=json.dumps(reply).encode()), call, request)
+    assert secret not in str(observation)
+    assert str(observation.model_call).count("[redacted]") == 4
+
+
+@pytest.mark.parametrize(
+    ("capture", "error_type"),
+    [
+        (WHOLE, None),
+        (STREAMED, None),
+        (replace(WHOLE, status=429, body=b"slow down"), "429"),
+        (replace(WHOLE, status=500, body=b'{"error": {"type": "server_error"}}'), "500"),
+        (replace(STREAMED, body=IN_STREAM_ERROR), "overloaded_error"),
+        (replace(WHOLE, body=b'{"error": {"type": "a text with blanks"}}'), "_OTHER"),
+        (replace(WHOLE, body=b'{"error": "plain"}'), "_OTHER"),
+        (replace(WHOLE, body=b'{"error": {"code": 503, "message": "busy"}}'), "503"),
+        (Capture(Ending.UNREACHABLE, 1001.0, reason="refused"), "network_error"),
+        (Capture(Ending.UNREACHABLE, 1001.0, reason="no reply", timed_out=True), "timeout"),
+        (replace(STREAMED, body=CUT_STREAM, ending=Ending.INTERRUPTED), "network_error"),
+        (replace(STREAMED, body=CUT_STREAM, ending=Ending.CLIENT_LEFT), None),
+        (replace(STREAMED, body=CUT_STREAM), None),
+    ],
+)
+def test_an_error_has_a_type_and_nothing_else_has_one(capture, error_type):
+    """https://opentelemetry.io/docs/specs/semconv/registry/attributes/error/"""
+    observation = observe_exchange(capture)
+    assert observation.error_type == error_type
+    assert (observation.level == ERROR) == (error_type is not None)

@@ -19,14 +19,14 @@ from core.limits import (
     MAX_TARGETS,
     MAX_TOTAL_PAUSE_SECONDS,
 )
-from core.types import Call, Refusal, UpstreamCall
+from core.types import Call, Destination, Refusal, UpstreamCall
 from core.version import VERSION
 from export.outbox import Outbox
 from gateway import errors
 from settings import gateway_keys, routing_configs
 from settings.conditions import _OPERATORS, SOURCES
 from settings.gateway_keys import KEY_HEADERS
-from settings.load import Destination, Settings, load_settings
+from settings.load import Settings, load_settings
 from settings.provider_overrides import apply_provider_overrides
 from settings.provider_table import (
     ACCOUNT_PARAMETERS,

@@ -9,12 +9,12 @@ from langfuse.api.ingestion.types import CreateGenerationBody, CreateSpanBody, I
 from pydantic import TypeAdapter
 
 from core.limits import MAX_LOGGED_REASON_CHARS
+from core.observation import Observation
 from core.types import HttpResponse
 from export import ingestion
 from export.upload_results import Outcome, UploadResult
 from local.inbox import ingestion as inbox_ingestion
 from tests.unit.samples import ATTEMPTS, EMBEDDING_IN_EXISTING_TRACE, EMPTY, FULL, SPAN, TRACE
-from tracing import Observation
 
 ADAPTER = TypeAdapter(IngestionEvent)
 

@@ -11,8 +11,10 @@ from google.protobuf.json_format import Parse
 from hypothesis import given
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 from core.limits import MAX_LOGGED_REASON_CHARS
+from core.observation import ModelCall, Observation
 from core.types import HttpResponse
 from core.version import VERSION
 from export import ingestion, otlp
@@ -20,6 +22,7 @@ from export.upload_results import Outcome, UploadResult
 from local.inbox import ingestion as inbox_ingestion
 from local.inbox import otlp as inbox_otlp
 from local.inbox.store import Store
+from settings.provider_table import PROVIDERS
 from tests.unit.samples import (
     ATTEMPTS,
     EMBEDDING_IN_EXISTING_TRACE,
@@ -29,7 +32,6 @@ from tests.unit.samples import (
     SPAN,
     TRACE,
 )
-from tracing import Observation
 
 
 def export_request(*observations: Observation) -> dict[str, Any]:
@@ -98,11 +100,7 @@ def test_any_observation_is_a_valid_opentelemetry_span(observation):
 
 
 def test_attributes_have_the_names_of_langfuse_and_opentelemetry():
-    observation = replace(
-        FULL,
-        metadata={"request_type": "messages", "provider": "google", "requested_model": "gemini"},
-        level="WARNING",
-    )
+    observation = replace(FULL, metadata={"team": "search"}, level="WARNING")
     assert attributes(observation) == {
         "langfuse.trace.name": "my trace",
         "user.id": "ada",
@@ -123,16 +121,21 @@ def test_attributes_have_the_names_of_langfuse_and_opentelemetry():
         "langfuse.observation.cost_details": '{"total":0.25}',
         "langfuse.observation.prompt.name": "greeting",
         "langfuse.observation.prompt.version": 3,
-        "langfuse.observation.metadata": '{"request_type":"messages","provider":"google",'
-        '"requested_model":"gemini"}',
+        "langfuse.observation.metadata": '{"team":"search"}',
         "langfuse.observation.input": '[{"role":"user","content":"Grüße ✓"}]',
         "langfuse.observation.output": '{"role":"assistant","content":"Hallo"}',
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "gcp.gemini",
         "gen_ai.request.model": "gemini",
         "gen_ai.response.model": "gpt-4o-mini-2024-07-18",
+        "gen_ai.response.id": "msg_1",
+        "gen_ai.response.finish_reasons": {
+            "values": [{"stringValue": "stop"}, {"stringValue": "length"}]
+        },
         "gen_ai.usage.input_tokens": 10,
+        "gen_ai.usage.cache_read.input_tokens": 3,
         "gen_ai.usage.output_tokens": 2,
+        "error.type": "500",
     }
 
 
@@ -180,23 +183,72 @@ def test_fields_without_a_value_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("metadata", "operation", "provider"),
+    ("request_type", "operation"),
     [
-        ({"request_type": "chat", "provider": "openai"}, "chat", "openai"),
-        ({"request_type": "responses", "provider": "x-ai"}, "chat", "x_ai"),
-        ({"request_type": "completion", "provider": "mine"}, "text_completion", "mine"),
-        ({"request_type": "embedding", "provider": "mistral-ai"}, "embeddings", "mistral_ai"),
-        ({"request_type": "other"}, None, None),
-        ({"request_type": ["chat"], "provider": {}}, None, None),
+        ("chat", "chat"),
+        ("messages", "chat"),
+        ("responses", "chat"),
+        ("completion", "text_completion"),
+        ("embedding", "embeddings"),
+        ("other", None),
     ],
 )
-def test_operation_and_provider_have_the_values_of_opentelemetry(metadata, operation, provider):
-    found = attributes(replace(FULL, metadata=metadata))
+def test_the_operation_is_named_as_in_opentelemetry(request_type, operation):
+    found = attributes(replace(FULL, model_call=ModelCall(request_type, "openai")))
     assert found.get("gen_ai.operation.name") == operation
-    assert found.get("gen_ai.provider.name") == provider
-    assert found["gen_ai.request.model"] == FULL.model
-    # Only a response names the model that answered; a failed call may have none.
-    assert "gen_ai.response.model" not in found
+
+
+# Values of the registry for which the table of providers has no entry.
+UNUSED_PROVIDER_NAMES = {"gcp.gen_ai", "gcp.vertex_ai", "azure.ai.inference", "ibm.watsonx.ai"}
+
+
+def test_providers_have_the_names_of_the_opentelemetry_registry():
+    registry = {name.value for name in gen_ai_attributes.GenAiProviderNameValues}
+    names = {
+        slug: attributes(replace(FULL, model_call=ModelCall("chat", slug)))["gen_ai.provider.name"]
+        for slug in PROVIDERS
+    }
+    assert names["azure-openai"] == "azure.ai.openai"
+    assert names["bedrock"] == "aws.bedrock"
+    assert names["perplexity-ai"] == "perplexity"
+    assert set(names.values()) & registry == registry - UNUSED_PROVIDER_NAMES
+    # Any other provider keeps its slug: the registry allows further values.
+    assert {slug for slug, name in names.items() if name not in registry} == {
+        slug for slug, name in names.items() if name == slug and name not in registry
+    }
+
+
+def test_every_genai_attribute_is_in_the_opentelemetry_registry():
+    known = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI_")}
+    usage = {"input": 1, "input_cached_tokens": 2, "input_cache_creation_1h": 3, "output": 4}
+    found = {name for name in attributes(replace(FULL, usage=usage)) if name.startswith("gen_ai.")}
+    assert len(found) == 10
+    assert found <= known
+
+
+def test_response_attributes_are_those_of_the_reply_alone():
+    call = ModelCall("chat", "openai", request_model="gpt-4o")
+    found = attributes(replace(FULL, model="gpt-4o", model_call=call))
+    assert found["gen_ai.request.model"] == "gpt-4o"
+    assert not [name for name in found if name.startswith("gen_ai.response.")]
+
+
+def test_cache_tokens_are_part_of_the_input_tokens():
+    usage = {
+        "input": 1,
+        "input_cached_tokens": 20,
+        "input_cache_creation": 300,
+        "input_cache_creation_5m": 4000,
+        "input_cache_creation_1h": 50_000,
+        "output": 6,
+        "total": 54_327,
+    }
+    found = attributes(replace(FULL, usage=usage))
+    assert found["gen_ai.usage.input_tokens"] == 54_321
+    assert found["gen_ai.usage.cache_read.input_tokens"] == 20
+    assert found["gen_ai.usage.cache_creation.input_tokens"] == 54_300
+    found = attributes(replace(FULL, usage={"input": 1, "output": 6, "total": 7}))
+    assert not [name for name in found if "cache" in name]
 
 
 def test_missing_usage_is_left_out_but_zero_is_sent():

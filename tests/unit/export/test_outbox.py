@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from core.memory_budget import delivery_budget
-from core.types import HttpResponse, NetworkError
+from core.observation import Observation
+from core.types import Destination, HttpResponse, NetworkError
 from export import outbox
 from export.outbox import deliver_observations, deliver_queue_messages, get_outbox
-from settings.load import Destination, Settings
+from settings.load import Settings
 from tests.unit import virtual_time
 from tests.unit.langfuse import DESTINATION, SETTINGS, FakeLangfuse, observation
 from tests.unit.samples import ATTEMPTS, SPAN
-from tracing import Observation
 
 
 @pytest.fixture(autouse=True)

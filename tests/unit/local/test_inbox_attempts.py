@@ -9,13 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
+from core.observation import Observation
 from core.trace_context import read_trace_context
 from core.types import Call, Capture, Ending
 from export import ingestion, otlp
 from local.inbox import Inbox
 from settings.load import Settings
 from tests.unit.samples import FULL, TRACE
-from tracing import Exchange, Observation, observe, request_span_with_attempts
+from tracing import Exchange, observe, request_span_with_attempts
 
 SETTINGS = Settings(environment="production", release="worker-7")
 REQUEST = json.dumps(
