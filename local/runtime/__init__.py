@@ -1,4 +1,4 @@
-"""The real workerd on this machine, running what `wrangler deploy` ships."""
+"""The Worker in the real workerd on this machine, as `wrangler deploy` uploads it."""
 
 from local.runtime.runtime import Runtime
 from local.runtime.workerd import (

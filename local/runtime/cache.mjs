@@ -1,11 +1,11 @@
-// Where the Cache API of a bare workerd keeps its entries: a service of its own
-// beside the Worker, in memory, without a port. A match arrives as a GET, a put
-// as a PUT whose body is a whole HTTP response, never chunked, and a delete as a
-// PURGE; what became of each is told by `cf-cache-status` and the status.
+// Storage for the Cache API of a bare workerd: a service beside the Worker, in memory
+// and without a port. workerd sends a match as a GET, a put as a PUT whose body is a
+// complete HTTP response that is never chunked, and a delete as a PURGE. Status and
+// `cf-cache-status` of the response are the result.
 // https://github.com/cloudflare/workerd/blob/main/src/workerd/api/cache.c%2B%2B
-const MOST_ENTRIES = 1000;
-const MOST_BYTES = 64 * 1024 * 1024;
-const entries = new Map();
+const MAX_ENTRIES = 1000;
+const MAX_BYTES = 64 * 1024 * 1024;
+const entries = new Map(); // in the order in which they were put
 let bytes = 0;
 
 function remove(key) {
@@ -13,6 +13,7 @@ function remove(key) {
   return entries.delete(key);
 }
 
+// An HTTP response in an ArrayBuffer.
 function parse(message) {
   const text = new TextDecoder("latin1").decode(message);
   const end = text.indexOf("\r\n\r\n");
@@ -23,12 +24,12 @@ function parse(message) {
 
 function put(key, { status, headers, body }) {
   const maxAge = Number(/\bmax-age=(\d+)/.exec(headers.get("cache-control"))?.[1] ?? 0);
-  if (headers.has("set-cookie") || body.byteLength > MOST_BYTES) return new Response(null, { status: 413 });
+  if (headers.has("set-cookie") || body.byteLength > MAX_BYTES) return new Response(null, { status: 413 });
   headers.set("cf-cache-status", "HIT");
   remove(key);
   entries.set(key, { status, headers, body, expires: Date.now() + 1000 * maxAge });
   bytes += body.byteLength;
-  while (entries.size > MOST_ENTRIES || bytes > MOST_BYTES) remove(entries.keys().next().value); // the oldest
+  while (entries.size > MAX_ENTRIES || bytes > MAX_BYTES) remove(entries.keys().next().value); // the oldest
   return new Response(null, { status: 204 });
 }
 

@@ -1,4 +1,4 @@
-"""How much memory a running workerd's isolate has, by the Chrome DevTools Protocol.
+"""The memory of an isolate in a running workerd, measured over the Chrome DevTools Protocol.
 
 https://chromedevtools.github.io/devtools-protocol/v8/Runtime/#method-getHeapUsage
 """
@@ -10,15 +10,16 @@ from typing import Any
 
 import aiohttp
 
-TIMEOUT = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Memory:
-    """An isolate's memory in bytes, as the platform counts it: 128 MB of it is all there is.
+    """An isolate's memory in bytes, as the platform counts it against its limit of 128 MB.
 
-    `heap` is JavaScript's own, `buffers` what its array buffers hold outside of that heap, `wasm`
-    the memory of WebAssembly, which only ever grows.
+    `heap` is JavaScript's heap, `buffers` the content of array buffers outside of it, and `wasm`
+    the memory of WebAssembly, which never shrinks.
+    https://developers.cloudflare.com/workers/platform/limits/#memory
     """
 
     heap: int
@@ -31,7 +32,8 @@ class Memory:
 
 
 class Inspector:
-    """A connection to the inspector on `port`; may be asked from any thread."""
+    """A connection to workerd's inspector on a port of loopback. Its methods may be called from any
+    thread."""
 
     def __init__(self, port: int) -> None:
         self._base = f"http://127.0.0.1:{port}"
@@ -46,7 +48,7 @@ class Inspector:
         self._context = 0
 
     def memory(self) -> Memory:
-        """What the isolate has now, after its garbage is collected."""
+        """The isolate's memory after a garbage collection."""
         return self._run(self._memory())
 
     def close(self) -> None:
@@ -56,7 +58,7 @@ class Inspector:
         self._loop.close()
 
     def _run(self, work: Any) -> Any:
-        bounded = asyncio.wait_for(work, TIMEOUT)
+        bounded = asyncio.wait_for(work, TIMEOUT_SECONDS)
         return asyncio.run_coroutine_threadsafe(bounded, self._loop).result()
 
     async def _close(self) -> None:
@@ -68,13 +70,13 @@ class Inspector:
             await self._connect()
         memories = await self._find_memories()
         sizes, usage = (
-            await self._ask(
+            await self._call(
                 "Runtime.callFunctionOn",
                 objectId=memories,
                 functionDeclaration="function () { return this.map((m) => m.buffer.byteLength); }",
                 returnByValue=True,
             ),
-            await self._ask("Runtime.getHeapUsage"),
+            await self._call("Runtime.getHeapUsage"),
         )
         heap = usage["usedSize"] + usage["embedderHeapUsedSize"]
         return Memory(heap, usage["backingStorageSize"], sum(sizes["result"]["value"]))
@@ -83,25 +85,25 @@ class Inspector:
         self._session = aiohttp.ClientSession()
         async with self._session.get(f"{self._base}/json") as response:
             targets = await response.json(content_type=None)
-        (target,) = (t for t in targets if t["id"] == "worker")  # and not the cache
+        (target,) = (t for t in targets if t["id"] == "worker")  # the other one is the cache
         url = target["webSocketDebuggerUrl"]
         self._socket = await self._session.ws_connect(url, max_msg_size=0)
-        await self._ask("Runtime.enable")
-        # What a session that is enabled is told of each line of the log, nobody here would read.
-        await self._ask("Runtime.disable")
+        await self._call("Runtime.enable")
+        # An enabled session gets a message for each line of the log, which is not read here.
+        await self._call("Runtime.disable")
 
     async def _find_memories(self) -> str:
-        """The memories of WebAssembly, which the heap's usage leaves out. To find them is to
-        collect the garbage."""
-        kind = await self._ask(
+        """The object id of an array of all memories of WebAssembly, which the heap's usage does not
+        include. The query collects garbage first."""
+        prototype = await self._call(
             "Runtime.evaluate", expression="WebAssembly.Memory.prototype", contextId=self._context
         )
-        found = await self._ask(
-            "Runtime.queryObjects", prototypeObjectId=kind["result"]["objectId"]
+        found = await self._call(
+            "Runtime.queryObjects", prototypeObjectId=prototype["result"]["objectId"]
         )
         return found["objects"]["objectId"]
 
-    async def _ask(self, method: str, **params: Any) -> Any:
+    async def _call(self, method: str, **params: Any) -> Any:
         self._id += 1
         await self._socket.send_json({"id": self._id, "method": method, "params": params})
         while (answer := await self._socket.receive_json()).get("id") != self._id:

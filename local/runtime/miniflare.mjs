@@ -1,12 +1,13 @@
-// Hosts the Worker in miniflare, which puts simulated queues and rate limits
-// beside workerd, and a cache.
+// Runs the Worker in miniflare, which adds simulated queues and rate limits, and a
+// cache, to workerd.
 //
-// runtime.py starts it where one is bound, with a description of the Worker
-// as the first line of standard input; the secrets in it stand in no file. When
-// the input ends, so do workerd and this process. The first argument is a file
-// descriptor, which hears port and process id once workerd is up.
+// runtime.py starts it for a Worker with such bindings. The first line of standard
+// input is a description of the Worker, so that no file contains its secrets. At the
+// end of the input workerd and this process end. The first argument is a file
+// descriptor to which port and process id are written when workerd is up.
 //
-// Nothing here reaches the network: `cf: false` spares miniflare a download.
+// Nothing here connects to the network: without `cf: false` miniflare would download
+// a file.
 import { subscribe } from "node:diagnostics_channel";
 import { closeSync, readFileSync, writeSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -14,10 +15,11 @@ import { Log, LogLevel, Miniflare } from "miniflare";
 
 const TYPES = { esModule: "esm", json: "json", text: "text", data: "data", wasm: "wasm" };
 
-// Lets through what the Worker may reach. miniflare's own network allows more.
+// Connects only to the networks that the Worker may reach. miniflare's own network
+// allows more.
 const OUTBOUND = `export default { fetch: (request, env) => env.NETWORK.fetch(request) };`;
 
-// Makes the dead-letter queues visible: each message becomes a line of the log.
+// The consumer of the dead-letter queues: each message becomes a line of the log.
 const DEAD_LETTERS = `export default {
   async queue({ queue, messages }) {
     for (const { body } of messages) {
@@ -32,11 +34,12 @@ function script(name, code, date, rest = {}) {
   return { config: { name, compatibilityDate: date, manifest, ...rest } };
 }
 
-// The settings of a consumer, in wrangler.toml's words, as miniflare's trigger.
+// The trigger of miniflare for a consumer, whose settings have the names of
+// wrangler.toml.
 function trigger({ queue, ...settings }) {
   const camel = (name) => name.replace(/_./g, ([, letter]) => letter.toUpperCase());
-  const named = Object.entries(settings).map(([name, value]) => [camel(name), value]);
-  return { type: "queue", name: queue, ...Object.fromEntries(named) };
+  const renamed = Object.entries(settings).map(([name, value]) => [camel(name), value]);
+  return { type: "queue", name: queue, ...Object.fromEntries(renamed) };
 }
 
 function options({ folder, modules, date, flags, env, queues, rateLimits, allow, port }) {
@@ -52,7 +55,7 @@ function options({ folder, modules, date, flags, env, queues, rateLimits, allow,
     { type: "rate-limit", namespace: name, simple },
   ]);
   const consumers = Object.values(queues);
-  const dead = new Set(consumers.map((consumer) => consumer.dead_letter_queue).filter(Boolean));
+  const deadLetterQueues = new Set(consumers.map((consumer) => consumer.dead_letter_queue).filter(Boolean));
   const network = { type: "network", allow, tlsOptions: { trustBrowserCas: true } };
   return {
     host: "127.0.0.1",
@@ -61,7 +64,7 @@ function options({ folder, modules, date, flags, env, queues, rateLimits, allow,
     enableDevRegistry: false,
     log: new Log(LogLevel.WARN),
     handleStructuredLogs: ({ message }) => process.stdout.write(`${message}\n`),
-    // What ends workerd ends this process, as it ends a bare workerd.
+    // When workerd ends, this process does too, instead of starting a new one.
     unsafeHandleRuntimeRestart: () => process.exit(1),
     workers: [
       {
@@ -81,7 +84,7 @@ function options({ folder, modules, date, flags, env, queues, rateLimits, allow,
       },
       script("outbound", OUTBOUND, date, { env: { NETWORK: network } }),
       script("dead-letters", DEAD_LETTERS, date, {
-        triggers: [...dead].map((queue) => trigger({ queue, max_batch_timeout: 0 })),
+        triggers: [...deadLetterQueues].map((queue) => trigger({ queue, max_batch_timeout: 0 })),
       }),
     ],
   };
