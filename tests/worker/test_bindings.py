@@ -19,44 +19,44 @@ pytestmark = pytest.mark.long
 ENTRY = """
 from workers import Response, WorkerEntrypoint
 
-import logs
-import memory
-from edge import Edge
+from cloudflare.platform import CloudflareRequest
+from core.memory_budget import Reservation, capture_budget
+from redaction.logs import log
 
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
-        edge = Edge(request.js_object, self.ctx, self.env)
-        what, _, key = edge.call.path[1:].partition("/")
+        platform = CloudflareRequest(request.js_object, self.ctx, self.env)
+        what, _, key = platform.call.path[1:].partition("/")
         match what:
             case "limit":
-                return Response(str(await edge.within_limit(key)))
+                return Response(str(await platform.is_within_rate_limit(key)))
             case "enabled":
-                return Response(str(edge.cache_enabled))
+                return Response(str(platform.is_cache_enabled))
             case "keep":
-                status, max_age = edge.call.query.split(",")
-                kind = edge.call.headers["content-type"]
+                status, max_age = platform.call.query.split(",")
+                content_type = platform.call.headers["content-type"]
                 body = await request.bytes()
-                await edge.keep_cached(key, int(status), kind, body, int(max_age))
-                return Response(str(edge.cache_enabled))
+                await platform.write_cache(key, int(status), content_type, body, int(max_age))
+                return Response(str(platform.is_cache_enabled))
             case "relay" | "capture":
-                reply = await edge.cached(key)
+                reply = await platform.read_cache(key)
                 if reply is None:
                     return Response("nothing", status=404)
                 headers = (("x-added", "by the gateway"),)
                 if what == "relay":
                     return reply.relay(headers)
-                hold = memory.Hold(memory.captured)
-                response, capture = reply.relay_captured(headers, 2**21, hold)
-                edge.run_after("capture", log(key, capture))
+                reservation = Reservation(capture_budget)
+                response, capture = reply.relay_and_capture(headers, 2**21, reservation)
+                platform.run_after_response("capture", log_capture(key, capture))
                 return response
         return Response("ready")
 
 
-async def log(key, capture):
-    seen = await capture
-    said = {"ending": seen.ending, "status": seen.status, "content_type": seen.content_type}
-    logs.log("captured", key=key, size=len(seen.body), **said)
+async def log_capture(key, capture):
+    found = await capture
+    fields = {"ending": found.ending, "status": found.status, "content_type": found.content_type}
+    log("captured", key=key, size=len(found.body), **fields)
 """
 MODULES = {**bundle(), "entry.py": ENTRY}
 LIMIT = 3

@@ -23,8 +23,8 @@ import time
 import js
 from workers import Response, WorkerEntrypoint
 
-import bindings
-import edge
+from cloudflare.bindings import queue_messages
+from cloudflare.platform import CloudflareIsolate, CloudflareQueue
 
 
 class Default(WorkerEntrypoint):
@@ -32,15 +32,15 @@ class Default(WorkerEntrypoint):
         match js.URL.new(request.url).pathname:
             case "/send":
                 bodies = [bytes(b) if isinstance(b, list) else b for b in await request.json()]
-                return Response(await said(edge.Queue(self.env.TRACE_QUEUE).send(bodies)))
+                return Response(await outcome(CloudflareQueue(self.env.TRACE_QUEUE).send(bodies)))
             case "/reach":
-                return Response(await said(js.fetch(await request.text())))
+                return Response(await outcome(js.fetch(await request.text())))
             case "/gzip":
                 return Response(json.dumps(await pack()))
         return Response(self.env.TEXT + self.env.JSON.to_py()["name"])
 
     async def queue(self, batch, env, ctx):
-        messages = bindings.messages(batch)
+        messages = queue_messages(batch)
         for m in messages:
             body = m.body if isinstance(m.body, str) else list(m.body[:8])
             line = {"body": body, "size": len(m.body), "attempts": m.attempts}
@@ -56,7 +56,7 @@ class Default(WorkerEntrypoint):
                     m.ack()
 
 
-async def said(awaitable):
+async def outcome(awaitable):
     try:
         return str(await awaitable)
     except Exception as error:
@@ -64,7 +64,7 @@ async def said(awaitable):
 
 
 async def pack():
-    isolate = edge.Isolate(None)
+    isolate = CloudflareIsolate(None)
     data = bytes(range(256)) * 4096
     packed = await isolate.gzip(data)
     return {
@@ -72,15 +72,15 @@ async def pack():
         "by the book": gzip.decompress(packed) == data,
         "back": await isolate.gunzip(packed, len(data)) == data,
         "again": await isolate.gzip(data) == packed,
-        "empty": await said(isolate.gunzip(await isolate.gzip(b""), 0)),
-        "over": await said(isolate.gunzip(packed, len(data) - 1)),
-        "says too little": await said(isolate.gunzip(packed[:-4] + bytes(4), len(data))),
-        "says too much": await said(isolate.gunzip(packed[:-4] + bytes([1, 0, 16, 0]), 2**21)),
-        "goes on": await said(isolate.gunzip(packed + b"junk" + packed[-4:], len(data))),
-        "cut": await said(isolate.gunzip(packed[:100] + packed[-4:], len(data))),
-        "longer": await said(isolate.gunzip(packed[:100] + bytes(4), len(data))),
-        "not gzip": await said(isolate.gunzip(b"not gzip" + bytes(4), len(data))),
-        "nothing": await said(isolate.gunzip(b"", 0)),
+        "empty": await outcome(isolate.gunzip(await isolate.gzip(b""), 0)),
+        "over": await outcome(isolate.gunzip(packed, len(data) - 1)),
+        "says too little": await outcome(isolate.gunzip(packed[:-4] + bytes(4), len(data))),
+        "says too much": await outcome(isolate.gunzip(packed[:-4] + bytes([1, 0, 16, 0]), 2**21)),
+        "goes on": await outcome(isolate.gunzip(packed + b"junk" + packed[-4:], len(data))),
+        "cut": await outcome(isolate.gunzip(packed[:100] + packed[-4:], len(data))),
+        "longer": await outcome(isolate.gunzip(packed[:100] + bytes(4), len(data))),
+        "not gzip": await outcome(isolate.gunzip(b"not gzip" + bytes(4), len(data))),
+        "nothing": await outcome(isolate.gunzip(b"", 0)),
     }
 """
 SETTINGS = {
