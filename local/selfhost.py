@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from local.runtime import workerd
+from local.runtime.snapshots import snapshot_of
 from settings.load import CONTINUATION_NAMES, SECRET_NAMES, VARIABLE_NAMES
 from settings.provider_table import PROVIDERS, provider_secret_name
 
@@ -76,8 +77,8 @@ def build(out: Path, *, allow: Iterable[str] = (), variables: Iterable[str] = ()
     `variables` has names of variables that it reads in addition to the known ones. A gateway that
     runs from the earlier build is not disturbed.
 
-    Raises `NotInstalled`, and ValueError for an invalid range or name, or where `out` exists and is
-    not a build.
+    Raises `NotInstalled`, ValueError for an invalid range or name, or where `out` exists and is not
+    a build, and RuntimeError where the Worker cannot be imported.
     """
     workerd.require_installed()
     networks = ["public", *map(private_range, allow)]
@@ -89,7 +90,8 @@ def build(out: Path, *, allow: Iterable[str] = (), variables: Iterable[str] = ()
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{out.name}-") as temporary:
         folder = Path(temporary) / out.name
         folder.mkdir()
-        workerd.write_modules(folder, workerd.bundle(), links=False)
+        modules = workerd.bundle()
+        workerd.write_modules(folder, modules, snapshot_of(modules), links=False)
         shutil.copy2(workerd.WORKERD, folder / "workerd")
         text = workerd.config(
             date=date,
@@ -132,7 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         build(options.out, allow=options.allow, variables=options.variable)
-    except (workerd.NotInstalled, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         sys.exit(str(error))
     print(DONE.format(out=options.out, port=PORT))
 

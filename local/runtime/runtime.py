@@ -1,8 +1,5 @@
-"""The real workerd on this machine, running what `wrangler deploy` ships.
-
-`Runtime` serves `src/` and `python_modules/` on loopback. Compatibility date and flags come from
-`wrangler.toml`.
-"""
+"""A workerd process on this machine that runs what `wrangler deploy` uploads: `src/` and
+`python_modules/`, with the compatibility date and flags of `wrangler.toml`."""
 
 import json
 import os
@@ -19,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 
 from local.runtime import workerd
+from local.runtime.snapshots import snapshot_of
 from local.runtime.workerd import HERE, NODE_MODULES, bundle, require_installed
 
 if TYPE_CHECKING:
@@ -26,26 +24,29 @@ if TYPE_CHECKING:
 
 
 class Runtime:
-    """A running workerd with the Worker in it.
+    """A running workerd with the Worker in it, on loopback.
 
-    `env` is the Worker's environment: strings become text bindings, anything else JSON ones.
-    `allow` names the networks that its `fetch` may reach (workerd's words: `local` is loopback,
-    `private` and `public` the rest). `port` 0 takes a free one. Each log line goes to `on_log` and
-    into `logs`. `modules` are the Python modules, by default those that are deployed;
-    `without_flags` are compatibility flags of `wrangler.toml` to leave out.
+    `env` is the Worker's environment: strings become text bindings, other values JSON bindings.
+    `allow` has the networks that its `fetch` may reach, by workerd's names: `local` is loopback;
+    `private` and `public` are the others. `port` 0 selects a free one. Each line of the log is
+    appended to `logs` and passed to `on_log`. `modules` are the Python modules, from path to
+    source; the default is `bundle()`. `without_flags` has compatibility flags of `wrangler.toml`
+    to leave out.
 
-    `queues` maps a binding to the settings of its queue's consumer, which is the Worker itself, in
-    the words of `[[queues.consumers]]`: `{"TRACE_QUEUE": {"queue": "traces", "max_retries": 3}}`.
-    These queues are miniflare's simulation and rest in memory. What ends in a dead-letter queue
-    becomes a line of the log: `{"event": "dead_letter", "queue": ..., "text": ...}`, with `base64`
-    for `text` where the message is of bytes. `rate_limits` maps a binding to its limit, in the
-    words of `[ratelimits.simple]`: `{"RATE_LIMIT": {"limit": 5, "period": 10}}`. These are
-    miniflare's as well. Without either, workerd runs alone, which is lighter. A cache, for the
-    Cache API, is always there, and ends with the runtime.
+    `queues` maps a binding to the settings of its queue's consumer, which is the Worker itself,
+    under the names of `[[queues.consumers]]`: `{"TRACE_QUEUE": {"queue": "traces", "max_retries":
+    3}}`. The queues are simulated by miniflare, in memory. A message in a dead-letter queue becomes
+    a line of the log: `{"event": "dead_letter", "queue": ..., "text": ...}`, with `base64` in place
+    of `text` for a message of bytes. `rate_limits` maps a binding to its limit, under the names of
+    `[ratelimits.simple]`: `{"RATE_LIMIT": {"limit": 5, "period": 10}}`. miniflare simulates these
+    too. Without either, workerd runs without miniflare, which takes less CPU. There is always a
+    cache for the Cache API, which ends with the runtime.
 
-    `url` is the Worker's address, `pid` the process id of workerd. `memory` can be asked for where
-    it was started with `inspect`, and workerd runs alone. Use it as a context manager, or call
-    `close`.
+    `url` is the Worker's address, `pid` the process id of workerd. `memory` works only with
+    `inspect`, and without miniflare. It is a context manager; otherwise call `close`.
+
+    Raises `NotInstalled`, and RuntimeError, with the reason or the log, where the Worker cannot be
+    imported or does not start.
     """
 
     def __init__(
@@ -62,13 +63,15 @@ class Runtime:
         inspect: bool = False,
     ) -> None:
         require_installed()
+        modules = bundle() if modules is None else modules
+        snapshot = snapshot_of(modules)
         self.logs: list[str] = []
         self._logged = threading.Condition()
         self._on_log = on_log
         self._inspector: Any = None
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-")
         folder = Path(self._folder.name)
-        workerd.write_modules(folder, bundle() if modules is None else modules, links=True)
+        workerd.write_modules(folder, modules, snapshot, links=True)
         date, flags = workerd.compatibility(without_flags)
         worker: dict[str, Any] = {"date": date, "flags": flags, "allow": list(allow), "port": port}
         control, control_end = os.pipe()
@@ -107,41 +110,42 @@ class Runtime:
             self._reader.start()
             os.close(control_end)
             if self._process.stdin:
-                with suppress(BrokenPipeError):  # the log says why
+                with suppress(BrokenPipeError):  # it has ended, and its log has the reason
                     print(json.dumps(worker), file=self._process.stdin, flush=True)
             with os.fdopen(control) as messages:
                 inspector = messages.readline() if inspect else ""
                 message = messages.readline()
             if not message:
-                self.close()  # which waits for the log's last line
+                self.close()  # waits for the log's last line
                 raise RuntimeError("workerd did not start:\n" + "\n".join(self.logs))
             started = json.loads(message)
             self.pid: int = started.get("pid", self._process.pid)
             self.url = f"http://127.0.0.1:{started['port']}"
             self._boot()
             if inspector:
-                # Imported here since it needs aiohttp: everything else in this package runs on the
-                # standard library, as `local.selfhost` must.
+                # Imported here because it requires aiohttp: `local.selfhost` imports this package
+                # with the standard library alone.
                 from local.runtime.inspector import Inspector
 
                 self._inspector = Inspector(json.loads(inspector)["port"])
-        except BaseException:  # an interrupt too must not leave workerd behind
+        except BaseException:  # also an interrupt, which must not leave workerd running
             self.close()
             raise
 
     def memory(self) -> "Memory":
-        """What the isolate has in memory now, after its garbage is collected."""
+        """The memory of the isolate after a garbage collection."""
         assert self._inspector, "start the runtime with inspect=True"
         return self._inspector.memory()
 
     def wait_for_logs(self, enough: Callable[[list[str]], bool], timeout: float = 10) -> None:
-        """Return when the log's lines are `enough`; raises TimeoutError."""
+        """Return as soon as `enough` returns True for the lines of the log. Raises TimeoutError
+        after `timeout` seconds."""
         with self._logged:
             if not self._logged.wait_for(lambda: enough(self.logs), timeout):
                 raise TimeoutError(f"not in the log after {timeout} s:\n" + "\n".join(self.logs))
 
     def wait(self) -> None:
-        """Wait until workerd has ended, which it does on its own only by a fault: RuntimeError."""
+        """Wait until workerd ends, and raise RuntimeError: it ends only after a failure."""
         raise RuntimeError(f"workerd ended with status {self._process.wait()}")
 
     def close(self) -> None:
@@ -151,7 +155,7 @@ class Runtime:
             self._inspector = None
         if self._process.stdin:
             with suppress(BrokenPipeError):
-                self._process.stdin.close()  # miniflare ends with its input, after workerd
+                self._process.stdin.close()  # then miniflare ends workerd and itself
         else:
             self._process.terminate()
         try:
@@ -159,7 +163,7 @@ class Runtime:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        with suppress(ProcessLookupError):  # what a miniflare that was killed has left
+        with suppress(ProcessLookupError):  # a miniflare that was killed has not ended workerd
             os.killpg(self._process.pid, signal.SIGKILL)
         self._reader.join()
         self._folder.cleanup()
@@ -176,14 +180,14 @@ class Runtime:
         self.close()
 
     def _boot(self) -> None:
-        # The first request boots Python; what fails there should fail here. A Worker that starts
+        # The first request starts Python; a failure of that is raised here. A Worker that starts
         # and is misconfigured answers 503.
         try:
             urllib.request.urlopen(f"{self.url}/health", timeout=60).read()
         except OSError as error:
             if isinstance(error, HTTPError) and error.code == 503:
                 return
-            self.close()  # which waits for the log's last line
+            self.close()  # waits for the log's last line
             raise RuntimeError("The Worker did not start:\n" + "\n".join(self.logs)) from error
 
     def _read_logs(self) -> None:

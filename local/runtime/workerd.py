@@ -1,7 +1,7 @@
-"""A folder that workerd serves: the Worker's Python, the loader that runs it, and a config.
+"""The folders that a workerd serves: JavaScript modules, Pyodide, the Worker's Python and a config.
 
-`runtime` writes one for each start of a local run, `selfhost` one to keep. Nothing but the standard
-library is needed to write one.
+`runtime` writes a folder for each start, `selfhost` one that is kept, and `snapshots` one in which
+a snapshot is taken. Writing them requires nothing but the standard library.
 """
 
 import json
@@ -22,13 +22,26 @@ PYODIDE_FILES = {
     "pyodide.asm.wasm": "wasm",
     "python_stdlib.zip": "data",
 }
-MODULES = {"host.mjs": "esModule", **PYODIDE_FILES, "bundle.json": "json", "host.py": "text"}
-# Pyodide would take workerd for Node where a `process` global is there, which is the default.
+SHARED_MODULES = {"boot.mjs": "esModule", **PYODIDE_FILES, "bundle.json": "json"}
+# Name and kind of each module of a Worker in workerd, the main module first: of the one that runs
+# ours, and of the one that takes a snapshot.
+MODULES = {"host.mjs": "esModule", **SHARED_MODULES, "snapshot.gz": "data"}
+SNAPSHOT_MODULES = {
+    "snapshot.mjs": "esModule",
+    **SHARED_MODULES,
+    "host.py": "text",
+    "hash_seed.txt": "text",
+    "base.bin": "data",
+}
+# The files of this folder that each of the two consists of.
+HOST_SOURCES = ("host.mjs", "boot.mjs", "cache.mjs")
+SNAPSHOT_SOURCES = ("snapshot.mjs", "boot.mjs", "host.py")
+# Without it there is a global `process`, by which Pyodide would take workerd for Node.
 HOST_FLAGS = ["no_nodejs_compat"]
-# The binding of what a variable is where the environment does not set it.
+# The binding of values for variables that the environment does not set.
 DEFAULTS = "DEFAULTS"
 UNSAFE_EVAL = "UNSAFE_EVAL"
-# Bindings of the loader's own.
+# Bindings that the Worker does not see.
 LOADERS = (DEFAULTS, UNSAFE_EVAL)
 
 CONFIG = """\
@@ -55,13 +68,30 @@ const config :Workerd.Config = (
 );
 """
 
+# "internet" replaces workerd's default network, which needs CA certificates.
+SNAPSHOT_CONFIG = """\
+using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    (name = "worker", worker = (
+      modules = [{modules}],
+      compatibilityDate = {date},
+      compatibilityFlags = [{flags}],
+      bindings = [(name = {unsafe_eval}, unsafeEval = void)],
+    )),
+    (name = "internet", network = (allow = [])),
+  ],
+  sockets = [(name = "http", address = "127.0.0.1:0", service = "worker", http = ())],
+);
+"""
+
 
 class NotInstalled(RuntimeError):
-    """A part of the local runtime is missing; the message says which command installs it."""
+    """A part of the local runtime is missing. The message names the command that installs it."""
 
 
 def require_installed() -> None:
-    """Raise `NotInstalled` unless the Node side and the vendored SDK are there."""
+    """Raise `NotInstalled` unless workerd, Pyodide and the vendored SDK are installed."""
     if not _is_program(WORKERD) or not (NODE_MODULES / "pyodide").is_dir():
         raise NotInstalled("workerd and pyodide are not installed: run `make setup`")
     if not (ROOT / "python_modules" / "workers").is_dir():
@@ -69,37 +99,63 @@ def require_installed() -> None:
 
 
 def _is_program(file: Path) -> bool:
-    # What npm unpacks is a script, in whose place an install script puts the program.
+    # npm unpacks a script here, which the package's install script replaces by the program.
     with suppress(OSError), file.open("rb") as beginning:
         return beginning.read(2) != b"#!"
     return False
 
 
 def wrangler_config(folder: Path = ROOT) -> dict[str, Any]:
-    """A folder's `wrangler.toml` as a dict."""
+    """The `wrangler.toml` of a folder as a dict."""
     return tomllib.loads((folder / "wrangler.toml").read_text())
 
 
 def compatibility(without_flags: Iterable[str] = ()) -> tuple[str, list[str]]:
-    """The date and the flags of `wrangler.toml`, as the loader needs them."""
+    """The compatibility date and flags for workerd: those of `wrangler.toml` except
+    `without_flags`, and those that the host requires."""
     wrangler = wrangler_config()
-    # What the loader itself stands in for is not asked of workerd.
+    # The host does what `python_workers` does at Cloudflare.
     flags = set(wrangler["compatibility_flags"]) - {"python_workers"} - set(without_flags)
     return wrangler["compatibility_date"], [*sorted(flags), *HOST_FLAGS]
 
 
 def bundle() -> dict[str, str]:
-    """Path to source of every Python module that is deployed, as the Worker sees them."""
+    """The Python modules that are deployed: path, relative to the import root, to source."""
     files = {p.relative_to(ROOT / "src"): p for p in sorted((ROOT / "src").rglob("*.py"))}
     files |= {p.relative_to(ROOT): p for p in sorted((ROOT / "python_modules").rglob("*.py"))}
     return {path.as_posix(): file.read_text() for path, file in files.items()}
 
 
-def write_modules(folder: Path, modules: Mapping[str, str], *, links: bool) -> None:
-    """Put the loader, Pyodide and the Python modules into a folder, by `links` or as copies."""
+def write_modules(
+    folder: Path, modules: Mapping[str, str], snapshot: bytes, *, links: bool
+) -> None:
+    """Write the modules that run the Worker, its Python modules among them, and their snapshot.
+
+    With `links` the files of Pyodide and of this package are symbolic links, else copies.
+    """
+    _write_files(folder, HOST_SOURCES, modules, links=links)
+    (folder / "snapshot.gz").write_bytes(snapshot)
+
+
+def write_snapshot_modules(
+    folder: Path, modules: Mapping[str, str], base: bytes, hash_seed: str
+) -> None:
+    """Write the modules and the config with which a snapshot of Python modules is taken.
+
+    `base` is the snapshot that it extends. Where it is empty, Python's hashes are seeded with
+    `hash_seed`.
+    """
+    _write_files(folder, SNAPSHOT_SOURCES, modules, links=True)
+    (folder / "base.bin").write_bytes(base)
+    (folder / "hash_seed.txt").write_text(hash_seed)
+    (folder / "config.capnp").write_text(snapshot_config())
+
+
+def _write_files(
+    folder: Path, sources: Iterable[str], modules: Mapping[str, str], *, links: bool
+) -> None:
     files = [NODE_MODULES / "pyodide" / name for name in PYODIDE_FILES]
-    files += [HERE / name for name in ("host.mjs", "host.py", "cache.mjs")]
-    for file in files:
+    for file in [*files, *(HERE / name for name in sources)]:
         if links:
             (folder / file.name).symlink_to(file)
         else:
@@ -116,12 +172,12 @@ def config(
     allow: Iterable[str],
     port: int,
 ) -> str:
-    """The text of a `config.capnp`, for the folder of the modules; its socket is called `http`.
+    """The text of a `config.capnp` beside the modules that run the Worker.
 
-    Each name in `variables` is bound to the variable of workerd's own environment that it maps to,
-    so that no secret stands in a file, and each one in `values` to that value, as JSON. `allow` are
-    the networks that the Worker's `fetch` may reach, in workerd's words or as CIDR ranges. It
-    listens on loopback, unless workerd is told otherwise when it starts.
+    `variables` maps names of bindings to variables of workerd's own environment, so that no file
+    contains a secret. `values` maps names of bindings to values, which become JSON. `allow` has the
+    networks that the Worker's `fetch` may reach, as names of workerd or CIDR ranges. The socket is
+    named `http` and listens on loopback, which an option of workerd can change.
     """
     bindings = [
         f"(name = {_quote(UNSAFE_EVAL)}, unsafeEval = void)",
@@ -129,15 +185,29 @@ def config(
         *(f"(name = {_quote(k)}, json = {_quote(json.dumps(v))})" for k, v in values.items()),
     ]
     return CONFIG.format(
-        modules=", ".join(
-            f"(name = {_quote(name)}, {kind} = embed {_quote(name)})"
-            for name, kind in MODULES.items()
-        ),
+        modules=_module_list(MODULES),
         date=_quote(date),
         flags=", ".join(map(_quote, flags)),
         bindings=",\n        ".join(bindings),
         allow=", ".join(map(_quote, allow)),
         address=_quote(f"127.0.0.1:{port}"),
+    )
+
+
+def snapshot_config() -> str:
+    """The text of a `config.capnp` beside the modules with which a snapshot is taken."""
+    date, flags = compatibility()
+    return SNAPSHOT_CONFIG.format(
+        modules=_module_list(SNAPSHOT_MODULES),
+        date=_quote(date),
+        flags=", ".join(map(_quote, flags)),
+        unsafe_eval=_quote(UNSAFE_EVAL),
+    )
+
+
+def _module_list(modules: Mapping[str, str]) -> str:
+    return ", ".join(
+        f"(name = {_quote(name)}, {kind} = embed {_quote(name)})" for name, kind in modules.items()
     )
 
 

@@ -36,33 +36,55 @@ def test_a_workerd_that_npm_has_not_finished_is_not_installed(monkeypatch, tmp_p
         Runtime({})
 
 
-# Python that looks for a way to code from text or bytes. Each road gives what it has found; one
-# that ends in an error or in nothing is closed. At the end it lies in wait for the next request.
+# Python that looks for a way to compile code from text or bytes. Each attempt returns what it has
+# found; one that raises an error or finds nothing is closed. It tries one while its memory is
+# restored, the rest in a request, and then prepares to find more in the next request.
 HOSTILE = """
+import importlib
+
+import _pyodide_entrypoint_helper
 import js
 import pyodide_js
-from _pyodide_entrypoint_helper import doAnImport
 from pyodide.code import run_js
 from pyodide.ffi import create_proxy
 from workers import WorkerEntrypoint, import_from_javascript
 
 EMPTY = [0, 0x61, 0x73, 0x6D, 1, 0, 0, 0]
 KINDS = ("object", "function")
-stolen = []
+caught = []
+restored = []
+import_module = importlib.import_module
+
+
+def compile_while_restored(name):
+    if name in ("os", "sys"):  # before `js` is restored
+        return import_module(name)
+    try:
+        restored.append(f"open: {js.WebAssembly.Module.new(wasm())}")
+    except Exception as error:
+        restored.append(type(error).__name__)
+    return import_module(name)
+
+
+importlib.import_module = compile_while_restored
 
 
 def wasm():
     return js.Uint8Array.new(EMPTY)
 
 
-async def a_timer_of_text():
+def do_an_import(name):
+    return _pyodide_entrypoint_helper.doAnImport(name)
+
+
+async def timer_of_text():
     js.setTimeout("globalThis.ran = true", 0)
     await js.scheduler.wait(5)
     return js.ran
 
 
-def holder(name, *roots):
-    # Whatever has a property of this name, of all that the roots' own ones are.
+def owner(name, *roots):
+    # An own property of one of these objects that has a property of this name.
     for root in roots:
         for key in js.Reflect.ownKeys(root):
             value = getattr(js.Reflect.getOwnPropertyDescriptor(root, key), "value", None)
@@ -72,9 +94,10 @@ def holder(name, *roots):
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
-        workers, host = await doAnImport("cloudflare:workers"), await doAnImport("host.mjs")
-        roots = (js.globalThis, js.WebAssembly, pyodide_js, workers, host, self.env)
-        roads = {
+        names = ("cloudflare:workers", "host.mjs", "boot.mjs", "pyodide.mjs")
+        workers, host, *others = [await do_an_import(name) for name in names]
+        roots = (js.globalThis, js.WebAssembly, pyodide_js, workers, host, *others, self.env)
+        attempts = {
             "env": lambda: self.env.UNSAFE_EVAL,
             "imported env": lambda: import_from_javascript("cloudflare:workers").env.UNSAFE_EVAL,
             "importable env": lambda: workers.env.UNSAFE_EVAL,
@@ -83,51 +106,54 @@ class Default(WorkerEntrypoint):
             "Function": lambda: js.Function.new("return 1")(),
             "constructor": lambda: js.Object.constructor("return 1")(),
             "run_js": lambda: run_js("1"),
-            "timer": a_timer_of_text,
-            "data URL": lambda: doAnImport("data:text/javascript,export default 1"),
+            "timer": timer_of_text,
+            "data URL": lambda: do_an_import("data:text/javascript,export default 1"),
             "Module": lambda: js.WebAssembly.Module.new(wasm()),
             "compile": lambda: js.WebAssembly.compile(wasm()),
             "instantiate": lambda: js.WebAssembly.instantiate(wasm()),
-            "what is left over": lambda: holder("newWasmModule", *roots),
-            "a handler of its own": lambda: next((v for v in stolen if hasattr(v, "UNSAFE_EVAL"))),
+            "what is left over": lambda: owner("newWasmModule", *roots),
+            "a handler of its own": lambda: next((v for v in caught if hasattr(v, "UNSAFE_EVAL"))),
         }
-        open_ = []
-        for name, road in roads.items():
+        open_ = [text for text in restored if text.startswith("open")]
+        for name, attempt in attempts.items():
             try:
-                found = road()
+                found = attempt()
                 found = await found if hasattr(found, "then") or hasattr(found, "send") else found
             except Exception as error:
                 print(name, type(error).__name__, error)
                 continue
             if found:
                 open_.append(f"{name}: {found}")
-        self.lie_in_wait(workers, host)
-        return js.Response.new(f"{len(roads)} roads, {len(stolen)} caught, open: {open_}")
+        self.prepare_for_the_next_request(workers, host)
+        counts = f"{len(attempts)} attempts, {len(restored)} before, {len(caught)} caught"
+        return js.Response.new(f"{counts}, open: {open_}")
 
-    def lie_in_wait(self, workers, host):
-        def steal(this, value, *_):
-            stolen.append(value)
+    def prepare_for_the_next_request(self, workers, host):
+        def catch(this, value, *_):
+            caught.append(value)
 
         setter = js.Object.new()
-        setter.set = create_proxy(steal, capture_this=True)
+        setter.set = create_proxy(catch, capture_this=True)
         setter.configurable = True
-        for owner in (workers.WorkerEntrypoint.prototype, js.Object.prototype):
-            js.Object.defineProperty(owner, "env", setter)
+        for prototype in (workers.WorkerEntrypoint.prototype, js.Object.prototype):
+            js.Object.defineProperty(prototype, "env", setter)
         handle = host.default.prototype.fetch
 
         def fetch(this, request, *_):
-            stolen.append(this.env)
+            caught.append(this.env)
             return js.Reflect.apply(handle, this, js.Array.of(request))
 
         host.default.prototype.fetch = create_proxy(fetch, capture_this=True)
 """
 
 
-def test_no_python_gets_at_what_makes_code():
+def test_no_python_can_compile_code():
     with Runtime({"SOME": "variable"}, modules={**bundle(), "entry.py": HOSTILE}) as runtime:
         answers = [httpx.get(runtime.url).text for _ in range(2)]
     for answer in answers:
-        assert re.fullmatch(r"15 roads, [1-9] caught, open: \[\]", answer)
+        assert re.fullmatch(r"15 attempts, [1-9]\d* before, [1-9] caught, open: \[\]", answer), (
+            answer
+        )
 
 
 SHOWING = """

@@ -4,6 +4,7 @@ Only workerd runs here; what it knows comes from its environment.
 """
 
 import asyncio
+import gzip
 import json
 import os
 import re
@@ -106,9 +107,13 @@ def test_a_request_through_the_folder_is_traced(
 
 
 def test_no_secret_and_no_open_network_is_in_the_folder(strict: Path, with_ranges: Path):
-    own = {"bundle.json", "cache.mjs", "config.capnp", "host.py", "host.mjs", ".gitignore"}
-    assert {path.name for path in strict.iterdir()} == own | PYODIDE_FILES.keys() | {"workerd"}
+    own = {"boot.mjs", "bundle.json", "cache.mjs", "config.capnp", "host.mjs", ".gitignore"}
+    others = {*PYODIDE_FILES, "snapshot.gz", "workerd"}
+    assert {path.name for path in strict.iterdir()} == own | others
     assert not any(SECRET in (strict / name).read_text() for name in own)
+    snapshot = gzip.decompress((strict / "snapshot.gz").read_bytes())
+    assert b"GATEWAY_API_KEYS" in snapshot  # a name that the Worker's modules contain
+    assert SECRET.encode() not in snapshot
     text = (strict / "config.capnp").read_text()
     assert 'network = (allow = ["public"], ' in text
     assert 'address = "127.0.0.1:8787"' in text
