@@ -31,8 +31,8 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from local.echo import shapes, tools
-from local.echo.shapes import EchoRequest, Stream, encode
+from local.echo import replies, tools
+from local.echo.replies import EchoRequest, Stream, encode
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MODELS = ("gpt-4o-mini", "text-embedding-3-small", "claude-sonnet-5-5")
@@ -120,34 +120,34 @@ DIALECTS = {
     "/v1/chat/completions": Dialect(
         ("model", "messages"),
         _texts_of_messages,
-        shapes.chat,
-        shapes.chat_stream,
+        replies.chat,
+        replies.chat_stream,
         OPENAI_DATE,
         (tools.chat, tools.chat_stream),
     ),
     "/v1/completions": Dialect(
         ("model", "prompt"),
         _texts_of_member("prompt"),
-        shapes.completion,
-        shapes.completion_stream,
+        replies.completion,
+        replies.completion_stream,
         OPENAI_DATE,
     ),
     "/v1/embeddings": Dialect(
-        ("model", "input"), _texts_of_member("input"), shapes.embeddings, None, ""
+        ("model", "input"), _texts_of_member("input"), replies.embeddings, None, ""
     ),
     "/v1/responses": Dialect(
         ("model", "input"),
         _texts_of_messages,
-        shapes.response,
-        shapes.response_stream,
+        replies.response,
+        replies.response_stream,
         OPENAI_DATE,
         (tools.response, tools.response_stream),
     ),
     "/v1/messages": Dialect(
         ("model", "max_tokens", "messages"),
         _texts_of_messages,
-        shapes.message,
-        shapes.message_stream,
+        replies.message,
+        replies.message_stream,
         ANTHROPIC_DATE,
         (tools.message, tools.message_stream),
     ),
@@ -173,7 +173,7 @@ def app(delay_ms: float = 30) -> web.Application:
             model=_with_date(model, dialect.date),
             body=body,
             prompt_words=sum(len(text.split()) for text in texts),
-            reply=shapes.compose_reply(
+            reply=replies.compose_reply(
                 texts[-1] if texts else "",
                 settings.number("length", None, 0, 50_000_000),
                 settings.number("chunks", None, 1, 1_000_000),

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from local.echo import shapes
-from local.echo.shapes import HOLE, EchoRequest, Reply, Stream, encode
+from local.echo import replies
+from local.echo.replies import HOLE, EchoRequest, Reply, Stream, encode
 
 Shapes = tuple[Callable[[EchoRequest], dict[str, Any]], Callable[[EchoRequest], Stream]]
 
@@ -77,7 +77,7 @@ def _chat_call(request: EchoRequest, arguments: str) -> dict[str, Any]:
 
 def chat(request: EchoRequest) -> dict[str, Any]:
     """A `chat.completion` whose message calls the tool."""
-    whole = shapes.chat(request)
+    whole = replies.chat(request)
     (choice,) = whole["choices"]
     call = {"content": None, "tool_calls": [_chat_call(request, request.reply.text)]}
     message = choice["message"] | call
@@ -92,9 +92,9 @@ def chat_stream(request: EchoRequest) -> Stream:
 
     started_call = {"index": 0, **_chat_call(request, "")}
     piece = {"index": 0, "function": {"arguments": HOLE}}
-    return shapes.openai_stream(
+    return replies.openai_stream(
         request,
-        shapes.chat_frame(request, "chat.completion.chunk"),
+        replies.chat_frame(request, "chat.completion.chunk"),
         {
             "opening": [
                 choice({"role": "assistant", "content": None, "tool_calls": [started_call]})
@@ -117,13 +117,13 @@ def _use(request: EchoRequest, arguments: dict[str, Any]) -> dict[str, Any]:
 def message(request: EchoRequest) -> dict[str, Any]:
     """An Anthropic `message` with one `tool_use` block."""
     use = _use(request, json.loads(request.reply.text))
-    return shapes.message(request) | {"content": [use], "stop_reason": "tool_use"}
+    return replies.message(request) | {"content": [use], "stop_reason": "tool_use"}
 
 
 def message_stream(request: EchoRequest) -> Stream:
     """Anthropic's events for a message with one `tool_use` block."""
     piece = {"type": "input_json_delta", "partial_json": HOLE}
-    return shapes.message_events(request, message(request), _use(request, {}), piece)
+    return replies.message_events(request, message(request), _use(request, {}), piece)
 
 
 def _response_call(request: EchoRequest, status: str, arguments: str) -> dict[str, Any]:
@@ -140,13 +140,13 @@ def _response_call(request: EchoRequest, status: str, arguments: str) -> dict[st
 def response(request: EchoRequest) -> dict[str, Any]:
     """A Responses API `response` with one function call."""
     call = _response_call(request, "completed", request.reply.text)
-    return shapes.response_frame(request, "completed", [call])
+    return replies.response_frame(request, "completed", [call])
 
 
 def response_stream(request: EchoRequest) -> Stream:
     """The Responses API's events for a response with one function call."""
     place = {"item_id": f"fc_{request.id}", "output_index": 0}
-    started = shapes.response_frame(request, "in_progress", [])
+    started = replies.response_frame(request, "in_progress", [])
     call = _response_call(request, "completed", request.reply.text)
     started_call = _response_call(request, "in_progress", "")
     opening: list[dict[str, Any]] = [
@@ -167,7 +167,7 @@ def response_stream(request: EchoRequest) -> Stream:
     delta = {"type": "response.function_call_arguments.delta", **place, "delta": HOLE}
     after = len(opening) + len(request.reply.pieces)
     return Stream(
-        [shapes.numbered_event(event, number) for number, event in enumerate(opening)],
-        shapes.numbered_piece_events(delta, request.reply.pieces, len(opening)),
-        [shapes.numbered_event(event, number) for number, event in enumerate(closing, after)],
+        [replies.numbered_event(event, number) for number, event in enumerate(opening)],
+        replies.numbered_piece_events(delta, request.reply.pieces, len(opening)),
+        [replies.numbered_event(event, number) for number, event in enumerate(closing, after)],
     )

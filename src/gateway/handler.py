@@ -21,7 +21,7 @@ from export.outbox import deliver_observations
 from gateway.cors import METHODS, cors_headers
 from gateway.errors import error_response
 from gateway.pages import PAGE_PATHS, page_response
-from gateway.trace_recorder import TraceRecorder
+from gateway.trace_job import TraceJob
 from redaction.logs import log
 from settings.gateway_keys import authenticate
 from settings.load import Settings
@@ -169,7 +169,7 @@ async def _serve_request(
     if reservation is None:
         await run.run(request.config or Target())
         return _client_response(request, run, cache, cors)
-    recorder = TraceRecorder(request, run, cache, reservation, settings, platform)
+    recorder = TraceJob(request, run, cache, reservation, settings, platform)
     # The job starts before there is a reply, so that a request whose client leaves before that is
     # traced too.
     platform.run_after_response(

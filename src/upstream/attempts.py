@@ -30,7 +30,7 @@ from settings.gateway_keys import GatewayKey
 from settings.load import Settings
 from settings.routing_configs import Target
 from upstream.credentials import credential_provider, with_target_credential
-from upstream.key_rights import refuse_beyond_rights
+from upstream.gateway_key_rights import refuse_beyond_rights
 from upstream.request_body import (
     find_prefixed_model,
     members_or_empty,

@@ -7,17 +7,12 @@ number of attempts and the total of all pauses are limited by `core.limits`.
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-from core.limits import (
-    CLIENT_CHECK_SECONDS,
-    FIRST_RETRY_PAUSE_SECONDS,
-    MAX_ATTEMPTS_PER_REQUEST,
-    MAX_RETRY_PAUSE_SECONDS,
-    MAX_TOTAL_PAUSE_SECONDS,
-)
+from core.limits import MAX_ATTEMPTS_PER_REQUEST
 from core.platform import StrategyPlatform
 from core.types import Refusal
 from settings.conditions import query_matches
 from settings.routing_configs import RetryPolicy, Target
+from upstream.retries import RetryPauses
 
 
 class StrategyAttempt(Protocol):
@@ -73,7 +68,7 @@ class StrategyRun(Generic[AttemptT]):
         self.attempts: list[AttemptT] = []
         self.skipped: list[tuple[Target, Refusal]] = []
         self.client_left = False
-        self._total_pause_seconds = 0.0
+        self._pauses = RetryPauses(platform)
 
     async def run(self, target: Target) -> bool:
         """Call a target or, where it contains targets, those that its mode selects. Returns whether
@@ -152,28 +147,24 @@ class StrategyRun(Generic[AttemptT]):
         await attempt.send()
         return True
 
-    async def _wait_before_retry(self, retry_number: int, retry: RetryPolicy) -> bool:
-        """Discard the last reply and pause before the retry with this number, which is 1 for the
-        first. Returns whether to retry; where not, there is no pause and the reply stays."""
-        if retry_number > retry.attempts or len(self.attempts) == MAX_ATTEMPTS_PER_REQUEST:
+    async def _wait_before_retry(self, retry_number: int, policy: RetryPolicy) -> bool:
+        """Whether the last attempt is to be repeated, as the retry with this number, which is 1 for
+        the first. If so, discard its reply and pause before returning.
+
+        False where the policy allows no more retries, the status of the reply is none to retry, or
+        the request has no attempts or no time for pauses left. The reply is then kept.
+        """
+        if retry_number > policy.attempts or len(self.attempts) == MAX_ATTEMPTS_PER_REQUEST:
             return False
-        if not self._is_failure(retry.on_status_codes):
+        if not self._is_failure(policy.on_status_codes):
             return False
         last = self.attempts[-1]
-        pause = self.platform.random() * min(
-            MAX_RETRY_PAUSE_SECONDS, FIRST_RETRY_PAUSE_SECONDS * 2 ** (retry_number - 1)
-        )
-        retry_after = last.retry_after if retry.use_retry_after_header else None
-        pause = max(pause, retry_after or 0.0)
-        if self._total_pause_seconds + pause > MAX_TOTAL_PAUSE_SECONDS:
+        retry_after = last.retry_after if policy.use_retry_after_header else None
+        pause = self._pauses.next_pause(retry_number, retry_after)
+        if pause is None:
             return False
-        self._total_pause_seconds += pause
         last.discard_reply()
-        # Soon after a client has left, the platform ends whatever still runs for it. So a pause is
-        # cut short then.
-        while pause > 0 and not self.platform.client_left():
-            await self.platform.sleep(min(pause, CLIENT_CHECK_SECONDS))
-            pause -= CLIENT_CHECK_SECONDS
+        await self._pauses.wait(pause)
         return True
 
     def _is_failure(self, codes: Collection[int] | None) -> bool:

@@ -196,7 +196,7 @@ def test_the_metadata_of_configs_is_listed():
     page = (ROOT / "docs" / "tracing.md").read_text()
     table = re.findall(r"(?m)^\| `(\w+)` \| (?:all|the span|a generation) \|", page)
     recorded = set(
-        re.findall(r'"([a-z_]+)"', (ROOT / "src" / "gateway" / "trace_recorder.py").read_text())
+        re.findall(r'"([a-z_]+)"', (ROOT / "src" / "gateway" / "trace_job.py").read_text())
     )
     assert set(table) == recorded - {"trace", "inline"}
 

@@ -23,7 +23,7 @@ from upstream.response_cache import CacheStatus, ResponseCache
 from upstream.strategy import StrategyRun
 
 
-class TraceRecorder:
+class TraceJob:
     """Waits for the captures of a request's attempts, and makes observations of them. Also writes
     the reply to the response cache, since that takes the same capture.
 
