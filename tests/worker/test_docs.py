@@ -130,13 +130,6 @@ def test_each_call_of_the_tracing_page_is_traced(stage: Stage, example: Example)
     assert not any("notes" in o["metadata"] for o in observations)
 
 
-def test_the_headers_of_the_page_are_all_that_there_are():
-    page = (ROOT / "docs" / "tracing.md").read_text()
-    source = (ROOT / "src" / "context.py").read_text()
-    for name in re.findall(r'"((?:langfuse|x-portkey)-[a-z-]+)"', source):
-        assert name in page
-
-
 # Whom an example with a config asks in turn; None for whoever chance chooses.
 ASKED: dict[str, list[str] | None] = {
     "Fallback-0": ["openai"],

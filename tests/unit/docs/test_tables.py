@@ -160,6 +160,17 @@ def test_the_example_of_named_configs_is_valid():
     assert settings.problem is None
 
 
+def test_every_header_that_the_source_names_is_documented():
+    pages = {page.name: page.read_text() for page in (ROOT / "docs").glob("*.md")}
+    for file in (ROOT / "src").rglob("*.py"):
+        names = set(re.findall(r'"((?:langfuse|x-portkey)-[a-z-]+)"', file.read_text()))
+        undocumented = {name for name in names if not any(name in text for text in pages.values())}
+        assert not undocumented, file
+        if file.name == "trace_context.py":
+            assert len(names) > 15
+            assert all(name in pages["tracing.md"] for name in names)
+
+
 def test_the_headers_of_a_reply_are_listed():
     source = (ROOT / "src" / "gateway" / "handler.py").read_text()
     assert code_words("What the reply says") == set(re.findall(r'"(x-portkey-[a-z-]+)"', source))
