@@ -26,7 +26,11 @@ OBSERVATION_TYPE = "generation"
 
 
 def read_request(body: Any) -> Prompt:
-    """The `Prompt` of a chat request. Its input is the messages, with tools if there are any."""
+    """Read the parsed JSON body of a chat request.
+
+    The input is the list of messages. Where the request has tools or another of the members below,
+    the input is an object of these members and `messages`.
+    """
     return read_prompt(
         body,
         input_field="messages",
@@ -42,7 +46,11 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """The chunks of a stream as one `chat.completion`, with one choice for each index."""
+    """Merge the chunks of a stream into the `chat.completion` that they represent.
+
+    `events` are the chunks as parsed JSON; those that are not objects are ignored. The result has
+    one choice for each `index`, in the order of their first chunks, without log probabilities.
+    """
     reply: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for event in events:
@@ -63,15 +71,15 @@ def fold(events: list[Any]) -> dict[str, Any]:
     return {**reply, "choices": [finalize(choice) for choice in choices.values()]}
 
 
-# Members of a choice that `fold` handles itself, or that are not recorded, such as `logprobs`.
+# Members of a choice that `fold` merges by itself, or drops, such as `logprobs`.
 SEPARATELY_FOLDED = frozenset({"index", "delta", "message", "text", "logprobs"})
 
 
 def update_members(whole: dict[str, Any], piece: dict[str, Any], except_for: Set[str]) -> None:
-    """Copy the members of a chunk, or of a choice in it, to the whole, except for those in `but`.
+    """Copy the members of `piece` to `whole`, in place, except for those named in `except_for`.
 
-    A null or an empty string replaces nothing: the last chunk may repeat a member as null, and
-    Azure's first chunk has an empty model.
+    `piece` is a chunk of a stream or a choice in it. None and "" are not copied: the last chunk may
+    repeat a member as null, and Azure's first chunk has an empty model.
     """
     for name, value in piece.items():
         if value is not None and name not in except_for and value != "":
@@ -79,24 +87,29 @@ def update_members(whole: dict[str, Any], piece: dict[str, Any], except_for: Set
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Whether every choice of a folded reply has a finish reason. False without a choice."""
+    """Whether every choice of a reply, as `fold` returns it, has a finish reason. False where the
+    reply has no choices."""
     choices = sorted_choices(reply)
     return bool(choices) and all(choice.get("finish_reason") for choice in choices)
 
 
 def read_reply(reply: Any) -> Completion:
-    """The `Completion` of a `chat.completion`. Its output is one assistant message, or a list of
-    them where n > 1."""
+    """Read the parsed JSON of a whole reply, a `chat.completion`.
+
+    The output is the assistant message, or where the reply has several choices, a list of their
+    messages in the order of their `index`. It is None where the reply has no choices.
+    """
     return read_completion(reply, output=_output, **COMMON_READERS)
 
 
 def sorted_choices(reply: dict[str, Any]) -> list[dict[str, Any]]:
-    """The choices of a reply, ordered by index."""
+    """The choices of a reply, ordered by index. Empty where `choices` is missing or not a list."""
     return sorted(object_items(reply.get("choices")), key=choice_index)
 
 
 def choice_index(choice: dict[str, Any]) -> int:
-    """The index of a choice. 0 where it is missing, as with providers that support one choice."""
+    """The `index` of a choice. 0 where it is missing or not an integer: providers that support only
+    one choice may leave it out."""
     index = choice.get("index")
     return index if isinstance(index, int) else 0
 
@@ -117,7 +130,7 @@ def _usage(reply: dict[str, Any]) -> Any:
     return reply.get("usage") or as_object(reply.get("x_groq")).get("usage")  # in Groq's streams
 
 
-# Readers of the fields that several of OpenAI's endpoints have in common.
+# Arguments of `read_completion` for the fields that several of OpenAI's endpoints share.
 COMMON_READERS: dict[str, FieldReader] = {
     "metadata": _metadata,
     "usage": lambda reply: openai_usage(_usage(reply)),
@@ -138,10 +151,11 @@ def _output(reply: dict[str, Any]) -> Any:
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message in the form that Langfuse renders, from the form of any provider.
+    """The message of a choice, converted to the form that Langfuse renders.
 
-    Reasoning becomes `thinking`, and the transcript of an audio becomes the content where there is
-    no other.
+    Reasoning becomes `thinking`, whichever member the provider sends it in. Audio becomes
+    `output_audio` with a placeholder for its data; its transcript becomes the content where there
+    is no other. Tool calls are sorted by index, and empty members are left out.
     """
     rest = drop_empty(message)
     content, thoughts = rest.pop("content", None), []
@@ -169,11 +183,11 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(parts: list[Any]) -> tuple[Any, list[str]]:
-    """Content in parts, as Mistral's thinking models send it: the content without its thoughts, and
-    the thoughts, as a list of at most one text.
+    """Split content parts, as Mistral's thinking models send them, into (content, thoughts).
 
-    Consecutive text parts are joined, and content that is a single text becomes that text. Parts of
-    another type are unchanged.
+    `content` is the list of the parts without thoughts, in which consecutive text parts are joined.
+    Where that is a single text part, `content` is its text. `thoughts` is a list of one text, which
+    joins all thoughts, or empty.
     """
     content: Any = []
     thoughts: list[str] = []
@@ -191,7 +205,7 @@ def _content(parts: list[Any]) -> tuple[Any, list[str]]:
 
 
 def _part_texts(parts: Any) -> list[str]:
-    """The texts of those parts that have one."""
+    """The `text` of each content part that has one. Empty where `parts` is not a list."""
     return [part["text"] for part in object_items(parts) if as_text(part.get("text"))]
 
 
@@ -200,7 +214,11 @@ def _call_index(call: Any) -> int:
 
 
 def _tool_call(call: Any) -> Any:
-    """A tool call without its index, its arguments as text."""
+    """A tool call without its `index`, and with the arguments of a function as text.
+
+    Arguments that are not a string become JSON text; missing ones become "". A value that is not an
+    object is returned unchanged.
+    """
     if not isinstance(call, dict):
         return call
     call = {name: value for name, value in call.items() if name != "index"}

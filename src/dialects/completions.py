@@ -16,12 +16,20 @@ OBSERVATION_TYPE = "generation"
 
 
 def read_request(body: Any) -> Prompt:
-    """The `Prompt` of a completion request. Its input is a string, a list of strings, or tokens."""
+    """Read the parsed JSON body of a completion request.
+
+    The input is the prompt: a string, a list of strings, or token ids. Where the request has a
+    `suffix`, the input is an object of `prompt` and `suffix`.
+    """
     return read_prompt(body, input_field="prompt", extra_input_fields=("suffix",))
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """The chunks of a stream as one `text_completion`, with one choice for each index."""
+    """Merge the chunks of a stream into the `text_completion` that they represent.
+
+    `events` are the chunks as parsed JSON; those that are not objects are ignored. The result has
+    one choice for each `index`, in the order of their first chunks, without log probabilities.
+    """
     reply: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for event in events:
@@ -37,13 +45,18 @@ def fold(events: list[Any]) -> dict[str, Any]:
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Whether every choice of a folded reply has a finish reason. False without a choice."""
+    """Whether every choice of a reply, as `fold` returns it, has a finish reason. False where the
+    reply has no choices."""
     return chat.is_finished(reply)
 
 
 def read_reply(reply: Any) -> Completion:
-    """The `Completion` of a `text_completion`. Its output is a text, or a list of texts where
-    n > 1. With the parameter `echo`, a text begins with the prompt, as in the reply."""
+    """Read the parsed JSON of a whole reply, a `text_completion`.
+
+    The output is the text of the choice, or where the reply has several choices, a list of their
+    texts in the order of their `index`. It is None where the reply has no choices. Where the
+    request had set `echo`, the provider repeats the prompt before each text; it is not removed.
+    """
     return read_completion(reply, output=_output, **chat.COMMON_READERS)
 
 

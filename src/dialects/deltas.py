@@ -1,4 +1,4 @@
-"""The deltas of a stream, accumulated to the whole that they are parts of, for all dialects."""
+"""Accumulates the deltas of a stream to the whole object that they are parts of."""
 
 import re
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from core.limits import MAX_OPEN_ITEMS
 from dialects.json_values import as_object
 
-# Members whose value is always sent whole. Some providers repeat them in every delta. Any other
-# string of a delta continues the string before it.
+# Members whose string is always sent whole, by some providers in every delta. Any other string of a
+# delta continues the string before it.
 _UNSPLIT_MEMBERS = frozenset({"role", "type", "id", "call_id", "name", "format", "status", "model"})
 
 # The content of a JSON string, between its quotes.
@@ -34,11 +34,13 @@ _PADDING = re.compile(r', ?"obfuscation": ?"\w*+"(?=\}\n)')
 
 
 def merge_text_deltas(stream: str) -> str:
-    """The text of a stream in which one event, with the whole text, replaces each run of events
-    that continue the same text.
+    """Shorten the text of an event stream: merge consecutive events that differ only in one text of
+    their `delta`, such as `content`, into one event with the joined text. OpenAI's padding
+    (`obfuscation`) is removed.
 
-    `stream` must have "\\n" as its line ends and begin with one. Nearly all events of a stream are
-    in such a run, and the time to parse a stream depends on the number of its events.
+    `stream` is a text of server-sent events that begins with "\\n" and has "\\n" as its line ends.
+    Nearly all events of a stream can be merged, and the time to parse a stream depends on the
+    number of its events.
     """
     if '"obfuscation"' in stream:
         stream = _PADDING.sub("", stream)
@@ -46,16 +48,19 @@ def merge_text_deltas(stream: str) -> str:
 
 
 class TextPieces(list[str]):
-    """A string as its pieces, while deltas continue it. Adding each piece to a `str` would copy the
-    whole string every time."""
+    """A string under construction, as the list of its pieces. Adding each piece to a `str` would
+    copy the whole string every time."""
 
 
 def accumulate(whole: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Add a delta to `whole`, in place.
+    """Add the members of `delta` to `whole`, in place.
 
-    A string continues the one that is there. The members of an object are added one by one, and
-    each item of a list continues the item of the same `index`. A number or boolean replaces the
-    present value, and None is ignored. The strings of the whole are `TextPieces` until `finalize`.
+    - A string is appended to the present string; `role`, `id`, `name` and the like replace it.
+    - The members of an object are added one by one, by the same rules.
+    - An item of a list is added to the present item of the same `index`, or appended as a new one.
+    - A number or boolean replaces the present value. None is ignored.
+
+    Strings in `whole` become `TextPieces`, which `finalize` turns into `str`.
     """
     for name, value in delta.items():
         current = whole.get(name)
@@ -87,15 +92,15 @@ def accumulate(whole: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _accumulate_text(parts: list[Any], piece: str) -> None:
-    """Add text to content that is a list of parts: to the last part if that is a text, else as a
-    new text part. Mistral's thinking models send text after parts."""
+    """Add a piece of text to a list of content parts, in place: to the last part if that is a text,
+    else as a new text part. Mistral's thinking models send text after parts."""
     if not (parts and isinstance(parts[-1], dict) and parts[-1].get("type") == "text"):
         parts.append({"type": "text"})
     accumulate(parts[-1], {"text": piece})
 
 
 def _accumulate_item(items: list[Any], delta: Any) -> None:
-    """Add a delta to the item of a list that it continues, or as a new item."""
+    """Add a delta to the item of `items` that it continues, or append it as a new item."""
     if isinstance(delta, dict):
         continued = _item_continued_by(items, delta)
         if continued is None:
@@ -106,10 +111,11 @@ def _accumulate_item(items: list[Any], delta: Any) -> None:
 
 
 def _item_continued_by(items: list[Any], delta: dict[str, Any]) -> dict[str, Any] | None:
-    """The item that a delta continues: the last one of the same index. None for a new item.
+    """The item that a delta continues: the last one with the same `index`, or for a tool call
+    without an index, the last item without one. None where the delta begins a new item.
 
-    A tool call without an index continues the last call. Calls that are sent whole may all have the
-    index 0 (Gemini), so that a name with a new id begins another call.
+    A tool call with another id begins a new item where it has no index, or names its function:
+    calls that are sent whole may all have the index 0 (Gemini).
     """
     call = as_object(delta.get("function") or delta.get("custom"))
     if "index" not in delta and not call:
@@ -122,7 +128,7 @@ def _item_continued_by(items: list[Any], delta: dict[str, Any]) -> dict[str, Any
 
 
 def finalize(value: Any) -> Any:
-    """The accumulated value, with the pieces of its strings joined."""
+    """A copy of a value that `accumulate` has built, in which each `TextPieces` is a `str`."""
     if type(value) is TextPieces:
         return "".join(value)
     if isinstance(value, dict):

@@ -17,13 +17,17 @@ is_finished = generic.is_finished
 
 
 def read_request(body: Any) -> Prompt:
-    """The `Prompt` of an embedding request. Its input is a string, a list of strings, or tokens."""
+    """Read the parsed JSON body of an embedding request. The input is a string, a list of strings,
+    or token ids."""
     return read_prompt(body, input_field="input")
 
 
 def read_reply(reply: Any) -> Completion:
-    """The `Completion` of an embedding reply. Its output is the number of vectors and their
-    dimensions, never the vectors."""
+    """Read the parsed JSON of an embedding reply.
+
+    The output is `{"dimensions": d, "count": n}` for n vectors of d numbers. Where the vectors
+    cannot be read, it is the whole reply.
+    """
     readers = {
         **chat.COMMON_READERS,
         "metadata": lambda reply: drop_empty({"response_id": reply.get("id")}),
@@ -43,8 +47,8 @@ def _dimensions(vector: Any) -> int:
 
 
 def without_vectors(value: Any) -> Any:
-    """A JSON value in which each list of numbers is replaced by its length. For replies in which
-    `read_reply` does not find the vectors."""
+    """A copy of a JSON value in which a text such as "[1536 numbers]" replaces each list of
+    numbers. For replies in which `read_reply` does not find the vectors."""
     if isinstance(value, dict):
         return {name: without_vectors(member) for name, member in value.items()}
     if not isinstance(value, list):

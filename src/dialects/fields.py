@@ -1,7 +1,6 @@
 """`Prompt` and `Completion`, the results of every dialect, and functions that read their fields.
 
-Tracing fails field by field: each field is read separately, and one that cannot be read is left
-out and named in `notes`.
+Each field is read separately. One that cannot be read is left out and named in `notes`.
 """
 
 import math
@@ -21,11 +20,12 @@ Parameter = str | int | float | bool | list[str]
 
 @dataclass(frozen=True)
 class Prompt:
-    """The contents of a request, as a dialect reads them.
+    """What a dialect reads of a request's body.
 
-    `model`, `user` and `session` are None where the request does not name them, and `input` (a JSON
-    value) is None where it has no input. `parameters` are the model's parameters; `metadata` has
-    other members of the request by name. `notes` name what could not be read.
+    `model`, `user` and `session` are None where the body does not name them. `input` is a JSON
+    value, None where there is none. `parameters` are the model's parameters by name, such as
+    `temperature`. `metadata` has the members of the body's own `metadata`, and members that
+    describe the call. `notes` name what could not be read.
     """
 
     model: str | None = None
@@ -39,13 +39,15 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """The contents of a reply, as a dialect reads them.
+    """What a dialect reads of a reply's body.
 
-    `output` is a JSON value, None where there is none. `usage` and `cost` have Langfuse's keys, the
-    cost in US dollars. `parameters`, such as the service tier, replace the request's parameters of
-    the same name. `error` is "type: message", `error_type` the type alone. `is_finished` is False
-    where the end of the reply is missing. `metadata` has further facts, such as the finish reason;
-    `notes` name what could not be read.
+    `model` is None where the body does not name it. `output` is a JSON value, None where there is
+    none. `usage` (tokens) and `cost` (US dollars) have Langfuse's keys, such as `input` and
+    `total`. `parameters`, such as the service tier, replace the request's parameters of the same
+    name. `error` is "type: message" and `error_type` the type alone, None where the reply has no
+    error. `is_streamed` is True for an event stream, `is_finished` False where the end of the reply
+    is missing. `metadata` has further facts, such as the finish reason; `notes` name what could not
+    be read.
     """
 
     model: str | None = None
@@ -61,10 +63,11 @@ class Completion:
     notes: tuple[str, ...] = ()
 
 
-# Reads one field of a JSON object. It may raise any exception for an object of unexpected shape.
+# Reads one field of a request or a reply, which is passed to it as a JSON object. It may raise any
+# exception for an object of unexpected shape.
 FieldReader = Callable[[dict[str, Any]], Any]
 
-# Members that describe the call and are not model parameters. They are recorded as metadata.
+# Members of a request that describe the call. They are recorded as metadata.
 _METADATA_FIELDS = (
     "response_format",
     "previous_response_id",
@@ -74,8 +77,8 @@ _METADATA_FIELDS = (
     "client_metadata",
 )
 
-# Members that are not model parameters: they are metadata, have a field of their own, or are not
-# recorded (some clients put their key into the body).
+# Members of a request that are not model parameters: they are metadata, have a field of their own,
+# or are not recorded (some clients put their key into the body).
 _NOT_PARAMETERS = {
     "model",
     "stream",
@@ -94,13 +97,15 @@ def read_prompt(
     extra_input_fields: tuple[str, ...] = (),
     normalize: FieldReader = dict,
 ) -> Prompt:
-    """The `Prompt` of a request's JSON body.
+    """Read the parsed JSON body of a request.
 
-    `normalize` converts the body to the members that Langfuse renders best. Where it raises, the
-    input is the whole body. `input_field` names the member that is the input, and
-    `extra_input_fields` name members that belong to it, such as tools: where one of these is
-    present, the input is an object of all of them. All other members are model parameters, except
-    for metadata and for values longer than `MAX_SETTING_CHARS`, which become part of the input.
+    `normalize` first converts the body to an object of the members that Langfuse renders best.
+    Where it raises, the input is the whole body.
+
+    The input is the member `input_field`. Where the body has members of `extra_input_fields` too,
+    such as tools, the input is an object of all these members by name. The rest are the model's
+    parameters, except for members that are metadata or not recorded. A parameter whose text is
+    longer than `MAX_SETTING_CHARS` becomes part of the input.
     """
     body = without_credentials(as_object(body))
     fields = _FieldwiseReader(body)
@@ -149,10 +154,11 @@ def read_prompt(
 def _user_and_session(
     body: dict[str, Any], metadata: dict[str, Any]
 ) -> tuple[str | None, str | None]:
-    """User and session from the metadata of a request's body, None where they are missing.
+    """The ids of user and session in a request's body, None where they are missing. `metadata` is
+    the body's member of that name.
 
-    Anthropic accepts only `user_id` there, so Claude Code puts a JSON object into it, with account,
-    device and session. Codex sends its session in `client_metadata`.
+    Anthropic accepts only `user_id` in it, so Claude Code puts a JSON object into that text, with
+    account, device and session. Codex sends its session in `client_metadata`.
     """
     user, client_ids = as_text(metadata.get("user_id")), dict[str, Any]()
     if user and user.startswith("{"):
@@ -175,9 +181,12 @@ def read_completion(
     cost: FieldReader = lambda reply: {},
     parameters: FieldReader = lambda reply: {},
 ) -> Completion:
-    """The `Completion` of a whole reply. Each field is the result of the reader of the same name.
+    """Read the parsed JSON of a whole reply.
 
-    Where the output cannot be read, it is the whole reply, unless the reply is an error.
+    `output`, `metadata`, `usage`, `cost` and `parameters` are functions that return the field of
+    that name, given the reply as an object ({} where it is not one). Where one raises, its field is
+    empty and a note names it, but the output is the whole reply, unless the reply has an error.
+    Model and error are read from the members that are the same in all formats.
     """
     fields = _FieldwiseReader(as_object(reply))
     error = fields.read("error", error_message, default=None)
@@ -198,14 +207,15 @@ def read_completion(
 
 
 class _FieldwiseReader:
-    """Reads the fields of one JSON object, and notes those that cannot be read."""
+    """Reads fields of one JSON object. `notes` name those that could not be read."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.body = body
         self.notes: list[str] = []
 
     def read(self, name: str, reader: FieldReader, *, default: Any) -> Any:
-        """The reader's result. Where it raises, `default`, with a note."""
+        """Return the result of `reader` for the object. Where it raises, return `default` and add a
+        note that begins with `name`."""
         try:
             return reader(self.body)
         except Exception as error:  # an error in one field must not affect the others
@@ -213,7 +223,8 @@ class _FieldwiseReader:
             return default
 
     def text(self, name: str) -> str | None:
-        """The text of a member, None where it is missing, empty or, with a note, not a string."""
+        """The text of the member `name`. None where it is missing or empty, and where it is not a
+        string, which adds a note."""
         value = self.body.get(name)
         if value is not None and not isinstance(value, str):
             self.notes.append(f"{name}: not a string")
@@ -221,8 +232,8 @@ class _FieldwiseReader:
 
 
 def to_model_parameter(value: Any) -> Parameter:
-    """The value as a Langfuse model parameter: a string, number, boolean or list of strings is
-    unchanged, anything else becomes JSON text.
+    """Convert a JSON value to a model parameter that Langfuse accepts. Strings, finite numbers,
+    booleans and lists of strings are unchanged. Any other value becomes its JSON text.
 
     Langfuse refuses a whole observation for one parameter of another type.
     """
@@ -236,18 +247,22 @@ def to_model_parameter(value: Any) -> Parameter:
 
 
 def select_parameters(members: dict[str, Any], *names: str) -> dict[str, Parameter]:
-    """The named members that are present and not None, as model parameters."""
+    """Select the members with these names, as model parameters: {name: value}.
+
+    A member that is missing or None is left out. A value of a type that Langfuse does not accept
+    becomes its JSON text.
+    """
     return {
         name: to_model_parameter(members[name]) for name in names if members.get(name) is not None
     }
 
 
 def flatten_setting(name: str, value: Any) -> dict[str, Any]:
-    """The members of a settings object as separate settings: `thinking.budget_tokens` becomes
-    `thinking_budget_tokens`.
+    """Flatten a setting of a request that is an object: the name "thinking" and the value
+    `{"budget_tokens": 1}` become `{"thinking": None, "thinking_budget_tokens": 1}`.
 
-    The result is to be merged into the request. It sets the object itself to None, so that it is
-    not recorded twice. Empty for a value that is not an object.
+    The result is to be merged into the request. Its None removes the object itself, which would be
+    recorded twice. Empty where the value is not an object.
     """
     if not isinstance(value, dict):
         return {}
@@ -255,15 +270,20 @@ def flatten_setting(name: str, value: Any) -> dict[str, Any]:
 
 
 def error_type(reply: dict[str, Any]) -> str | None:
-    """The type, code or status of the error in a reply; None where there is none."""
+    """The `type` of the error in a reply, else its `code` or `status`, as text. None where the
+    reply has no error, or the error none of these."""
     error = as_object(_error_in(reply))
     value = error.get("type") or error.get("code") or error.get("status")
     return str(value) if value else None
 
 
 def error_message(reply: dict[str, Any]) -> str | None:
-    """The error in a reply as "type: message", None where there is none. At most
-    `MAX_ERROR_CHARS` long."""
+    """The error in a reply as "type: message", or as the message alone where it has no type. None
+    where the reply has no error.
+
+    An error without a message is represented by its JSON text. The result is cut to
+    `MAX_ERROR_CHARS`.
+    """
     error = _error_in(reply)
     if not error:
         return None
@@ -274,7 +294,8 @@ def error_message(reply: dict[str, Any]) -> str | None:
 
 
 def _error_in(reply: dict[str, Any]) -> Any:
-    """The error of a reply, usually an object or a text.
+    """The error in a reply, usually an object or a text; None or another empty value where there is
+    none.
 
     https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors,
     and vLLM's form, in which the reply itself is the error object.

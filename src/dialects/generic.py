@@ -16,7 +16,8 @@ _STREAM = "stream of events"
 
 
 def read_request(body: Any) -> Prompt:
-    """The `Prompt` of a request. Its input is the whole body, without credentials."""
+    """Read the parsed JSON body of a request. The input is the whole body, without the member
+    `api_key` and the credentials for remote servers in `tools` and `mcp_servers`."""
     if not isinstance(body, dict):
         return Prompt(input=body)
     return Prompt(
@@ -26,8 +27,8 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """A stream as an object with the list of its events, beside the last model, usage and error
-    that they contain."""
+    """Put the events of a stream, as parsed JSON, into one object: `events` is the list of them,
+    and `model`, `usage` and `error` are the last ones that an event contains."""
     reply: dict[str, Any] = {"object": _STREAM, "events": events}
     for event in events:
         for name in ("model", "usage", "error"):
@@ -42,7 +43,8 @@ def is_finished(reply: dict[str, Any]) -> bool:
 
 
 def read_reply(reply: Any) -> Completion:
-    """The `Completion` of a reply. Its output is the whole reply, or all events of a stream."""
+    """Read the parsed JSON of a reply, or a stream as `fold` returns it. The output is the whole
+    reply, or the list of all events of the stream."""
     is_stream = as_object(reply).get("object") == _STREAM
     return read_completion(
         reply,

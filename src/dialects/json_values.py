@@ -9,7 +9,7 @@ def as_object(value: Any) -> dict[str, Any]:
 
 
 def object_items(value: Any) -> list[dict[str, Any]]:
-    """The items of a list that are objects. Empty for a value that is not a list."""
+    """The items of a JSON list that are objects. Empty where the value is not a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
@@ -19,7 +19,7 @@ def as_text(value: Any) -> str | None:
 
 
 def drop_empty(members: dict[str, Any]) -> dict[str, Any]:
-    """The members whose value is not None, "", [] or {}.
+    """The members whose value is not None, "", [] or {}; 0 and False are kept.
 
     Whole replies contain empty members that streams leave out.
     """

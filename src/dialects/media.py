@@ -1,4 +1,4 @@
-"""JSON values prepared for a trace: placeholders replace inline media, and text replaces what a
+"""Prepares JSON values for a trace: placeholders replace inline media, and text replaces what a
 JSON writer or reader could not handle."""
 
 import math
@@ -16,8 +16,8 @@ _DATA_URL = re.compile(
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]++")
 
-# Members whose value is base64 in any object: OpenAI's files and images. The value here stands for
-# the media type where the object does not name it.
+# Members whose value is base64 in any object (OpenAI's files and images), with the text that the
+# placeholder has where the object does not name a media type.
 _ALWAYS_MEDIA = {"file_data": "file", "b64_json": "image", "partial_image_b64": "image"}
 
 # Members that may name the media type of another member.
@@ -27,12 +27,13 @@ _TYPES_WITHOUT_TEXT = {int, bool, type(None)}
 
 
 def make_presentable(value: Any) -> Any:
-    """A JSON value in which `[media type, n bytes]` replaces each inline medium.
+    """A copy of a JSON value in which a text such as "[image/png, 1234 bytes]" replaces each inline
+    image, audio and file.
 
-    Media are data URLs anywhere in a string, Anthropic's base64 sources, OpenAI's `input_audio`,
-    `file_data` and `b64_json`, and generated images. Besides, the surrogates of a character that a
-    stream has split are joined; infinite numbers, and integers above `MAX_JSON_INTEGER`, become
-    text.
+    These are data URLs anywhere in a string, Anthropic's base64 sources, OpenAI's `input_audio`,
+    `file_data` and `b64_json`, and generated images. In all strings, the two surrogates of one
+    character are joined, since a stream may have split them, and a lone one becomes U+FFFD.
+    Infinite numbers, and integers beyond ±`MAX_JSON_INTEGER`, become text.
     """
     if isinstance(value, str):
         return value if value.isascii() and ";base64," not in value else _presentable_text(value)
@@ -57,8 +58,9 @@ def make_presentable(value: Any) -> Any:
 
 
 def without_base64(text: str) -> str:
-    """A text in which each long run of base64 is replaced by its length. For text that cannot be
-    parsed, such as the beginning of a JSON body."""
+    """A text in which each run of at least 400 base64 characters is replaced by its length, as in
+    "[base64, 1200 characters]". For text that cannot be parsed, such as the beginning of a JSON
+    body."""
     return _LONG_BASE64.sub(lambda found: f"[base64, {len(found[0])} characters]", text)
 
 
@@ -69,8 +71,8 @@ _MEDIA_MEMBERS = {"data", "result", *_ALWAYS_MEDIA}
 
 
 def _media_type(members: dict[str, Any], name: str) -> str | None:
-    """The media type of the member `name`, which is one of `_MEDIA_MEMBERS`. None where it is not a
-    medium."""
+    """The media type of the base64 in an object's member `name`, which is one of `_MEDIA_MEMBERS`:
+    "image/png", or where it is not fully known, "image". None where the member is no media."""
     media_type = next(
         (members[key] for key in _MEDIA_TYPE_MEMBERS if isinstance(members.get(key), str)), None
     )
@@ -84,7 +86,8 @@ def _media_type(members: dict[str, Any], name: str) -> str | None:
 
 
 def _presentable_text(text: str) -> str:
-    """A text with its data URLs replaced and its surrogates joined."""
+    """A text in which placeholders replace data URLs, and characters or U+FFFD replace
+    surrogates."""
     if ";base64," in text:
         text = _DATA_URL.sub(lambda url: media_placeholder(url[1] or "text/plain", url[2]), text)
     try:
@@ -95,6 +98,7 @@ def _presentable_text(text: str) -> str:
 
 
 def media_placeholder(media_type: str, data: str) -> str:
-    """The placeholder for base64 data of a media type, with the decoded size in bytes."""
+    """The text that replaces `data`, which is base64: "[image/png, 1234 bytes]" with its media type
+    and its decoded size."""
     size = len(data) * 3 // 4 - data.endswith("=") - data.endswith("==")
     return f"[{media_type}, {max(size, 0)} bytes]"

@@ -26,8 +26,12 @@ OBSERVATION_TYPE = "generation"
 
 
 def read_request(body: Any) -> Prompt:
-    """The `Prompt` of a messages request. Its input is the messages, of which the system prompt is
-    the first, with the tools if there are any."""
+    """Read the parsed JSON body of a messages request.
+
+    The input is the list of messages in OpenAI's form, with the system prompt as the first. Where
+    the request has tools or another of the members below, the input is an object of these members
+    and `messages`.
+    """
     return read_prompt(
         body,
         input_field="messages",
@@ -37,7 +41,12 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """The events of a stream as one message, its content blocks in the order of their index."""
+    """Merge the events of a stream into the message that they represent, with its content blocks in
+    the order of their index.
+
+    `events` are parsed JSON; those that are not objects are ignored. An error event sets the
+    message's `error`.
+    """
     reply: dict[str, Any] = {}
     blocks: dict[int, dict[str, Any]] = {}
     for event in events:
@@ -65,12 +74,13 @@ def fold(events: list[Any]) -> dict[str, Any]:
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Whether a folded message has a stop reason."""
+    """Whether a message, as `fold` returns it, has a stop reason."""
     return bool(reply.get("stop_reason"))
 
 
 def read_reply(reply: Any) -> Completion:
-    """The `Completion` of a message. Its output is one assistant message."""
+    """Read the parsed JSON of a whole reply. The output is one assistant message in OpenAI's form;
+    None for an empty reply."""
     return read_completion(
         reply,
         output=_output,
@@ -88,8 +98,8 @@ def _block_index(event: dict[str, Any]) -> int:
 
 
 def _accumulate_block(block: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Add a delta to a content block, in place. Its text, thinking, signature and so on continue
-    the block's member of the same name."""
+    """Add the delta of an event to a content block, in place. Its `text`, `thinking` and so on
+    continue the block's member of the same name; a citation is appended to the block's list."""
     if delta.get("type") == "citations_delta":
         accumulate(block, {"citations": [delta.get("citation")]})
     else:
@@ -97,8 +107,9 @@ def _accumulate_block(block: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _finalize_block(block: dict[str, Any]) -> dict[str, Any]:
-    """An accumulated content block in the form of a whole reply: its strings joined, and the input
-    of a tool call parsed."""
+    """An accumulated content block in the form of a whole reply: its strings are `str`, and the
+    `input` of a tool call is the value of its `partial_json`. Where that JSON is cut, it is the
+    text."""
     block = finalize(block)
     input_json = block.pop("partial_json", None)
     if isinstance(input_json, str) and input_json:
@@ -110,7 +121,9 @@ def _finalize_block(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _normalize_request(body: dict[str, Any]) -> dict[str, Any]:
-    """A request with its messages and tools in OpenAI's form, and its nested settings flattened."""
+    """The members of a request, with system prompt, messages and tools in OpenAI's form, and with
+    the members of `thinking` and `output_config` as separate settings. `output_config.format`
+    becomes `response_format`."""
     members = {**body, **flatten_setting("thinking", body.get("thinking"))}
     system = members.pop("system", None)
     messages = [{"role": "system", "content": system}] if system else []
@@ -128,7 +141,11 @@ def _normalize_request(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split_message(message: Any) -> list[Any]:
-    """An Anthropic message as messages in OpenAI's form, in which each tool result is a message."""
+    """Convert an Anthropic message to one or more in OpenAI's form, in the order of its blocks.
+
+    Each tool result becomes a message of role "tool". The other blocks stay in messages of the
+    original role. A message whose content is not a list of blocks is unchanged.
+    """
     if not isinstance(as_object(message).get("content"), list):
         return [message]
     messages: list[Any] = []
@@ -153,10 +170,11 @@ def _split_message(message: Any) -> list[Any]:
 
 
 def _to_chat_message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message with its thinking and tool calls beside its content.
+    """Convert a message whose content is a list of blocks to OpenAI's form: thinking and tool calls
+    become members beside the content.
 
-    Blocks of another type, such as images, documents, server tools and their results, stay in the
-    content unchanged.
+    Content that is one plain text becomes a string, and empty content None. Blocks of another type,
+    such as images, documents, server tools and their results, stay in the content unchanged.
     """
     separate: dict[str, list[Any]] = {"thinking": [], "redacted_thinking": [], "tool_calls": []}
     content: list[Any] = []

@@ -37,14 +37,16 @@ _DELTA_DIALECTS = (chat, messages)
 
 
 def dialect_for_path(path: str) -> ModuleType:
-    """The dialect of an endpoint's path, `generic` for a path without a dialect of its own."""
+    """The module that reads requests and replies of a path such as "/v1/messages"; `generic` for a
+    path without a dialect of its own."""
     return _DIALECTS_BY_PATH.get(path, generic)
 
 
 def read_request(path: str, body: bytes) -> Prompt:
-    """The `Prompt` of a request's body. Never raises.
+    """Read the body of a request, by the dialect of its path. Never raises.
 
-    The input of a body that cannot be read is its beginning, as text.
+    Where the body cannot be read as JSON, for example because it was cut, the input is the
+    beginning of its text, and a note gives the reason.
     """
     try:
         value = strict_json.parse(decode_utf8(body))
@@ -55,11 +57,13 @@ def read_request(path: str, body: bytes) -> Prompt:
 
 
 def read_reply(path: str, body: bytes, content_type: str, complete: bool) -> Completion:
-    """The `Completion` of a reply's captured body, streamed or whole. Never raises.
+    """Read the captured body of a reply, streamed or whole, by the dialect of its request's path.
+    Never raises.
 
     `complete` is False if `body` is only the beginning of the reply: the provider interrupted it,
-    the client left, or it is larger than the limit of a capture. The output of a body that cannot
-    be read is its beginning, as text.
+    the client left, or it is larger than the limit of a capture. Where the body cannot be read, the
+    output is the beginning of its text, and a note gives the reason. Embeddings are never recorded:
+    the output is None where that text may contain some.
     """
     streamed = is_event_stream(body, content_type)
     # A stream has an end marker of its own: without one it is not finished, whatever `complete` is.
@@ -79,8 +83,8 @@ def read_reply(path: str, body: bytes, content_type: str, complete: bool) -> Com
 
 
 def _read_stream(dialect: ModuleType, body: bytes) -> Completion:
-    """The `Completion` of a stream. Where the dialect finds nothing in it, the output is the list
-    of its events. Raises ValueError for a stream without an event."""
+    """Read the body of an event stream. Where the dialect finds no output, model or error in it,
+    the output is the list of its events. Raises ValueError where it has no event."""
     events = (
         parse_events(body, merge_text_deltas) if dialect in _DELTA_DIALECTS else parse_events(body)
     )
@@ -104,7 +108,7 @@ def _read_stream(dialect: ModuleType, body: bytes) -> Completion:
 
 
 def _read_whole(dialect: ModuleType, body: bytes) -> Completion:
-    """The `Completion` of a reply that is not a stream. Raises ValueError where it is not JSON."""
+    """Read the body of a reply that is not a stream. Raises ValueError where it is not JSON."""
     reply = strict_json.parse(decode_utf8(body))
     if isinstance(reply, list) and len(reply) == 1:
         reply = reply[0]  # Gemini sends an error in a list
@@ -118,14 +122,14 @@ _Read = TypeVar("_Read", Prompt, Completion)
 
 
 def _make_presentable(result: _Read) -> _Read:
-    """A `Prompt` or `Completion` whose fields have all passed through `make_presentable`."""
+    """A copy of a `Prompt` or `Completion` with `make_presentable` applied to every field."""
     present = {name: value for name, value in vars(result).items() if value}
     return replace(result, **{name: make_presentable(value) for name, value in present.items()})
 
 
 def _may_hold_vectors(path: str, body: bytes) -> bool:
-    """Whether an unreadable reply may contain vectors, which are never recorded: it begins as JSON
-    and is from an endpoint for embeddings."""
+    """Whether a reply that cannot be read may contain embeddings: its path is an endpoint for them,
+    and its body begins like a JSON object or list."""
     return dialect_for_path(path).OBSERVATION_TYPE == "embedding" and body.lstrip()[:1] in (
         b"{",
         b"[",
@@ -133,11 +137,12 @@ def _may_hold_vectors(path: str, body: bytes) -> bool:
 
 
 def _beginning_of(body: bytes) -> str | None:
-    """The text of a body's first `MAX_UNREADABLE_CHARS`, without base64. None for an empty body."""
+    """At most `MAX_UNREADABLE_CHARS` from the start of a body, with long runs of base64 replaced.
+    None where the body is empty."""
     text = decode_utf8(body[: 4 * MAX_UNREADABLE_CHARS])
     return without_base64(text)[:MAX_UNREADABLE_CHARS] or None
 
 
 def _note(what: str, error: Exception) -> str:
-    """A note that `what` could not be read."""
+    """A note that `what`, such as "reply", could not be read because of `error`."""
     return f"{what}: {type(error).__name__}: {error}"[:200]

@@ -15,8 +15,8 @@ NAME = "responses"
 
 OBSERVATION_TYPE = "generation"
 
-# For each event type, where its delta belongs: the list in the item, the type of the part in that
-# list, and the member of the part.
+# For each event type, where its delta is added: the item's list, the type of the part in that list,
+# and the part's member.
 _PART_DELTAS = {
     "response.output_text.delta": ("content", "output_text", "text"),
     "response.refusal.delta": ("content", "refusal", "refusal"),
@@ -24,7 +24,7 @@ _PART_DELTAS = {
     "response.reasoning_summary_text.delta": ("summary", "summary_text", "text"),
 }
 
-# For each event type, the member of the item to which its delta belongs.
+# For each event type, the item's member to which its delta is added.
 _MEMBER_DELTAS = {
     "response.function_call_arguments.delta": "arguments",
     "response.mcp_call_arguments.delta": "arguments",
@@ -34,8 +34,12 @@ _MEMBER_DELTAS = {
 
 
 def read_request(body: Any) -> Prompt:
-    """The `Prompt` of a Responses request. Its input is the instructions and input items as
-    messages, with the tools if there are any."""
+    """Read the parsed JSON body of a Responses request.
+
+    The input is a list of messages in the form of chat: the instructions, as a system message, and
+    the input items. Where the request has tools or another of the members below, the input is an
+    object of these members and `messages`.
+    """
     return read_prompt(
         body,
         input_field="messages",
@@ -45,10 +49,11 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """The events of a stream as one response.
+    """Merge the events of a stream into the response object that they represent.
 
     The last event contains the whole response. Where that event is missing or has no output, the
-    output is accumulated from the events of the items.
+    output is accumulated from the events of its items. `events` are parsed JSON; those that are not
+    objects are ignored.
     """
     reply: dict[str, Any] = {"output": []}
     items: dict[int, dict[str, Any]] = {}
@@ -68,7 +73,8 @@ def fold(events: list[Any]) -> dict[str, Any]:
 
 
 def _accumulate_item(items: dict[int, dict[str, Any]], event: dict[str, Any]) -> None:
-    """Add the contents of an event to the item of its output index."""
+    """Add an event's delta, annotation or whole item to the item with the event's `output_index`,
+    in place. `items` maps that index to the item. Events of other types change nothing."""
     event_type, index, delta = str(event.get("type")), event["output_index"], event.get("delta")
     item = items.setdefault(index, {})
     if event_type in _PART_DELTAS:
@@ -88,18 +94,20 @@ def _accumulate_item(items: dict[int, dict[str, Any]], event: dict[str, Any]) ->
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Whether a folded response has a final status."""
+    """Whether the status of a response, as `fold` returns it, is final."""
     return reply.get("status") in ("completed", "incomplete", "failed", "cancelled")
 
 
 def read_reply(reply: Any) -> Completion:
-    """The `Completion` of a response. Its output is one message, or a list where there are more."""
+    """Read the parsed JSON of a whole response. The output is one message in the form of chat, or a
+    list where there are more; None where there is none."""
     return read_completion(reply, output=_output, **{**chat.COMMON_READERS, "metadata": _metadata})
 
 
 def _normalize_request(body: dict[str, Any]) -> dict[str, Any]:
-    """A request with its input as messages, its tools in the form of chat, and its nested
-    settings flattened."""
+    """The members of a request, with instructions and input as `messages`, tools in the form of
+    chat, and the members of `reasoning` and `text` as separate settings. `text.format` becomes
+    `response_format`."""
     members = {**body, **flatten_setting("reasoning", body.get("reasoning"))}
     instructions, request_input = members.pop("instructions", None), members.pop("input", None)
     messages = [{"role": "system", "content": instructions}] if instructions else []
@@ -116,7 +124,8 @@ def _normalize_request(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _items_to_messages(items: list[Any]) -> list[Any]:
-    """Items as messages. An item of an unknown type is unchanged.
+    """Convert items of an input or output to messages in the form of chat. Items of an unknown type
+    are unchanged.
 
     Consecutive items of the assistant become one message, as long as their order is thinking,
     content, tool calls.
@@ -150,7 +159,8 @@ def _items_to_messages(items: list[Any]) -> list[Any]:
 
 
 def _continues_message(current: dict[str, Any], message: dict[str, Any]) -> bool:
-    """Whether the contents of `message` may follow those of `current` in one message."""
+    """Whether `message` can be merged into the assistant message `current`, which comes before it,
+    because the merged message keeps the order thinking, content, tool calls."""
     if "tool_calls" in message:
         return True
     if "thinking" in message:
@@ -159,7 +169,8 @@ def _continues_message(current: dict[str, Any], message: dict[str, Any]) -> bool
 
 
 def _item_to_message(item: dict[str, Any]) -> dict[str, Any] | None:
-    """An item as a message, None if its type is unknown."""
+    """Convert one item to a message in the form of chat. None for the output of a tool call, and
+    for an item of an unknown type."""
     item_type = item.get("type")
     assistant: dict[str, Any] = {"role": "assistant", "content": None}
     if item_type in ("function_call", "custom_tool_call"):
@@ -180,7 +191,13 @@ def _item_to_message(item: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _message_content(parts: Any) -> dict[str, Any]:
-    """The content of a message as its members `content`, `refusal` and `annotations`."""
+    """Convert the content of a Responses message to the members of a chat message.
+
+    - `content`: the list of parts, in which texts are `{"type": "text", "text": …}`; a string where
+      there is only one text, None where there is no part. `parts` itself where it is not a list.
+    - `refusal`: the texts of all refusals, joined. Left out where there is none.
+    - `annotations`: the list of the annotations of all texts. Left out where there is none.
+    """
     if not isinstance(parts, list):
         return {"content": parts}
     content: list[Any] = []

@@ -2,8 +2,8 @@
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
-A model's stream is thousands of small JSON events, so that the work for each event determines the
-cost. The fields `event:`, `id:` and `retry:` are ignored: the type of an event is in its JSON too.
+A stream consists of thousands of small JSON events, so the cost depends on the work for each one.
+The fields `event:`, `id:` and `retry:` are ignored: the type of an event is in its JSON too.
 """
 
 import re
@@ -16,10 +16,12 @@ from core.strict_json import decode_utf8
 
 
 def is_event_stream(body: bytes, content_type: str) -> bool:
-    """Whether a reply is an event stream.
+    """Whether the body of a reply is a stream of server-sent events.
 
-    Its first bytes decide, since some providers send a stream with the content type of JSON, or a
-    JSON error with that of a stream. Where they are inconclusive, the content type decides.
+    True where the body begins with a field of an event, such as `data:`, or with a comment (":").
+    False where it begins with "{" or "[". In all other cases, True where `content_type`, the value
+    of that header, is `text/event-stream`. The header alone is not reliable: some providers send a
+    stream with the content type of JSON, or a JSON error with that of a stream.
     """
     start = body[:100].removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
@@ -27,8 +29,8 @@ def is_event_stream(body: bytes, content_type: str) -> bool:
     return content_type.lower().startswith("text/event-stream") and start[:1] not in (b"{", b"[")
 
 
-# Begins with the newline before the line: the regex engine searches for a literal prefix at C
-# speed, but for "^" in multi-line mode it tries every position.
+# Begins with the newline before the line: the regex engine searches for a literal at C speed, but
+# tries every position for "^" in multi-line mode.
 _DATA = re.compile(r"\ndata:[ \t]*+(.*)")
 
 # An event with more than one data line.
@@ -39,8 +41,8 @@ _TWO_DATA_LINES = re.compile(r"\ndata:.*+(?:\n(?!data:).++)*+\ndata:")
 class EventStream:
     """The parsed events of a stream.
 
-    `payloads` are their JSON values in order, `done` is whether `[DONE]` was among them, and
-    `notes` name what could not be read.
+    `payloads` are the JSON values of their data in order. `done` is True where the stream contains
+    the end marker `data: [DONE]`, which is not a payload. `notes` describe what could not be read.
     """
 
     payloads: list[Any]
@@ -49,10 +51,11 @@ class EventStream:
 
 
 def parse_events(body: bytes, merge: Callable[[str], str] = str) -> EventStream:
-    """The events of a captured stream, which may be cut anywhere. Never raises.
+    """Parse the events of a captured stream, which may be cut anywhere. Never raises.
 
-    `merge` gets the text of the stream and may merge several events into one. Where an event of its
-    result cannot be read, the original text is parsed instead.
+    `merge` may shorten the text of the stream by merging several events into one. The text that it
+    gets begins with "\\n" and has "\\n" as its line ends. Where an event of its result cannot be
+    read, the original text is parsed instead.
     """
     text = "\n" + decode_utf8(body)
     if "\r" in text:
@@ -63,7 +66,8 @@ def parse_events(body: bytes, merge: Callable[[str], str] = str) -> EventStream:
 
 
 def _parse_text(text: str) -> tuple[EventStream, bool]:
-    """The events of a text, and whether all of them could be read."""
+    """The events of a stream's text, and whether the data of all of them is JSON or `[DONE]`. The
+    text begins with "\\n" and has "\\n" as its line ends."""
     if _TWO_DATA_LINES.search(text):
         found = ["\n".join(_DATA.findall("\n" + event)).strip() for event in text.split("\n\n")]
     else:

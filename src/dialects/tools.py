@@ -7,7 +7,8 @@ from dialects.json_values import object_items
 
 
 def tool_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
-    """A tool call in OpenAI's form. Arguments that are not a string become JSON text."""
+    """A tool call in the form of OpenAI's chat: id, type "function", and a `function` of name and
+    arguments. Arguments that are not a string become their JSON text."""
     arguments_text = arguments if isinstance(arguments, str) else to_json(arguments)
     return {
         "id": call_id,
@@ -17,10 +18,11 @@ def tool_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
 
 
 def function_tool(tool: Any, schema: str) -> Any:
-    """A function tool in OpenAI's form. A tool of another type is unchanged.
+    """Convert the definition of a function tool to the form of OpenAI's chat, in which a `function`
+    has name, description and parameters. A tool of another type is unchanged.
 
-    `schema` is the name of the member that has the schema of its parameters; a tool without that
-    member is not a function tool.
+    `schema` is the name of the tool's member with the JSON schema of its parameters, such as
+    "input_schema". A tool without that member is not a function tool.
     """
     if not isinstance(tool, dict) or schema not in tool:
         return tool
@@ -40,7 +42,8 @@ _CREDENTIAL_MEMBERS = ("authorization", "authorization_token", "headers")
 
 
 def without_credentials(body: dict[str, Any]) -> dict[str, Any]:
-    """A request without the credentials for the remote (MCP) servers in `tools` and `mcp_servers`.
+    """A copy of a request in which "[redacted]" replaces the credentials for remote (MCP) servers:
+    authorization and headers of the items of `tools` and `mcp_servers`.
 
     https://platform.openai.com/docs/guides/tools-connectors-mcp#authentication
     https://docs.anthropic.com/en/docs/agents-and-tools/mcp-connector

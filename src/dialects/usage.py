@@ -1,7 +1,7 @@
 """Token counts and costs under the names that Langfuse uses.
 
-The counts do not overlap and add up to `total`: `input` and `output` do not include the details
-beside them, such as `input_cached_tokens`.
+The counts do not overlap and add up to `total`: `input` does not include `input_cached_tokens`, for
+example.
 https://langfuse.com/docs/observability/features/token-and-cost-tracking
 """
 
@@ -12,10 +12,12 @@ from dialects.json_values import as_object
 
 
 def openai_usage(usage: Any) -> dict[str, int]:
-    """Langfuse's usage from OpenAI's: of chat and completions (`prompt_tokens`), of Responses
-    (`input_tokens`), of embeddings, and with the additions of other providers.
+    """Convert the `usage` of a reply in one of OpenAI's formats to Langfuse's: {name: tokens}.
 
-    In OpenAI's usage a count includes its details. Empty where there is no count.
+    Reads that of chat, completions and embeddings (`prompt_tokens`) and of Responses
+    (`input_tokens`), and the additions of other providers. There a count includes its details, such
+    as cached or reasoning tokens; in the result they are subtracted from it. Empty where the usage
+    has no count.
 
     https://platform.openai.com/docs/api-reference/chat/object#chat-object-usage
     https://platform.openai.com/docs/api-reference/responses/object#responses-object-usage
@@ -76,8 +78,10 @@ def openai_usage(usage: Any) -> dict[str, int]:
 
 
 def anthropic_usage(usage: Any) -> dict[str, int]:
-    """Langfuse's usage from Anthropic's, whose `input_tokens` excludes tokens that were read from
-    the cache or written to it. Empty where there is no count.
+    """Convert the `usage` of an Anthropic message to Langfuse's: {name: tokens}. Empty where it has
+    no count.
+
+    Its `input_tokens` does not include tokens that were read from the cache or written to it.
 
     https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance
     """
@@ -106,7 +110,8 @@ def anthropic_usage(usage: Any) -> dict[str, int]:
 
 
 def stated_cost(usage: Any) -> dict[str, float]:
-    """The cost in US dollars as `total`, empty where the provider does not state it.
+    """The cost that the provider states in the `usage` of a reply: `{"total": US dollars}`. Empty
+    where it states none.
 
     https://openrouter.ai/docs/use-cases/usage-accounting (a number),
     https://docs.perplexity.ai/api-reference/chat-completions-post (an object with a total).
@@ -119,7 +124,8 @@ def stated_cost(usage: Any) -> dict[str, float]:
 
 
 def _split_count(name: str, count: int | None, **details: int | None) -> dict[str, int]:
-    """A count, split into its details and, under `name`, the rest. Empty without a count.
+    """Split `count` into its details, by their names, and the rest, under `name`. Details that are
+    0 or None are left out. Empty where `count` is None.
 
     Details that exceed the count, such as cached audio that is counted as both, are reduced so that
     all parts add up to the count.
@@ -136,12 +142,13 @@ def _split_count(name: str, count: int | None, **details: int | None) -> dict[st
 
 
 def _with_total(parts: dict[str, int]) -> dict[str, int]:
-    """The counts and their sum."""
+    """The counts, and their sum as `total`."""
     return parts | {"total": sum(parts.values())}
 
 
 def _first_count(counts: dict[str, Any], *names: str) -> int | None:
-    """The first value of the named members that is a valid count, None if there is none."""
+    """The first value of the named members that is an integer from 0 to below `MAX_JSON_INTEGER`,
+    None if there is none."""
     for name in names:
         count = counts.get(name)
         if type(count) is int and 0 <= count < MAX_JSON_INTEGER:
