@@ -1,6 +1,7 @@
-"""Exchanges with providers as observations: one for each, or a tree for a request with a config.
+"""Turns exchanges with providers into observations: one each, or a tree for a request with a
+config.
 
-Each field is read separately: what cannot be read is left out and noted in the metadata. The
+Each field is read separately. One that cannot be read is left out, with a note in the metadata. The
 credentials of the request and of the deployment are removed from everything that is recorded.
 """
 
@@ -34,7 +35,7 @@ from redaction.truncation import (
 )
 from settings.load import Settings
 
-# Parameters whose text is one of a few choices, and therefore no content.
+# Parameters whose text is one of a few choices. They are recorded even where content is not.
 _CHOICE_PARAMETERS = frozenset(
     (
         *("service_tier", "reasoning_effort", "effort", "verbosity", "speed", "encoding_format"),
@@ -42,10 +43,10 @@ _CHOICE_PARAMETERS = frozenset(
     )
 )
 
-# What a provider calls the type of an error, where it is an identifier and no message.
+# A provider's error type that is an identifier. Some providers send a message in its place.
 _ERROR_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-# The member of the metadata with the name of the gateway key that admitted the request.
+# The name in the metadata of an observation whose value is the name of the request's gateway key.
 _GATEWAY_KEY = "gateway_key"
 
 # Members of a reply's metadata that may quote its content.
@@ -54,12 +55,14 @@ _CONTENT_METADATA = {"stop_sequence", "stop_details"}
 
 @dataclass(frozen=True)
 class Exchange:
-    """A call to a provider and its result.
+    """A call to a provider and its result, with all that its observation is made of.
 
-    `request_body` is the beginning of the body that was sent, `request_bytes` the size of the whole
-    body. `started_at` is when the gateway called the provider, in seconds since the epoch.
-    `prefixed_model` is the model as the client named it, where the gateway removed the provider's
-    slug from it, else "". `gateway_metadata` are JSON values that the gateway adds to the metadata.
+    `call` is the client's request, `provider` the slug of the provider, and `capture` what was read
+    of the reply. `request_body` is the part of the body sent that is recorded, from its beginning;
+    `request_bytes` is the size of the whole body. `started_at` is when the gateway called the
+    provider, in seconds since the epoch. `prefixed_model` is the model as the client named it, such
+    as "@groq/llama", where the gateway removed the provider's slug from it; else "".
+    `gateway_metadata` are values by name that the gateway adds to the observation's metadata.
     """
 
     call: Call
@@ -75,11 +78,12 @@ class Exchange:
 
 
 def effective_content_mode(trace_context: TraceContext, settings: Settings) -> str:
-    """Which of `CONTENT_MODES` applies to a call: the lesser of what deployment and request allow.
+    """How much of a call is recorded: "off" (nothing), "usage" (no content) or "full".
 
-    "off" also where the deployment's sample rate drops the trace. The end of the trace's id decides
-    that, so that all calls of a trace are kept or dropped together. The beginning of an id may be a
-    time (https://www.w3.org/TR/trace-context-2/#random-trace-id-flag).
+    This is the lesser of what the deployment's settings and the request's headers allow, but "off"
+    where the deployment's sample rate drops the trace. The sampling depends only on the second half
+    of the trace's id, so that all calls of a trace are kept or dropped together. The first half may
+    be a time (https://www.w3.org/TR/trace-context-2/#random-trace-id-flag).
     """
     if int(trace_context.trace_id[16:], 16) >= settings.sample_rate * 2**64:
         return "off"
@@ -87,7 +91,12 @@ def effective_content_mode(trace_context: TraceContext, settings: Settings) -> s
 
 
 def observe(exchange: Exchange, settings: Settings) -> Observation:
-    """The observation of an exchange. Its effective content mode must not be "off"."""
+    """The observation of an exchange: request and reply as their dialect reads them, without
+    secrets and cut to the size limits.
+
+    Input and output are None where `effective_content_mode` is "usage", or where there are too many
+    secrets to search long texts for. That mode must not be "off".
+    """
     call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
     dialect = dialect_for_path(call.path)
     prompt = read_request(call.path, exchange.request_body)
@@ -108,7 +117,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         output = "[redacted]: its pieces, put together, hold a credential"
     redact = redactor.redact
     if not redactor.searchable:
-        # There may be as many texts here as secrets, and each would be searched for each secret.
+        # These may have as many texts as there are secrets: each would be searched for each.
         trace_context = replace(trace_context, metadata={}, tags=())
         prompt = replace(prompt, metadata={}, parameters={})
         exchange = replace(exchange, trace_context=trace_context)
@@ -128,7 +137,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         return text if fits_bytes(text, limit) else truncate_json(text, limit)
 
     metadata = _metadata(exchange, prompt, completion, with_content, redactor.searchable, redact)
-    # Redacted in one call, since each call takes time.
+    # In one list, since each call of `redact` takes time.
     texts = [
         *(
             trace_context.trace_name or (None if trace_context.is_existing else name),
@@ -174,7 +183,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         name=name,
         started_at=exchange.started_at,
         ended_at=capture.ended_at,
-        # The first byte of a whole reply arrives with the rest of it: its time means nothing.
+        # The first byte of a whole reply arrives together with the rest of it.
         completion_started_at=capture.first_byte_at if completion.is_streamed else None,
         model=model,
         parameters=_model_parameters(prompt, completion, with_content, redact),
@@ -197,10 +206,11 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
 def request_span_with_attempts(
     client_observation: Observation, attempts: Sequence[Observation]
 ) -> list[Observation]:
-    """The observations of a request with a config: a span, and the attempts below it.
+    """The observations of a request with a config: a span, then its attempts as children of it.
 
-    `client_observation` is the request as the client saw it, and becomes the span. Only the
-    attempts have model, usage and cost, which Langfuse would otherwise count twice.
+    `client_observation` describes the request as the client saw it. It becomes the span, without
+    model, parameters, usage and cost: Langfuse would count them twice. `attempts` are the
+    observations of the calls to providers.
     """
     span = replace(
         client_observation,
@@ -228,8 +238,13 @@ def _metadata(
     searchable: bool,
     redact: Callable[[Any], Any],
 ) -> dict[str, Any]:
-    """The metadata of an observation. Where several sources have the same name, the gateway has
-    priority, then the request's headers, the reply, and the request's body."""
+    """The metadata of an observation: {name: JSON value}. Where several sources have the same name,
+    the gateway has priority, then the request's headers, the reply, and the request's body.
+
+    Without content (`with_content`), values that may quote some are left out. `searchable` is False
+    where there are too many secrets to search long texts for, which becomes a note. `redact`
+    returns a text or a JSON value without its secrets.
+    """
     call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
     model = completion.model or prompt.model
     notes = [*trace_context.notes, *prompt.notes, *completion.notes]
@@ -269,7 +284,8 @@ def _metadata(
 
 
 def _existing_trace_metadata(exchange: Exchange, redact: Callable[[Any], Any]) -> dict[str, Any]:
-    """The metadata that a request's headers set on an existing trace, without the gateway's own."""
+    """The metadata to send about a trace that the caller's app created: {name: JSON value}. These
+    are values of the request's headers, except for names that only the gateway may set."""
     values = exchange.trace_context.metadata
     reserved = {*exchange.gateway_metadata, _GATEWAY_KEY}
     return bound_metadata({name: values[name] for name in values if name not in reserved}, redact)
@@ -278,7 +294,9 @@ def _existing_trace_metadata(exchange: Exchange, redact: Callable[[Any], Any]) -
 def _model_parameters(
     prompt: Prompt, completion: Completion, with_content: bool, redact: Callable[[Any], Any]
 ) -> dict[str, Any]:
-    """The model's parameters. Without content, only numbers, booleans and choices."""
+    """The model's parameters, {name: value}, without secrets and cut to the limits of
+    `core.limits`; those of the reply replace those of the request. Where `with_content` is False,
+    only numbers, booleans and texts of a few choices (`_CHOICE_PARAMETERS`)."""
     parameters = {**prompt.parameters, **completion.parameters}
     if not with_content:
         parameters = {
@@ -327,7 +345,8 @@ def _duration_ms(start: float, end: float | None) -> int | None:
 
 
 class _Status(NamedTuple):
-    """How a call ended: Langfuse's level, the status message, OpenTelemetry's `error.type`."""
+    """How a call ended: Langfuse's level and status message, and OpenTelemetry's `error.type`.
+    `message` is None for the level `DEFAULT`, and `error_type` for any but `ERROR`."""
 
     level: str = DEFAULT
     message: str | None = None
@@ -335,7 +354,8 @@ class _Status(NamedTuple):
 
 
 def _status(capture: Capture, completion: Completion, with_content: bool) -> _Status:
-    """The status of a call, by the earliest cause of a failure."""
+    """The status of a call. Where several failures occurred, it is that of the earliest cause.
+    Messages of the provider are left out where `with_content` is False."""
     if capture.ending is Ending.UNREACHABLE:
         error_type = "timeout" if capture.timed_out else "network_error"
         message = f"The provider could not be reached: {capture.reason}"

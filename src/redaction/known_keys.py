@@ -5,7 +5,7 @@ import re
 
 from core.secret_names import SECRET_MEMBER_NAMES
 
-# Each pattern begins with a literal, its name here, and is tried only on a text that contains it.
+# Patterns by the literal that they begin with. One is tried only on a text with this literal.
 # Formats are from the vendors' documentation and GitHub's list of secret scanning patterns:
 # https://docs.github.com/en/code-security/reference/secret-security/supported-secret-scanning-patterns
 _KEY_PATTERNS = {
@@ -37,9 +37,9 @@ _KEY_PATTERNS |= {
     name: rf'{name}\\?"\s{{0,20}}:\s{{0,20}}\\?"[^"]{{0,500}}' for name in SECRET_MEMBER_NAMES
 }
 
-# Every text that contains a key matches one of these, or contains "secret". They search for rare
-# characters and then check what is around them; a search for each literal takes several times as
-# long.
+# Every text in which a pattern can match contains "secret" or matches one of these. They search for
+# rare characters and then check what is around them; a search for each literal takes several times
+# as long.
 _HINTS = [
     re.compile(hint).search
     for hint in (
@@ -51,7 +51,8 @@ _HINTS = [
 
 
 def key_patterns_for(text: str) -> list[re.Pattern[str]]:
-    """The patterns of keys that may match in a text. Nearly always empty, and fast then."""
+    """The patterns of known key formats that may match in a text; each match is a secret. Nearly
+    always empty, which is determined quickly."""
     if "secret" not in text and not any(hint(text) for hint in _HINTS):
         return []
     return [_compiled(pattern) for literal, pattern in _KEY_PATTERNS.items() if literal in text]

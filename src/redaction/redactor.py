@@ -1,8 +1,7 @@
-"""Removal of secrets from texts and JSON values, before these are recorded anywhere.
+"""Removes secrets from texts and JSON values before these are recorded anywhere.
 
-Secrets are searched for by value: a provider may repeat a credential in an error message, where the
-name of the member does not indicate it. Values shorter than `MIN_SECRET_CHARS` are not treated as
-secrets: they are placeholders such as "none" or "test", which also occur in ordinary text.
+Secrets are searched for by value, since a provider may repeat a credential anywhere, for example in
+an error message.
 """
 
 import json
@@ -24,14 +23,16 @@ _UNESCAPED = re.compile(r"[A-Za-z0-9_.~-]*+")
 
 
 class Redactor:
-    """Removes secrets from what is recorded, and puts `REDACTED` in their place.
+    """Replaces secrets in texts and JSON values by `REDACTED`. These are:
 
-    `secrets` are values to remove, as they are and as they are escaped in JSON or in a URL. At the
-    end of a text, the beginning of one is removed too, since the text may have been cut within it.
-    Also removed are keys of known formats, the values of members with the name of a secret, and
-    what the deployer's `patterns` match.
+    - the values in `secrets`, as they are and as escaped in JSON or in a URL; at the end of a text,
+      which may have been cut there, also the first `MIN_SECRET_CHARS` or more of one;
+    - keys of known formats, such as "sk-…";
+    - the texts of members with the name of a secret, such as `api_key`;
+    - all that the deployer's `patterns` match.
 
-    `searchable` is False where there are more secrets than a long text can be searched for.
+    `searchable` is False for more than `MAX_SEARCHED_SECRETS` secrets. Long texts must not be
+    redacted then: the search would delay every other request.
     """
 
     def __init__(
@@ -46,22 +47,22 @@ class Redactor:
         self.searchable = len(forms_by_secret) <= MAX_SEARCHED_SECRETS
 
     def to_json(self, value: Any, text: str = "") -> str:
-        """The JSON text of a value, without secrets. `text` is its JSON text with them, where the
-        caller already has it."""
+        """The JSON text of a value, with the secrets in it replaced. `text` is the JSON text of
+        `value` where the caller already has it; else it is made here."""
         text = text or to_json(value)
         redacted = self._redact_if_found(value, text)
         return text if redacted is value else to_json(redacted)
 
     def redact(self, value: Any) -> Any:
-        """A text or another JSON value, without the secrets in its texts and member names."""
+        """A text or another JSON value, with the secrets in its texts and member names replaced."""
         return self._redact_if_found(value, to_json(value)) if value else value
 
     def _redact_if_found(self, value: Any, text: str) -> Any:
-        """The value without secrets. `text` is its JSON text.
+        """The value with its secrets replaced. `text` is the value's JSON text.
 
-        Nearly always there is nothing to remove, which a search of the JSON text finds out at C
-        speed; then the result is the value itself. The text is not changed, only searched, since an
-        escape may look like part of a secret: the JSON text of "\\n1234567" contains "n1234567".
+        Nearly always there is nothing to replace, which a search of the JSON text shows at C speed;
+        then the result is the value itself. Secrets are not replaced in the JSON text, since an
+        escape may look like part of one: the JSON text of "\\n1234567" contains "n1234567".
         """
         forms = [form for form, beginning in self._beginnings_by_form.items() if beginning in text]
         if forms or self._patterns or key_patterns_for(text):
@@ -83,8 +84,8 @@ class Redactor:
         return value
 
     def found_across_texts(self, value: Any) -> bool:
-        """Whether a secret is divided among several texts of a JSON value, such as the events of a
-        stream that no dialect could fold."""
+        """Whether the texts of a JSON value, joined in their order, contain one of `secrets` that
+        none of them contains alone. Each may be an event of a stream with a few characters."""
         joined = "".join(_all_texts(self.redact(value)))
         return any(form in joined for form in self._beginnings_by_form)
 
@@ -112,7 +113,8 @@ def _all_texts(value: Any) -> Iterator[str]:
 
 
 def _escaped_forms(secret: str) -> set[str]:
-    """The forms of a secret: as it is, in a URL, in JSON, in JSON inside a JSON string, …"""
+    """The texts that a secret may appear as: itself, and escaped for a URL, for JSON, for JSON
+    inside a JSON string and so on, up to `MAX_ESCAPE_DEPTH` levels."""
     if _UNESCAPED.fullmatch(secret):
         return {secret}
     forms = {secret, secret.replace("/", "\\/"), quote(secret, safe="")}

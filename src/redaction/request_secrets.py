@@ -14,8 +14,8 @@ from settings.gateway_keys import PORTKEY_PLACEHOLDER
 from settings.provider_table import URL_PARAMETERS
 from settings.routing_configs import CONFIG_HEADER, CONFIG_NAME
 
-# `x-portkey-*` headers that contain no secret. A config may contain the keys of providers, and any
-# other header that is not listed here may contain a secret too.
+# `x-portkey-*` headers that contain no secret. Any other may contain one: a config, for example,
+# may contain the keys of providers.
 RECORDED_HEADERS = frozenset(
     f"x-portkey-{name}"
     for name in (
@@ -35,8 +35,9 @@ _SEPARATOR = re.compile(r"""[\s,;="':]+""")
 
 
 def recorded_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The `x-portkey-*` headers of a request, by lower-case name. The value of a header that may
-    contain a secret is replaced."""
+    """The `x-portkey-*` headers of a request, as a trace records them: {lower-case name: value}.
+    The value of a header that is not in `RECORDED_HEADERS` is `REDACTED`, since it may contain a
+    secret. `headers` are all headers of the request by lower-case name."""
     return {
         name: value if name in RECORDED_HEADERS else REDACTED
         for name, value in headers.items()
@@ -45,8 +46,15 @@ def recorded_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def secrets_of_request(headers: Mapping[str, str], query: str) -> tuple[str, ...]:
-    """All values in a request's headers and query that are a credential or may contain one, and the
-    parts of these values. None is shorter than `MIN_SECRET_CHARS`."""
+    """All values in a request's headers and query that are taken for credentials, and their parts,
+    such as the key in "Bearer key". `headers` are keyed by lower-case name.
+
+    A value is taken for a credential where its name indicates one (`is_secret_name`). In the query
+    and in an `x-portkey-*` header that may contain a secret, any other value of at least
+    `MIN_OPAQUE_SECRET_CHARS` is too; of JSON in such a header, only the members whose names
+    indicate a credential. Values shorter than `MIN_SECRET_CHARS` are left out: they are
+    placeholders such as "none" or "test", which also occur in ordinary text.
+    """
     found: set[str] = set()
     for name, value in headers.items():
         if name.startswith("x-portkey-"):
@@ -65,8 +73,8 @@ def secrets_of_request(headers: Mapping[str, str], query: str) -> tuple[str, ...
 
 
 def _header_parts(value: str) -> Iterator[str]:
-    """A header's value and the parts of it, for values such as "Bearer key", "a=1; b=2" and
-    'Token token="key"'."""
+    """A header's value, its parts, and for HTTP's Basic scheme also the decoded credential. Parts
+    are separated as in "Bearer key", "a=1; b=2" and 'Token token="key"'."""
     yield value
     for part in _SEPARATOR.split(value):
         yield part
@@ -74,8 +82,8 @@ def _header_parts(value: str) -> Iterator[str]:
 
 
 def _basic_credentials(encoded: str) -> tuple[str, ...]:
-    """The decoded credential of HTTP's Basic scheme: "user:password", and the password alone. Empty
-    for a value that is no such credential."""
+    """("user:password", "password") for a credential of HTTP's Basic scheme in base64. Empty where
+    `encoded` is not such a credential."""
     try:
         pair = base64.b64decode(encoded, validate=True).decode()
     except ValueError:
@@ -84,11 +92,12 @@ def _basic_credentials(encoded: str) -> tuple[str, ...]:
 
 
 def _secrets_in(value: str, is_secret: bool) -> Iterator[str]:
-    """The credentials in a header's value. `is_secret` is whether the header's name is a secret's.
+    """The values in a header's value that are taken for credentials, and their parts. `is_secret`
+    is True where the header's name indicates a credential.
 
-    In a JSON object or list these are the texts and numbers at any depth below a secret's name. Any
-    other value is taken for a credential if `is_secret`, or if it has at least
-    `MIN_OPAQUE_SECRET_CHARS`.
+    In a JSON object or list these are the texts and integers below a member whose name indicates
+    one, at any depth; all of them if `is_secret`. Any other value is itself taken for a credential
+    if `is_secret` or if it has at least `MIN_OPAQUE_SECRET_CHARS`.
     """
     try:
         nested = strict_json.parse(value)

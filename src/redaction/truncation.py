@@ -1,4 +1,5 @@
-"""Values cut to the sizes that Langfuse accepts, visibly and as valid JSON."""
+"""Cuts values to the sizes that Langfuse accepts. The results are valid JSON, and a note in them
+shows the cut."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,11 +21,12 @@ from dialects.media import make_presentable
 
 
 def truncate_value(value: Any, limit: int, redact: Callable[[str], str] = str) -> Any:
-    """The value if its JSON text has at most `limit` bytes of UTF-8, else a value that has.
+    """The JSON value, cut so that its JSON text has at most `limit` bytes of UTF-8. Unchanged where
+    it already has.
 
-    Long texts in it are cut first, and end with a note of their length. Where that is not enough,
-    because there are too many texts, the result is the beginning of the JSON text, as a string.
-    `clean` is applied to what is kept of a cut text, before the note is added.
+    Long texts in the value are cut first, and each then ends with a note of its length. Where that
+    is not enough, the result is a string: the beginning of the value's JSON text. `redact` is
+    applied to the kept part of each cut text, to remove secrets from it.
     """
     text = to_json(value)
     if fits_bytes(text, limit):
@@ -42,10 +44,10 @@ def truncate_value(value: Any, limit: int, redact: Callable[[str], str] = str) -
 
 
 def truncate_text(text: str, length: int, redact: Callable[[str], str] = str) -> str:
-    """The text if it has at most `length` characters, else its beginning with a note of the cut.
+    """The text if it has at most `length` characters, else its beginning and a note of the cut.
 
-    At most `length` characters are kept, to which `clean` is applied; the note is added to them.
-    The cut is at a blank, if there is one near.
+    The beginning has at most `length` characters, and ends before a blank if one is near; the note
+    is added to it. `redact` is applied to the beginning, to remove secrets from it.
     """
     if len(text) <= length:
         return text
@@ -71,7 +73,8 @@ def _truncate_texts(value: Any, length: int, redact: Callable[[str], str]) -> An
 
 
 def truncate_json(text: str, limit: int) -> str:
-    """A JSON text of at most `limit` bytes, whose value is cut as by `truncate_value`."""
+    """Cut the value of a JSON text, and return its new JSON text, of at most `limit` bytes of
+    UTF-8. Long texts in the value are cut, as `truncate_value` does."""
     try:
         value = strict_json.parse(text)
     except ValueError:  # too deep for the parser: a dialect may nest a value deeper
@@ -88,10 +91,12 @@ def fits_bytes(text: str, limit: int) -> bool:
 
 
 def bound_metadata(metadata: Mapping[str, Any], redact: Callable[[Any], Any]) -> dict[str, Any]:
-    """Metadata without secrets, in which names, values and the whole are within their limits.
+    """Metadata, {name: JSON value}, without secrets and cut to the limits of `core.limits` for
+    names, for each value and for the whole.
 
-    `clean` removes the secrets of a text or a JSON value. Where cutting each value is not enough,
-    the result is the beginning of the metadata's JSON text, under the name "cut".
+    `redact` returns a text or a JSON value without its secrets. With more than `MAX_METADATA_NAMES`
+    names, and where cutting names and values is not enough, the result is `{"cut": text}` with the
+    beginning of the metadata's JSON text.
     """
     if len(metadata) > MAX_METADATA_NAMES:
         return {"cut": truncate_text(to_json(dict(metadata)), MAX_METADATA_BYTES // 2, redact)}
@@ -113,14 +118,16 @@ def bound_metadata(metadata: Mapping[str, Any], redact: Callable[[Any], Any]) ->
 
 
 def bound_parameter(value: Any) -> Any:
-    """A model parameter, as a text with a note where it is longer than `MAX_PARAMETER_CHARS`."""
+    """A model parameter, unchanged where its text has at most `MAX_PARAMETER_CHARS`. Else the
+    beginning of this text with a note of the cut. The text of a value that is not a string is its
+    JSON text."""
     text = value if isinstance(value, str) else to_json(value)
     return value if len(text) <= MAX_PARAMETER_CHARS else truncate_text(text, MAX_PARAMETER_CHARS)
 
 
 def truncate_observation(observation: Observation, limit: int) -> Observation:
-    """The observation with input and output cut to at most `limit` bytes each, and a note in its
-    metadata. Unchanged where neither is longer."""
+    """The observation with its input and output cut to at most `limit` bytes of UTF-8 each, and a
+    note of this in its metadata. Returns `observation` itself where neither is longer."""
     texts = {"input": observation.input, "output": observation.output}
     too_long = {name: text for name, text in texts.items() if text and not fits_bytes(text, limit)}
     if not too_long:
