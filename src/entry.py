@@ -13,7 +13,7 @@ from gateway.handler import handle
 from redaction.logs import describe_error, log, set_secrets
 from settings.load import Settings, load_settings
 
-# Variables and secrets do not change while an isolate lives, so they are read once.
+# Variables and secrets do not change during the life of an isolate, so they are read once.
 _settings: Settings | None = None
 
 
@@ -21,8 +21,9 @@ class Default(WorkerEntrypoint):
     """The handlers of the Worker."""
 
     async def fetch(self, request: Any) -> Any:
-        """Handle one request: the SDK's `Request` in, a JavaScript `Response` out. Never raises: a
-        failure of the gateway is a 500 in the shape of the API that was called."""
+        """Handle one request of a client: take the SDK's `Request` and return a JavaScript
+        `Response`. An exception in the gateway is logged and becomes a response with status 500, in
+        the error format of the API that was called."""
         platform = CloudflareRequest(request.js_object, self.ctx, self.env)
         try:
             response = await handle(platform.call, isolate_settings(self.env), platform)
@@ -33,8 +34,10 @@ class Default(WorkerEntrypoint):
         return to_js_response(response) if isinstance(response, GatewayResponse) else response
 
     async def queue(self, batch: Any, *_: Any) -> None:
-        """Deliver one batch of queue messages: traces that were not delivered directly.
+        """Deliver to Langfuse the observations in one batch of queue messages, which were not
+        delivered directly.
 
+        `batch` is the SDK's message batch:
         https://developers.cloudflare.com/queues/configuration/javascript-apis/#consumer
         """
         platform = CloudflareIsolate(trace_queue_binding(self.env))
@@ -42,8 +45,8 @@ class Default(WorkerEntrypoint):
 
 
 def isolate_settings(env: Any) -> Settings:
-    """The settings of this isolate. The first call reads them from the environment and logs what is
-    wrong with them."""
+    """The settings of this isolate. The first call reads them from the Worker's `env`, logs what is
+    wrong with them, and sets the secrets that the log removes."""
     global _settings
     if _settings is None:
         _settings = load_settings(
@@ -60,13 +63,14 @@ def isolate_settings(env: Any) -> Settings:
 
 
 class CloudflareEnvironment:
-    """The `Environment` of `core.platform`, read from the Worker's `env`."""
+    """The Worker's variables, secrets and bindings by name, read from its `env`: the `Environment`
+    of `core.platform`."""
 
     def __init__(self, env: Any) -> None:
         self._env = env
 
     def get(self, name: str, /) -> Any:
         value = getattr(self._env, name, None)
-        # A variable that wrangler.toml gives as JSON arrives as a JavaScript object.
+        # A variable that wrangler.toml defines as JSON arrives as a JavaScript object.
         to_py = getattr(value, "to_py", None)
         return to_py() if to_py else value

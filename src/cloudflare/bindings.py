@@ -1,8 +1,8 @@
 """Bindings and caches of the Worker: the rate limit, the response cache, and queue messages.
 
-The runtime's objects are passed in, so that this module imports nothing of the runtime and its
-tests run in CPython. Where the rate limit or the cache fails, the failure is logged and the call
-goes on without it.
+Objects of the runtime are passed in as arguments. So this module imports nothing of the runtime,
+and its tests run in CPython. A failure of the rate limit or of the cache is logged, and the call
+continues without it.
 """
 
 import asyncio
@@ -15,15 +15,17 @@ from redaction.logs import log
 
 
 def trace_queue_binding(env: Any) -> Any:
-    """The binding of the queue for traces; None where the deployment binds none."""
+    """The binding of the queue for traces, from the Worker's `env`; None where the deployment binds
+    no queue."""
     return getattr(env, "TRACE_QUEUE", None)
 
 
 class RateLimit:
-    """The deployment's rate limit, from the binding `RATE_LIMIT`.
+    """The deployment's rate limit, for one request. Each Cloudflare location counts the calls of
+    each name separately.
 
-    `binding` is None where none is bound: then every call is allowed. `request_id` is the id of the
-    request that is counted, for the log.
+    `binding` is the Worker's binding `RATE_LIMIT`. It is None where none is bound, and then every
+    call is allowed. `request_id` is the id of the request, for the log.
 
     https://developers.cloudflare.com/workers/runtime-apis/bindings/rate-limit/
     """
@@ -32,7 +34,8 @@ class RateLimit:
         self.binding, self.request_id = binding, request_id
 
     async def is_allowed(self, name: str) -> bool:
-        """Count a call under this name. False where the call is over the limit. Never raises."""
+        """Count one call for `name`, the name of a gateway key, and return whether it is within the
+        limit. Also True where no limit is bound or the binding fails. Never raises."""
         if self.binding is None:
             return True
         try:
@@ -44,11 +47,13 @@ class RateLimit:
 
 
 class CloudflareCache:
-    """The Cache API for replies to calls of one host. Each Cloudflare location has its own cache.
+    """A cache of replies in Cloudflare's Cache API, as one request uses it. Each Cloudflare
+    location has its own cache.
 
-    `caches` is the runtime's global of that name, `request_id` the id of the request, for the log.
-    `enabled` is False on workers.dev hosts, where Cloudflare caches nothing, and after a failure. A
-    key consists of letters and digits.
+    `caches` is the runtime's global of that name, `host` the host that the request is for, and
+    `request_id` its id, for the log. `enabled` is False where nothing is cached: on workers.dev
+    hosts, for which Cloudflare caches nothing, and after a failure. Keys consist of letters and
+    digits, and are separate for each host.
     https://developers.cloudflare.com/workers/runtime-apis/cache/
     """
 
@@ -57,18 +62,23 @@ class CloudflareCache:
         self.enabled = not host.endswith(".workers.dev")
 
     async def match(self, key: str) -> Any:
-        """The cached JavaScript `Response` of a key; None where there is none. Never raises."""
+        """The JavaScript `Response` that is cached under `key`. None where there is none, where the
+        cache is not `enabled`, and where it fails. Never raises."""
         return await self._call("match", key)
 
     async def put(self, key: str, response: Any) -> None:
-        """Cache a JavaScript `Response` under a key, for as long as its `cache-control` allows.
-        Never raises."""
+        """Store a JavaScript `Response` under `key`, replacing any that is there. Its
+        `cache-control` header determines how long it is cached. Its body is consumed.
+
+        Stores nothing where the cache is not `enabled`. A failure is logged and sets `enabled` to
+        False. Never raises.
+        """
         await self._call("put", key, response)
 
     async def _call(self, method: str, key: str, *response: Any) -> Any:
         # The Cache API requires a URL as the key, but no client can get the entry by requesting
         # that URL. A named cache is separate from the default cache, from which Cloudflare serves
-        # requests and `fetch`; and this Worker, which has no such path, runs before either.
+        # requests and `fetch`. And this Worker, which has no such path, runs before any cache.
         # https://developers.cloudflare.com/workers/reference/how-the-cache-works/#cache-api
         url = f"https://{self.host}/.cache/{key}"
 
@@ -80,7 +90,7 @@ class CloudflareCache:
             return None
         try:
             return await asyncio.wait_for(call_cache(), BINDING_TIMEOUT_SECONDS)
-        except Exception as error:  # of any kind: the call goes on as if nothing were cached
+        except Exception as error:  # of any kind: the call continues as if nothing were cached
             # A request waits for a broken cache once, and logs it once.
             self.enabled = False
             log("cache_failed", request_id=self.request_id, reason=_failure_reason(error))
@@ -89,10 +99,11 @@ class CloudflareCache:
 
 @dataclass(frozen=True)
 class CloudflareQueueMessage:
-    """A message that the queue delivers: the `QueueMessage` of `core.platform`.
+    """A message that the queue delivers to this Worker: the `QueueMessage` of `core.platform`.
 
-    `attempts` counts its deliveries, this one included. `platform` is the SDK's message object.
-    Only the first call of `ack` or `retry` has an effect.
+    `attempts` is the number of its deliveries, including this one. `message` is the SDK's message
+    object. `ack` removes the message from the queue; `retry` has it delivered again after that many
+    seconds. Only the first call of either has an effect.
     """
 
     body: str | bytes
@@ -107,12 +118,12 @@ class CloudflareQueueMessage:
 
 
 def queue_messages(batch: Any) -> list[CloudflareQueueMessage]:
-    """The messages of a batch, which the SDK passes to the `queue` handler."""
+    """The messages of a batch, which is the SDK's object that the `queue` handler gets."""
     return [CloudflareQueueMessage(_message_body(m.body), m.attempts, m) for m in batch.messages]
 
 
 def _message_body(body: Any) -> str | bytes:
-    # Another producer's message, of whatever type, must not fail the whole batch.
+    # Another producer may send a message of any type. It must not fail the whole batch.
     return bytes(body) if isinstance(body, memoryview) else str(body)
 
 

@@ -1,7 +1,7 @@
 """The platform of an isolate and of one request: fetch, timers, `waitUntil`, gzip, queue and cache.
 
-Implements the protocols of `core.platform`, whose docstrings describe the methods. A provider's
-reply and its streams are in `cloudflare.reply`.
+The classes implement the protocols of `core.platform`, where the methods are documented. A
+provider's reply and its streams are in `cloudflare.reply`.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ from core.types import (
 from gateway.request_id import choose_request_id
 from redaction.logs import describe_error, log
 
-# The headers of a cached reply that the client gets.
+# The headers of a cached reply that are sent to the client.
 CACHED_HEADERS = ("content-type", "content-length")
 
 
 class CloudflareIsolate:
-    """The `IsolatePlatform` of `core.platform`. Its parameter `queue` is the binding of the queue
-    for traces, None where none is bound."""
+    """What any job of an isolate uses of the runtime: the `IsolatePlatform` of `core.platform`. The
+    parameter `queue` is the binding of the queue for traces, None where none is bound."""
 
     def __init__(self, queue: Any) -> None:
         self.queue = CloudflareQueue(queue) if queue else None
@@ -73,7 +73,7 @@ class CloudflareIsolate:
         try:
             fetching = js.fetch(url, to_js_object(init))
             # Release the memory: the response may take long, and the traceback of an error keeps
-            # the variables of this function for even longer.
+            # this function's variables for even longer.
             del body, init
             response = await fetching
             data = await _read_short_response(response.body)
@@ -94,7 +94,7 @@ class CloudflareIsolate:
 
     async def gunzip(self, data: bytes, limit: int) -> bytes:
         # The last four bytes of gzip data are its unpacked size, so that one native read gets all
-        # of it. That read asks for one byte more: getting it shows that the size is wrong.
+        # of it. The read requests one byte more, which arrives only where that size is wrong.
         size = int.from_bytes(data[-4:], "little")
         if size > limit:
             raise ValueError(f"more than {limit} bytes")
@@ -112,11 +112,11 @@ class CloudflareIsolate:
 
 
 class CloudflareRequest(CloudflareIsolate):
-    """The `RequestPlatform` of `core.platform`, for one request of a client.
+    """What one request of a client uses of the runtime: the `RequestPlatform` of `core.platform`.
 
     `request` is the JavaScript `Request`; `ctx` and `env` are those of the Worker. `call` is the
-    request without its body. `outlives_client` is set as soon as a job has been started that goes
-    on after the response.
+    request without its body, and `url` its parsed URL. `outlives_client` becomes True when a job
+    has been started that continues after the response.
     """
 
     def __init__(self, request: Any, ctx: Any, env: Any) -> None:
@@ -150,7 +150,7 @@ class CloudflareRequest(CloudflareIsolate):
         init = {"method": upstream.method, "headers": upstream.headers, "redirect": "manual"}
         abort_controller = None
         if self.outlives_client or timeout:
-            # While a job goes on after the response, the runtime does not end the call to the
+            # While a job continues after the response, the runtime does not end the call to the
             # provider when the client leaves: the signal has to. The runtime ignores the request's
             # own signal in a fetch, but not one that is derived from it.
             abort_controller = js.AbortController.new()
@@ -174,13 +174,16 @@ class CloudflareRequest(CloudflareIsolate):
         return CloudflareReply(response, self, abort_controller)
 
     async def is_within_rate_limit(self, name: str) -> bool:
+        """Count one call for `name`, the name of a gateway key, and return whether it is within the
+        rate limit that the deployment binds as `RATE_LIMIT`. Also True where it binds none, and
+        where the rate limit fails."""
         limit = RateLimit(getattr(self.env, "RATE_LIMIT", None), self.call.request_id)
         return await limit.is_allowed(name)
 
     @functools.cached_property
     def cache(self) -> CloudflareCache:
-        """The cache of the host that the request is for, made on first use: most requests use
-        none."""
+        """The cache for the host that the request is for. Made on first use, since most requests
+        use none."""
         return CloudflareCache(js.caches, self.url.hostname, self.call.request_id)
 
     @property
@@ -191,7 +194,7 @@ class CloudflareRequest(CloudflareIsolate):
         cached = await self.cache.match(key)
         if cached is None:
             return None
-        # The cache adds headers of its own, which the client does not get.
+        # The cache adds headers of its own, which are not sent to the client.
         headers = {
             name: value for name, value in headers_to_dict(cached).items() if name in CACHED_HEADERS
         }
@@ -228,7 +231,8 @@ class CloudflareRequest(CloudflareIsolate):
 
 
 class CloudflareQueue:
-    """The `TraceQueue` of `core.platform`: the producer's end of a queue, from its binding.
+    """The producer's end of the queue for traces: the `TraceQueue` of `core.platform`. `binding` is
+    the Worker's binding of the queue.
 
     https://developers.cloudflare.com/queues/configuration/javascript-apis/
     """
@@ -237,8 +241,9 @@ class CloudflareQueue:
         self.binding = binding
 
     async def send(self, bodies: Sequence[str | bytes]) -> None:
-        """Put messages into the queue, all or none: at most 100, and 256 KB together. Raises
-        `NetworkError`."""
+        """Put messages with these bodies into the queue, either all or none of them. The queue
+        accepts at most 100 messages and 256 KB at once. Raises `NetworkError` where it refuses the
+        messages, or does not answer within `QUEUE_SEND_TIMEOUT_SECONDS`."""
         messages = [
             {"body": body, "contentType": "text" if isinstance(body, str) else "bytes"}
             for body in bodies
@@ -254,7 +259,8 @@ class CloudflareQueue:
 
 
 class CloudflareRequestBody:
-    """The `RequestBody` of `core.platform`: an ArrayBuffer in JavaScript's memory."""
+    """The body of a client's request, an ArrayBuffer in JavaScript's memory: the `RequestBody` of
+    `core.platform`."""
 
     def __init__(self, buffer: Any) -> None:
         self.buffer = buffer
@@ -274,15 +280,19 @@ class CloudflareRequestBody:
 
 
 def to_js_response(response: GatewayResponse) -> Any:
-    """The JavaScript `Response` for a response of the gateway's own."""
+    """Convert a response of the gateway's own to a JavaScript `Response`."""
     headers = (*response.headers, ("content-type", response.content_type))
     body = response.body if response.body else None
     return js.Response.new(body, to_js_object({"status": response.status, "headers": headers}))
 
 
 async def _read_short_response(stream: Any) -> bytes:
-    """The whole body of a response, nearly always with a single read. `stream` is a ReadableStream
-    or `jsnull`. Raises `BodyTooLarge` for more than `MAX_UPLOAD_RESPONSE_BYTES`."""
+    """Read the whole body of a response to an upload, nearly always with a single read. `stream` is
+    the body, a ReadableStream, or `jsnull` where there is none.
+
+    Raises `BodyTooLarge` for more than `MAX_UPLOAD_RESPONSE_BYTES`, and `JsException` where the
+    stream fails.
+    """
     data = b""
     if stream is not jsnull:
         reader, size = byob_reader(stream), USUAL_UPLOAD_RESPONSE_BYTES
@@ -298,11 +308,11 @@ async def _read_short_response(stream: Any) -> bytes:
 
 
 async def _read_unsized_body(stream: Any, limit: int) -> Any:
-    """A request body without `content-length` as an ArrayBuffer. `stream` is a ReadableStream or
-    `jsnull`.
+    """Read the body of a request without `content-length` into a JavaScript ArrayBuffer. `stream`
+    is the body, a ReadableStream, or `jsnull` where there is none.
 
-    Counts the bytes as they arrive, since nothing else limits them. Raises `BodyTooLarge` for more
-    than `limit` bytes.
+    The bytes are counted as they arrive, since nothing else limits them. Raises `BodyTooLarge` for
+    more than `limit` bytes, and `JsException` where the stream fails.
     """
     chunks, size = js.Array.new(), 0
     if stream is not jsnull:

@@ -27,15 +27,17 @@ from core.platform import ClientConnection
 from core.types import Capture, Ending, NetworkError
 from gateway.cors import ALLOW_ORIGIN
 
-# The encodings that the runtime decodes when a body is read. It passes any other on as it is.
+# The encodings that the runtime decodes when a body is read. Other bodies are passed on encoded.
 DECODED_ENCODINGS = ("gzip", "br")
 
 
 class CloudflareReply:
-    """The `UpstreamReply` of `core.platform`: a provider's response, or a cached one.
+    """A provider's response, or a cached one: the `UpstreamReply` of `core.platform`, where the
+    methods are documented.
 
-    `response` is the JavaScript `Response`. `abort_controller` is the JavaScript `AbortController`
-    of the call to the provider; None where the call has none, as for a cached reply.
+    `response` is the JavaScript `Response`, and `connection` the connection to the client.
+    `abort_controller` is the JavaScript `AbortController` of the call to the provider; None where
+    that has none, and for a cached reply.
     """
 
     def __init__(self, response: Any, connection: ClientConnection, abort_controller: Any) -> None:
@@ -46,7 +48,7 @@ class CloudflareReply:
 
     @functools.cached_property
     def headers(self) -> dict[str, str]:
-        """The headers by lower-case name."""
+        """The headers of the reply: {lower-case name: value}."""
         return headers_to_dict(self.response)
 
     def header(self, name: str) -> str:
@@ -95,9 +97,12 @@ class CloudflareReply:
         )
 
     def _response(self, body: Any, headers: tuple[tuple[str, str], ...]) -> Any:
-        """The JavaScript `Response` for the client: with this body, the provider's status and
-        headers, and `headers` set over those. Raises `NetworkError` where the runtime cannot make
-        one, such as for a status of 999."""
+        """The JavaScript `Response` for the client, with `body` and the provider's status and
+        headers, but without the provider's CORS header. `headers` replace those of the same name,
+        except that `vary` is added.
+
+        Raises `NetworkError` where the runtime cannot make a response, such as for a status of 999.
+        """
         # With the original as its init, the new response keeps repeated headers too.
         try:
             response = js.Response.new(body, self.response)
@@ -115,10 +120,11 @@ class CloudflareReply:
 
 
 class _ReplyCapture:
-    """The capture of one reply. Keeps the chunks that were read, and what is known of its end.
+    """Captures one reply for the trace: keeps what was read of its body, and how it ended.
 
-    `truncated` is set where the capture ended at its limit or at that of the memory budget. Times
-    are in seconds since the epoch; `ended_at` is 0 until the pump of the capture has ended.
+    `reservation` is the part of the memory budget for what is kept. `truncated` is True where the
+    capture ended at its limit or at that of the budget. Times are in seconds since the epoch;
+    `ended_at` is 0 until the pump of the capture has ended.
     """
 
     def __init__(self, reply: CloudflareReply, reservation: Reservation) -> None:
@@ -136,8 +142,13 @@ class _ReplyCapture:
     async def capture(
         self, client_pump: Any, capture_pump: Any, capture_stream: Any, limit: int
     ) -> Capture:
-        """Read at most `limit` bytes of the stream, and wait until both pumps have ended. A pump is
-        the promise of a `pipeTo`, which Pyodide turns into a future."""
+        """Capture at most `limit` bytes of a reply that is relayed to the client, and wait until
+        both pumps have ended.
+
+        `client_pump` and `capture_pump` are the promises of the `pipeTo` calls that feed the client
+        and the capture; Pyodide turns them into futures. `capture_stream` is the TransformStream
+        between `capture_pump` and this capture.
+        """
         client_pump.add_done_callback(self._on_client_pump_end)
         capture_pump.add_done_callback(
             functools.partial(self._on_capture_pump_end, capture_stream.writable)
@@ -147,8 +158,8 @@ class _ReplyCapture:
             await _pump_error(capture_pump),
             await _pump_error(client_pump),
         )
-        # A truncated capture has cancelled its own pump, so that only the client's pump shows how
-        # the reply ended.
+        # A truncated capture has cancelled its own pump, so only the client's pump shows how the
+        # reply ended.
         error = client_error if self.truncated else capture_error or client_error
         if error is None:
             return self._result(Ending.COMPLETE)
@@ -161,8 +172,9 @@ class _ReplyCapture:
         )
 
     async def capture_discarded(self, limit: int) -> Capture:
-        """Read at most `limit` bytes of a reply that no client gets, for a few seconds at most, and
-        cancel the rest."""
+        """Capture at most `limit` bytes of a reply that is not relayed to the client, for at most
+        `DISCARDED_TIMEOUT_SECONDS`, and cancel the rest of it. Where the time is over or the reply
+        fails, the capture has what arrived until then and the ending `INTERRUPTED`."""
         ending, reason = Ending.COMPLETE, ""
         try:
             drain = self._drain(self.reply.response.body, limit, 0)
@@ -187,21 +199,23 @@ class _ReplyCapture:
             writable.getWriter().close()
 
     def _expected_size(self) -> int:
-        """The size in bytes of a reply that is no stream, else 0. The time of a stream's first byte
-        is recorded, so that its first read must be short; any other reply may be read at once.
+        """The size in bytes of a reply that can be read at once, since it is JSON and has a
+        `content-length`; 0 for any other.
 
-        Some providers send a stream as JSON, but without a `content-length`.
+        The first read of a stream must be short, because the time of its first byte is recorded.
+        Some providers send a stream with the content type of JSON, but without a `content-length`.
         """
         length = self.reply.header("content-length")
         is_whole = "json" in self.reply.header("content-type") and length.isdigit()
         return int(length) if is_whole else 0
 
     async def _drain(self, readable: Any, limit: int, known_size: int) -> None:
-        """Read a stream into `chunks` until it ends, or until `limit` bytes or the reservation are
-        used up: then cancel it. `known_size` is the size of the whole reply, 0 where unknown."""
+        """Read a ReadableStream into `chunks` until it ends. Where it has more than `limit` bytes,
+        or more than can be reserved, set `truncated` and cancel it. `known_size` is the size of the
+        whole reply in bytes, 0 where unknown."""
         reader = byob_reader(readable)
-        # A read of one byte more than the size shows the end too. A decoded reply is longer than
-        # its `content-length`, and is read on.
+        # A read of one byte more than the size also detects the end. A reply that the runtime
+        # decodes is longer than its `content-length`, and further reads follow.
         size = min(known_size + 1 if known_size else FIRST_READ_BYTES, MAX_READ_BYTES, limit + 1)
         least = size if known_size else 1
         chunk = await read_at_least(reader, least, size)
@@ -235,24 +249,26 @@ class _ReplyCapture:
 
 
 def byob_reader(stream: Any) -> Any:
-    """A reader of a JavaScript ReadableStream that fills the caller's buffers, for
-    `read_at_least`."""
+    """A reader of a JavaScript ReadableStream for `read_at_least`: one of mode "byob", which reads
+    into buffers that the caller provides."""
     return stream.getReader(to_js_object({"mode": "byob"}))
 
 
 async def read_at_least(reader: Any, min_bytes: int, max_bytes: int) -> bytes:
-    """Read from `least` to `size` bytes; fewer, or b"", only at the end of the stream.
+    """Read at least `min_bytes` and at most `max_bytes` from a reader that `byob_reader` made.
+    Returns fewer bytes, or b"", only at the end of the stream.
 
     Raises `JsException` where the stream fails during the read: bytes that had arrived are lost.
     """
-    # Returns bytes, so that the result and its buffer of `size` bytes are released here: the next
+    # Returns bytes, so that the result and its buffer of `max_bytes` are released here: the next
     # read may have to wait for long, and allocates a buffer of its own.
     result = await reader.readAtLeast(min_bytes, js.Uint8Array.new(max_bytes))
     return b"" if result.done else result.value.to_bytes()
 
 
 async def _pump_error(pump: Any) -> JsException | None:
-    """Wait until a pump has ended. Returns its error, None where it was successful."""
+    """Wait until a pump, the future of a `pipeTo`, has ended. Returns its error, None where it was
+    successful."""
     try:
         await pump
     except JsException as error:
@@ -261,11 +277,15 @@ async def _pump_error(pump: Any) -> JsException | None:
 
 
 def headers_to_dict(message: Any) -> dict[str, str]:
-    """The headers of a request or a response by lower-case name."""
+    """The headers of a JavaScript `Request` or `Response`: {lower-case name: value}."""
     return js.Map.new(message.headers).to_py()
 
 
 def to_js_object(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
-    """The JavaScript object of a dict, or the array of a list of dicts."""
+    """Convert a dict to a JavaScript object, or a list of dicts to an array of such objects.
+
+    Nested dicts and lists are converted in the same way, tuples become arrays, and bytes become a
+    Uint8Array. JavaScript objects in them are kept.
+    """
     # Without the converter a dict becomes a JavaScript Map, which `fetch` cannot read.
     return to_js(value, dict_converter=js.Object.fromEntries)
