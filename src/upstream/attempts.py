@@ -51,12 +51,14 @@ UNREACHABLE_STATUSES, TIMEOUT_STATUSES = (502,), (504, 408)
 
 @dataclass(frozen=True)
 class AdmittedRequest:
-    """A call that may go on to a provider, with what admission read of it.
+    """A client's call that passed admission and may be sent to a provider, with what admission read
+    of it.
 
-    `caller` is the gateway key of the call, None where it has none. `config` is None where the call
-    selects no routing config. `body` is None where the runtime streams it through unread.
-    `timeout_seconds` is the call's own limit for each attempt, None where it sets none.
-    `trace_context` and `destination` are None where the call is not traced.
+    `caller` is the gateway key that the call has, None where it has none. `config` is the routing
+    config that the call selects, None where it selects none. `body` is None where the runtime
+    streams the client's body to the provider unread. `timeout_seconds` is the limit that the call
+    sets for the start of each reply, None where it sets none. `trace_context` and `destination` are
+    None where the call is not traced.
     """
 
     call: Call
@@ -69,13 +71,17 @@ class AdmittedRequest:
 
 
 class Attempt:
-    """One call to one provider.
+    """One call to one provider: `send` it, then `relay` its reply to the client or `discard_reply`.
 
-    After `send`, either `reply` or `error` is set. `capture` is set when the call fails, and when
-    its reply is discarded or relayed; awaiting it returns what was read of the reply.
-    `reservation` is None where replies are not captured: then a relayed reply has no `capture`.
-    `answered_at` is when the head of the reply arrived, or when the call failed. Times are in
-    seconds since the epoch.
+    `upstream` and `body` are what is sent; with a `body` of None, the runtime streams the client's
+    own. `target` is the entry of the routing config that is called. `retry_number` is 0 for the
+    first attempt at it. `reservation` is the request's share of the memory budget for captures,
+    None where replies are not captured.
+
+    `send` sets either `reply` or `error`. `capture` is set when the call fails, and when its reply
+    is discarded or relayed; awaiting it returns what was recorded of the reply. It stays None where
+    a reply is relayed without a reservation. `replied_at` is when the head of the reply arrived, or
+    when the call failed. Times are in seconds since the epoch.
     """
 
     def __init__(
@@ -109,8 +115,8 @@ class Attempt:
         self.capture: Awaitable[Capture] | None = None
 
     async def send(self) -> None:
-        """Call the provider, and wait until the head of its reply arrives or the call fails. Raises
-        no `NetworkError`: a failure is in `error`."""
+        """Call the provider, and wait until the head of its reply arrives or the call fails. A
+        failure is recorded in `error` and `capture`; no `NetworkError` is raised."""
         self.started_at = self.platform.now()
         try:
             self.reply = await self.platform.fetch(self.upstream, self.body, self.timeout_seconds)
@@ -120,30 +126,31 @@ class Attempt:
 
     @property
     def statuses(self) -> Collection[int]:
-        """The status of the reply. Where there is none, the statuses that stand for the failure in
-        a config."""
+        """The status of the reply. Where there is no reply, the statuses that represent the failure
+        in a config: 504 and 408 for a timeout, 502 for any other failure."""
         if self.reply:
             return (self.reply.status,)
         return TIMEOUT_STATUSES if isinstance(self.error, UpstreamTimeout) else UNREACHABLE_STATUSES
 
     @property
     def portkey_retry_count(self) -> int:
-        """The value of Portkey's header `x-portkey-retry-attempt-count`: the number of retries, or
-        -1 where the target has retries and the last status still calls for one."""
+        """The value of Portkey's header `x-portkey-retry-attempt-count`: the number of this retry,
+        or -1 where the target has retries and this attempt still ended with a status to retry."""
         retry = self.target.retry
         still_fails = any(status in retry.on_status_codes for status in self.statuses)
         return -1 if retry.attempts and still_fails else self.retry_number
 
     @property
     def retry_after(self) -> float | None:
-        """The pause that the reply's `Retry-After` requires, in seconds; None where there is no
-        valid one."""
+        """The pause in seconds that the reply's `Retry-After` header requires. None where there is
+        no reply, no such header, or a malformed one."""
         value = self.reply.header("retry-after") if self.reply else ""
         return parse_retry_after(value, self.platform.now())
 
     def discard_reply(self) -> None:
-        """Release the reply, which does not go to the client, and capture its beginning for the
-        trace. Where replies are not captured, cancel it. Further calls have no effect."""
+        """Release the reply instead of relaying it, and capture its beginning for the trace.
+        Without a reservation, cancel it and set an empty capture. Does nothing where there is no
+        reply, or where it was discarded or relayed with a capture before."""
         if self.capture or self.reply is None:
             return
         self.is_discarded = True
@@ -157,8 +164,12 @@ class Attempt:
             self.capture = _resolved(Capture(Ending.COMPLETE, self.platform.now()))
 
     def relay(self, headers: tuple[tuple[str, str], ...]) -> Any | Refusal:
-        """The runtime's response for the client, with `headers` added; or a refusal where there is
-        no reply, or none that can be passed on."""
+        """Return the runtime's response for the client: the provider's reply, with `headers` added.
+
+        Returns a `Refusal`, an error response of the gateway's own, where there is no reply to
+        relay: with status 504 after a timeout, else 502. That includes a reply that was discarded,
+        and one that the runtime cannot pass on.
+        """
         name = self.upstream.provider
         if self.reply and self.capture is None:
             try:
@@ -177,7 +188,8 @@ class Attempt:
         return Refusal(502, f"The provider {name} could not be reached.")
 
     def _record_failure(self, error: NetworkError) -> None:
-        """Set `error` and `capture`. Log the failure, unless the client caused it by leaving."""
+        """Set `error`, and a `capture` that records it. Log the failure, unless the client has
+        left: that ends the call too."""
         self.error = error
         client_left = self.platform.client_left()
         ending = Ending.CLIENT_LEFT if client_left else Ending.UNREACHABLE
@@ -202,7 +214,15 @@ class Attempt:
 
 
 class AttemptPlanner:
-    """Plans the attempts of one request. `reservation` is None where replies are not captured."""
+    """Decides what the attempts of one request send: URL, headers, credential and body. All
+    attempts at a target, which is a provider in the routing config, send the same.
+
+    `reservation` is the request's share of the memory budget for captured replies; None where
+    replies are not captured. `model` is the body's model where it may name a provider ("@groq/…"),
+    else ""; or a `Refusal` where it cannot be read. `credential_provider` is the slug of the
+    provider that the client's credential is for, `ANY_PROVIDER` or `UNKNOWN_PROVIDER`; None without
+    a credential.
+    """
 
     def __init__(
         self,
@@ -224,8 +244,13 @@ class AttemptPlanner:
         self._planned: dict[str, tuple[UpstreamCall, RequestBody | None] | Refusal] = {}
 
     def plan_attempt(self, target: Target, retry_number: int) -> Attempt | Refusal:
-        """The attempt at a target with this retry number (0 for the first attempt), or the refusal
-        where the target cannot be called."""
+        """Return an attempt at `target` that is ready to be sent. `retry_number` is 0 for the first
+        attempt at this target, 1 for its first retry.
+
+        Returns a `Refusal`, an error response of the gateway's own, where the target cannot be
+        called: its provider is unknown, no usable credential exists, the gateway key does not cover
+        it, or the body cannot be changed as required.
+        """
         if target.path not in self._planned:
             self._planned[target.path] = self._plan_target(target)
         planned = self._planned[target.path]
@@ -238,8 +263,13 @@ class AttemptPlanner:
         )
 
     def _plan_target(self, target: Target) -> tuple[UpstreamCall, RequestBody | None] | Refusal:
-        """The call and the body that each attempt at a target sends, or the refusal where it cannot
-        be called. The body is None where the runtime streams the client's own through."""
+        """Return the call and the body that every attempt at a target sends, or a `Refusal` where
+        the target cannot be called.
+
+        The body has the config's `override_params`, and no provider prefix in its model. A chat
+        completion also requests token usage for its stream, if the deployment enables that and the
+        reply is captured. A body of None means that the runtime streams the client's own.
+        """
         request, settings, body, model = self.request, self.settings, self.request.body, self.model
         if target.override_params:
             body = override_body(body, target.override_params, settings)
@@ -275,7 +305,8 @@ class AttemptPlanner:
         return upstream, body
 
     def cached_attempt(self, reply: UpstreamReply) -> Attempt:
-        """The attempt that stands for a cached reply: no provider is called."""
+        """Return an attempt that has a cached reply already, so that it can be relayed and traced
+        like any other. No provider is called; "cache" takes the place of the provider's slug."""
         call = self.request.call
         upstream = UpstreamCall("cache", call.method, "", ())
         attempt = Attempt(
@@ -292,9 +323,12 @@ class AttemptPlanner:
         return attempt
 
     def condition_values(self) -> Mapping[str, Mapping[str, Any]]:
-        """The values that a config's conditions test, by source: `metadata`, `params` (the members
-        of the body) and `url`. A source that cannot be read, or a body that is too large, is
-        empty."""
+        """Return the values that a routing config's conditions test, as `{source: {name: value}}`.
+
+        `metadata` is the JSON object in `x-portkey-metadata`, `params` the JSON object in the body,
+        and `url` has the path as `pathname`. A source that is missing or is not a JSON object is
+        empty, and so is `params` for a body over `max_capture_bytes`.
+        """
         call, body = self.request.call, self.request.body
         readable = body is not None and body.size_bytes <= self.settings.max_capture_bytes
         return {
@@ -305,7 +339,7 @@ class AttemptPlanner:
 
 
 def _resolved(capture: Capture) -> Awaitable[Capture]:
-    """An awaitable that returns this capture at once."""
+    """A future that is already resolved with this capture."""
     future: asyncio.Future[Capture] = asyncio.Future()
     future.set_result(capture)
     return future

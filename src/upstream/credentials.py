@@ -35,13 +35,16 @@ ANY_PROVIDER, UNKNOWN_PROVIDER = "*", "?"
 
 
 def credential_provider(call: Call, config: Target, model: str, settings: Settings) -> str | None:
-    """The slug of the provider that the credential in a request's headers is for. None where the
-    headers contain no credential.
+    """Return the slug of the provider that the credential in the client's headers is for. None
+    where the headers contain no credential for a provider.
 
-    `ANY_PROVIDER` where the config has no list of targets, so that the request can call only one
-    provider. `UNKNOWN_PROVIDER` where the targets have several providers, and neither the headers
-    nor `model` name the one that the credential is for. `model` is the body's model if it may name
-    a provider, else "".
+    The headers or `model` may name the provider. Otherwise it is the one that all targets of
+    `config` have in common, where a target without a provider has the call's default one. `model`
+    is the body's model where it may name a provider ("@groq/…"), else "".
+
+    Two results are not slugs. `ANY_PROVIDER`: the config has no list of targets, so the request can
+    call only one provider. `UNKNOWN_PROVIDER`: the targets have several providers, and nothing
+    names the one that the credential is for.
     """
     if not any(
         is_provider_credential(call.headers.get(name, "")) for name in CREDENTIAL_HEADERS.values()
@@ -65,13 +68,19 @@ def with_target_credential(
     provider_of_credential: str | None,
     settings: Settings,
 ) -> Call | Refusal:
-    """The call as an attempt sends it to a target: with the target's headers, and with the one
-    credential that is for this target. A refusal where a credential exists that may not be used for
-    it.
+    """Return a copy of the call with the headers and the credential that are sent to a target.
 
-    The target's own `api_key` comes first, then the credential of the request, then the key that
-    the deployment has for this target. `caller` is the gateway key of the call, None where it has
-    none. `provider_of_credential` is the result of `credential_provider`.
+    The credential is the target's own `api_key`; else the client's, if it is for this provider;
+    else the key that the deployment stores for the target or its provider. A stored key is never
+    sent to a custom host. Where none of these exists, no credential is sent: some providers need
+    none.
+
+    Returns a `Refusal` where the client's credential is for another provider and no other can be
+    used. It also refuses to use a stored key where `caller` is None, which means that the call has
+    no gateway key, and where the client's headers select the account.
+
+    `model` is the body's model where it may name a provider ("@groq/…"), else "".
+    `provider_of_credential` is the result of `credential_provider`.
     """
     named = named_provider(call)
     if target.provider or target.headers:
@@ -110,7 +119,9 @@ def with_target_credential(
 
 
 def _with_target_headers(call: Call, target: Target) -> Call:
-    """The call with a target's headers, which name its provider, host and URL parameters."""
+    """A copy of the call with a target's `x-portkey-*` headers set over the client's. Where the
+    target has a provider, it also replaces the provider, host and URL parameters that the client
+    named."""
     headers = call.headers
     if target.provider:
         # The host and the account in the request's headers are for the provider that the request
@@ -121,8 +132,9 @@ def _with_target_headers(call: Call, target: Target) -> Call:
 
 
 def _without_foreign_credentials(call: Call) -> Call:
-    """The call without the headers and query members that may contain another provider's key, by
-    their names. Credential headers and `x-portkey-*` headers stay."""
+    """A copy of the call without the headers and query members whose names suggest a secret: they
+    may contain another provider's key. Credential headers, `idempotency-key` and `x-portkey-*`
+    headers stay."""
     headers = {
         name: value
         for name, value in call.headers.items()
@@ -138,7 +150,7 @@ def _without_foreign_credentials(call: Call) -> Call:
 
 
 def _with_bearer_key(call: Call, key: str) -> Call:
-    """The call with this key as a Bearer token, in place of any credential in its headers."""
+    """A copy of the call with `Authorization: Bearer <key>` as its only credential header."""
     others = {
         name: value
         for name, value in call.headers.items()

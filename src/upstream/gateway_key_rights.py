@@ -18,12 +18,13 @@ def refuse_beyond_rights(
     body: RequestBody | None,
     settings: Settings,
 ) -> Refusal | None:
-    """The refusal of a call whose provider or model the gateway key does not cover; None where it
-    covers them.
+    """Return the `Refusal` of a call whose provider or model the caller's gateway key does not
+    cover; None where it covers them.
 
-    A key that is limited to some models covers only calls whose models can be read: to a traced
-    endpoint, with a JSON body of at most `max_capture_bytes`. The deployment that a URL names
-    counts as a model.
+    `upstream` and `body` are what would be sent. For a key that is limited to some models, all
+    models that the body names are checked, and so is the deployment in an Azure URL. Where no model
+    can be read, the call is refused. Models are read only on a traced endpoint, from a JSON body of
+    at most `max_capture_bytes` without a content encoding.
     """
     if caller.models is None:
         return caller.refusal_for(upstream.provider)

@@ -18,7 +18,7 @@ from settings.load import Settings
 
 
 def members_or_empty(text: bytes) -> dict[str, Any]:
-    """The members of a JSON object; an empty dict for any other text."""
+    """The members of a JSON object as `{name: value}`; `{}` for any other text. Never raises."""
     try:
         return parse_object(text)
     except ValueError:
@@ -26,8 +26,12 @@ def members_or_empty(text: bytes) -> dict[str, Any]:
 
 
 def find_prefixed_model(body: RequestBody | None, settings: Settings) -> str | Refusal:
-    """The body's model if it may name a provider ("@groq/…"), else "". A refusal where the body may
-    have such a model, but is too large or no JSON. Bodies without one are not parsed."""
+    """Return the body's model where it begins with "@", since it may name a provider ("@groq/…");
+    else "", also for a `body` of None.
+
+    A body is parsed only if its bytes look as if they contain such a model. Returns a `Refusal`
+    where such a body is larger than `max_capture_bytes` (413) or is not JSON (400).
+    """
     if body is None:
         return ""
     windows = (
@@ -49,8 +53,12 @@ def find_prefixed_model(body: RequestBody | None, settings: Settings) -> str | R
 def override_body(
     body: RequestBody | None, params: Mapping[str, Any], settings: Settings
 ) -> RequestBody | Refusal | None:
-    """The body with a config's `override_params` in place of its own members. An absent or empty
-    body stays as it is; a refusal for one that is too large or no JSON object."""
+    """Return a body with `params`, a config's `override_params`, set over the top-level members of
+    its JSON object. None and an empty body are returned as they are.
+
+    Returns a `Refusal` for a body that is larger than `max_capture_bytes` (413) or is not a JSON
+    object (400).
+    """
     if body is None or not body.size_bytes:
         return body  # a request without a body has no parameters
     if body.size_bytes > settings.max_capture_bytes:
@@ -62,7 +70,9 @@ def override_body(
 
 
 def with_stream_usage(body: RequestBody, settings: Settings) -> RequestBody:
-    """The body, with `request_stream_usage` applied unless it is too large for it."""
+    """Return the body, changed to request token usage if it asks for a stream (see
+    `add_stream_usage`). The same object is returned where nothing changes, and for a body over
+    `max_capture_bytes`."""
     # A body that is too large to be recorded is too large to be copied into Python.
     if body.size_bytes > settings.max_capture_bytes:
         return body
@@ -80,15 +90,16 @@ _MODEL_MEMBERS, _TOOL_MEMBERS = ("model", "models"), ("tools", "plugins")
 
 
 def may_name_provider(body: bytes) -> bool:
-    """Whether a body, or a part of it, may have a model that begins with "@". Does not parse it, so
-    that another object's model, or a text that looks like one, counts too."""
+    """Whether a body, or a part of one, seems to contain a "model" whose value begins with "@". It
+    is searched and not parsed: the model of a nested object, or a text that looks like one, counts
+    too."""
     return b'"@' in body and _PREFIXED_MODEL.search(body) is not None
 
 
 def prefixed_model(body: bytes) -> str:
-    """The model of a request's body where it begins with "@", else "".
+    """The top-level `model` of a JSON body where it begins with "@" ("@groq/llama"), else "".
 
-    Raises ValueError for a body that is not readable as JSON.
+    Raises ValueError for a body that is not JSON.
     """
     request = strict_json.parse(decode_utf8(body))
     model = request.get("model") if isinstance(request, dict) else None
@@ -96,10 +107,11 @@ def prefixed_model(body: bytes) -> str:
 
 
 def strip_provider_prefix(body: bytes) -> bytes:
-    """The body with the model's provider prefix removed, up to the first slash ("@groq/llama"
-    becomes "llama"). Only for a body in which `prefixed_model` finds a model.
+    """Return the body with its model changed from "@groq/llama" to "llama": all up to the first
+    slash is removed. `body` must be one in which `prefixed_model` finds a model with a slash.
 
-    Cuts the prefix out of the bytes where it can; otherwise the body is serialised anew.
+    The prefix is cut out of the bytes where it can be located; otherwise the body is serialised
+    anew.
     """
     request = strict_json.parse(decode_utf8(body))
     request["model"] = request["model"].partition("/")[2]
@@ -112,15 +124,17 @@ def strip_provider_prefix(body: bytes) -> bytes:
 
 
 def override_members(body: bytes, params: Mapping[str, Any]) -> bytes:
-    """The JSON object of a body, with `params` in place of its members of the same names.
+    """Return the JSON text of a body with `params` set over the members of its top-level object.
+    Members that `params` does not have stay as they are.
 
-    Raises ValueError for a body that is no JSON object.
+    Raises ValueError for a body that is not a JSON object.
     """
     return to_json_body({**parse_object(body), **params})
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The members of a body's JSON object. Raises ValueError for a body that is no JSON object."""
+    """The members of a body's JSON object as `{name: value}`. Raises ValueError for a body that is
+    not a JSON object."""
     request = strict_json.parse(decode_utf8(body))
     if not isinstance(request, dict):
         raise ValueError("not a JSON object")
@@ -128,14 +142,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def all_models(body: bytes) -> list[str]:
-    """Every model that a body names, whichever way a provider's parser reads it.
+    """Return every model that a body names, whichever way a provider's parser reads it.
 
-    These are the members "model" and "models" (OpenRouter's list of fallback models) of the body,
-    in any letter case and with repeated ones; and those inside "tools" and "plugins", since a
-    provider's own tools may call further models.
+    Models are in the top-level members "model" and "models" (OpenRouter's list of fallback models),
+    and in members of these names inside "tools" and "plugins", since a provider's own tools may
+    call further models. Names match in any letter case, and repeated members all count.
 
-    Raises ValueError for a body that is no JSON object in UTF-8, and for a model at the top that is
-    no text.
+    Raises ValueError for a body that is not a JSON object in UTF-8, and for a top-level model that
+    is not a string.
     https://openrouter.ai/docs/guides/routing/model-fallbacks
     https://platform.openai.com/docs/guides/tools-image-generation
     """
@@ -151,10 +165,11 @@ def all_models(body: bytes) -> list[str]:
 
 
 def _models_within(value: Any) -> list[str]:
-    """The texts under "model" and "models" at any depth of a value from `parse_members`.
+    """The strings in members "model" and "models" at any depth of `value`, in which each JSON
+    object is a list of (name, value) pairs, as `strict_json.parse_members` returns it.
 
-    A function's parameter schema may define a parameter of that name: its value there is an object,
-    not a text, and is left out.
+    A function's parameter schema may define a parameter with such a name: its value there is an
+    object, not a string, and is left out.
     """
     found: list[str] = []
     pending = [value]
@@ -173,8 +188,11 @@ def _models_within(value: Any) -> list[str]:
 
 
 def add_stream_usage(body: bytes) -> bytes:
-    """The body of a streamed chat completion, changed to request token usage in the last chunk. Any
-    other body stays as it is, and so does one that sets `include_usage` itself.
+    """Return the body of a chat completion with `include_usage` set in its `stream_options`, so
+    that the last chunk of the stream has the token counts.
+
+    The body is returned unchanged where it is not a JSON object with `"stream": true`, and where it
+    sets `include_usage` itself.
 
     https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options
     """

@@ -33,8 +33,12 @@ _TRACE_ONLY_HEADERS = (
 
 
 class CacheStatus(StrEnum):
-    """The result of the cache for a request, in the terms of Portkey's
-    `x-portkey-cache-status`."""
+    """How the cache was used for a request, in the terms of Portkey's `x-portkey-cache-status`.
+
+    `HIT`: the reply is from the cache. `MISS`: the cache has none. `REFRESH`: the client requires a
+    new reply, which replaces the cached one. `DISABLED`: the config enables the cache, but it
+    cannot be used for this host or this request.
+    """
 
     HIT = "HIT"
     MISS = "MISS"
@@ -43,10 +47,12 @@ class CacheStatus(StrEnum):
 
 
 class ResponseCache:
-    """The cache as one request uses it.
+    """The cache for replies, as one request uses it: `read` comes before the call to a provider,
+    and `write` after it.
 
-    `status` is None where the config does not enable the cache. `key` is "" where nothing is read
-    or written.
+    `status` is None where the routing config does not enable the cache. `key` identifies the
+    request in the cache; it is "" where the cache is not used. `max_age_seconds` is how long a
+    reply is cached.
     """
 
     def __init__(
@@ -66,11 +72,13 @@ class ResponseCache:
 
     @property
     def stores_reply(self) -> bool:
-        """Whether the provider's reply is written to the cache, if it is cacheable."""
+        """Whether the provider's reply has to be captured for the cache. `write` decides whether it
+        can be cached."""
         return self.status in (CacheStatus.MISS, CacheStatus.REFRESH)
 
     async def read(self) -> UpstreamReply | None:
-        """The cached reply, None where there is none or a new one is requested. Sets `status`."""
+        """Return the cached reply, with which `status` becomes `HIT`. None where there is none,
+        where the client requires a new one, or where the cache is not used."""
         cached = (
             await self.platform.read_cache(self.key) if self.status is CacheStatus.MISS else None
         )
@@ -79,8 +87,8 @@ class ResponseCache:
         return cached
 
     async def write(self, capture: Capture) -> None:
-        """Cache a reply where this request caches replies, if it is a whole JSON object with status
-        200 and without an error."""
+        """Write a captured reply to the cache, if `stores_reply` is True and the capture is a
+        complete JSON object with status 200 and without an error. Otherwise do nothing."""
         is_whole = (
             capture.ending is Ending.COMPLETE and not capture.truncated and capture.status == 200
         )
@@ -96,8 +104,12 @@ class ResponseCache:
 
 
 def cache_key(request: AdmittedRequest) -> str:
-    """The key of a request in the cache: a SHA-256 in hex, equal only for requests that may share a
-    reply. It covers the caller, the credential, the config and the request with its body."""
+    """Return the key of a request in the cache: a SHA-256 in hex, equal only for requests that may
+    share a reply.
+
+    It covers the gateway key with its rights, the routing config, method, path and query, the body,
+    and each header that may contain a credential or change the reply.
+    """
     call, body = request.call, request.body
     headers = {name: value for name, value in call.headers.items() if _is_key_header(name)}
     parts = [
@@ -114,7 +126,8 @@ def cache_key(request: AdmittedRequest) -> str:
 
 
 def _is_key_header(name: str) -> bool:
-    """Whether a header belongs to the key: it identifies the caller or may change the reply."""
+    """Whether the header with this lower-case name belongs to the cache key, because it may contain
+    a credential or change the reply."""
     if name in _KEY_HEADERS or (
         name.startswith(_KEY_HEADER_PREFIXES) and name not in _TRACE_ONLY_HEADERS
     ):
@@ -124,9 +137,9 @@ def _is_key_header(name: str) -> bool:
 
 
 def _is_cacheable(reply: bytes) -> bool:
-    """Whether the body of a reply is a JSON object without an error.
+    """Whether the body of a reply is a JSON object without an `error`.
 
-    Some errors come with status 200. A body in an encoding that the runtime does not decode is no
+    Some errors come with status 200. A body in an encoding that the runtime does not decode is not
     JSON; it could only be cached together with the name of its encoding.
     """
     try:
@@ -136,8 +149,8 @@ def _is_cacheable(reply: bytes) -> bool:
 
 
 def _asks_for_whole_reply(request: AdmittedRequest, settings: Settings) -> bool:
-    """Whether a request is a POST of a JSON object that does not ask for a stream, and is small
-    enough to be parsed."""
+    """Whether a request is a POST whose body is a JSON object of at most `max_capture_bytes` that
+    does not ask for a stream."""
     body = request.body
     if request.call.method != "POST" or not body or body.size_bytes > settings.max_capture_bytes:
         return False

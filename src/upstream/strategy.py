@@ -1,4 +1,4 @@
-"""The order of the attempts at one request: retry, fallback, load balancing and conditions.
+"""The order of a request's attempts: retry, fallback, load balancing and conditions.
 
 The targets of a config are called one after another until a reply has an acceptable status. The
 number of attempts and the total of all pauses are limited by `core.limits`.
@@ -16,7 +16,7 @@ from upstream.retries import RetryPauses
 
 
 class StrategyAttempt(Protocol):
-    """One call to one provider, as the strategy needs it."""
+    """One call to one provider, reduced to what a strategy uses of it."""
 
     async def send(self) -> None:
         """Call the provider, and wait until the head of its reply arrives or the call fails."""
@@ -24,18 +24,18 @@ class StrategyAttempt(Protocol):
 
     @property
     def statuses(self) -> Collection[int]:
-        """The status of the reply. Where there is none, the statuses that stand for the failure in
-        a config."""
+        """The status of the reply. Where there is no reply, the statuses that represent the failure
+        in a config, such as 504 and 408 for a timeout."""
         ...
 
     @property
     def retry_after(self) -> float | None:
-        """The pause that the reply's `Retry-After` requires, in seconds; None where there is no
-        valid one."""
+        """The pause in seconds that the reply's `Retry-After` header requires. None where there is
+        no reply, no such header, or a malformed one."""
         ...
 
     def discard_reply(self) -> None:
-        """Release the reply, which does not go to the client. Further calls have no effect."""
+        """Release a reply that is not relayed to the client. Further calls have no effect."""
         ...
 
 
@@ -43,13 +43,15 @@ AttemptT = TypeVar("AttemptT", bound=StrategyAttempt)
 
 
 class StrategyRun(Generic[AttemptT]):
-    """Executes the config of one request.
+    """Executes the routing config of one request: calls its targets until one replies with an
+    acceptable status.
 
-    `plan_attempt` returns the attempt at a target with this retry number (0 for the first attempt),
-    or the refusal where the target cannot be called. `condition_values` returns the values that
-    conditions test, by source (`metadata`, `params`, `url`).
+    `plan_attempt` takes a target and a retry number (0 for the first attempt at it). It returns the
+    attempt, or a `Refusal` where the target cannot be called. `condition_values` returns the values
+    that conditions test, as `{source: {name: value}}` with the sources `metadata`, `params` and
+    `url`.
 
-    `run` fills `attempts` with the attempts that were sent, in order: the reply of the last one is
+    `run` fills `attempts` with the attempts that were sent, in order; the reply of the last one is
     for the client. `skipped` has the targets that could not be called, each with its refusal.
     `client_left` is set where the run stopped because the client had left.
     """
@@ -71,8 +73,8 @@ class StrategyRun(Generic[AttemptT]):
         self._pauses = RetryPauses(platform)
 
     async def run(self, target: Target) -> bool:
-        """Call a target or, where it contains targets, those that its mode selects. Returns whether
-        any provider was called."""
+        """Call a target that is a provider. For a target with nested `targets`, call those that its
+        mode selects. Returns whether any attempt was sent."""
         if not target.targets:
             return await self._run_with_retries(target)
         if target.mode == "loadbalance":
@@ -82,7 +84,9 @@ class StrategyRun(Generic[AttemptT]):
         return await self._run_fallback(target)
 
     async def _run_fallback(self, target: Target) -> bool:
-        """Call the targets in order, until a reply has none of the statuses of a failure."""
+        """Call the nested targets in order, until one replies with a status that is not a failure.
+        Failures are the statuses in `on_status_codes` or, where that is None, all but 2xx. Returns
+        whether any attempt was sent."""
         was_called = False
         for each in target.targets:
             was_called = await self.run(each) or was_called
@@ -91,7 +95,8 @@ class StrategyRun(Generic[AttemptT]):
         return was_called
 
     async def _run_loadbalance(self, target: Target) -> bool:
-        """Call one target, at random by weight. Where it cannot be called, draw another one."""
+        """Call one of the nested targets, drawn at random by weight. Where it cannot be called,
+        draw again among the others. Returns whether any attempt was sent."""
         # A weight of 0 switches a target off.
         remaining = [each for each in target.targets if each.weight > 0]
         while remaining:
@@ -108,7 +113,8 @@ class StrategyRun(Generic[AttemptT]):
         return False
 
     async def _run_conditional(self, target: Target) -> bool:
-        """Call the target that the first matching condition names, else the default one."""
+        """Call the nested target that the first matching condition names, else the default one.
+        Where neither exists, add a refusal to `skipped`. Returns whether any attempt was sent."""
         values = self.condition_values()
         matches = (name for query, name in target.conditions if query_matches(query, values))
         chosen = next(matches, target.default)
@@ -120,7 +126,8 @@ class StrategyRun(Generic[AttemptT]):
         return False
 
     async def _run_with_retries(self, target: Target) -> bool:
-        """Call a single target, again after each failure while its retries and the limits allow."""
+        """Call a target that is a provider, and call it again after each failure while its retry
+        policy and the limits allow. Returns whether any attempt was sent."""
         retry_number = 0
         while await self._run_attempt(target, retry_number):
             retry_number += 1
@@ -129,10 +136,12 @@ class StrategyRun(Generic[AttemptT]):
         return retry_number > 0
 
     async def _run_attempt(self, target: Target, retry_number: int) -> bool:
-        """Send one attempt and discard the reply of the one before. Returns whether it was sent.
+        """Plan an attempt, discard the reply of the attempt before it, and send it. Returns whether
+        it was sent.
 
-        None is sent where the target cannot be called, or where the request has no attempts left.
-        Nor is one sent after the client has left, which is not checked before the first attempt.
+        It is not sent where the target cannot be called, where the request has used up its
+        attempts, or where the client has left. The latter is not checked before the request's first
+        attempt.
         """
         self.client_left = self.client_left or (bool(self.attempts) and self.platform.client_left())
         if self.client_left or len(self.attempts) == MAX_ATTEMPTS_PER_REQUEST:
@@ -148,11 +157,12 @@ class StrategyRun(Generic[AttemptT]):
         return True
 
     async def _wait_before_retry(self, retry_number: int, policy: RetryPolicy) -> bool:
-        """Whether the last attempt is to be repeated, as the retry with this number, which is 1 for
-        the first. If so, discard its reply and pause before returning.
+        """Decide whether the last attempt is repeated. If so, discard its reply, pause, and return
+        True.
 
-        False where the policy allows no more retries, the status of the reply is none to retry, or
-        the request has no attempts or no time for pauses left. The reply is then kept.
+        `retry_number` is the number of that retry, 1 for the first. Returns False and keeps the
+        reply where `policy` allows no more retries, where the reply's status is not in its
+        `on_status_codes`, or where the request has no attempts or no time for pauses left.
         """
         if retry_number > policy.attempts or len(self.attempts) == MAX_ATTEMPTS_PER_REQUEST:
             return False
@@ -168,8 +178,8 @@ class StrategyRun(Generic[AttemptT]):
         return True
 
     def _is_failure(self, codes: Collection[int] | None) -> bool:
-        """Whether the status of the last attempt is one of `codes`; where `codes` is None, whether
-        it is not 2xx."""
+        """Whether the last attempt ended with one of the statuses in `codes`. Where `codes` is
+        None, whether its status is not 2xx."""
         statuses = self.attempts[-1].statuses
         if codes is None:
             return not any(200 <= status < 300 for status in statuses)

@@ -40,21 +40,22 @@ _DROPPED_HEADER_PREFIXES = ("x-portkey-", "langfuse-", "cf-", "x-forwarded-")
 
 
 def is_anthropic_path(path: str) -> bool:
-    """Whether a path belongs to Anthropic's Messages API. All other paths are those of OpenAI's
-    API."""
+    """Whether a URL path belongs to Anthropic's Messages API: "/v1/messages", or a path below it.
+    Every other path belongs to OpenAI's API."""
     return path == "/v1/messages" or path.startswith("/v1/messages/")
 
 
 def named_provider(call: Call) -> str:
-    """The slug that a call's `x-portkey-provider` names, else ""."""
+    """The slug in a call's `x-portkey-provider` header, in lower case and without a leading "@"; ""
+    without that header."""
     return call.headers.get("x-portkey-provider", "").strip().lower().removeprefix("@")
 
 
 def provider_in_model(model: str, rules: ProviderRouting) -> str:
-    """The slug that a model such as "@groq/llama-3.3-70b" names, else "".
+    """The slug in a model such as "@groq/llama-3.3-70b", in lower case; "" for a model without one.
 
-    The models of Workers AI ("@cf/…") name no provider, unless the deployment has a provider with
-    such a slug. The slug may be absent from `rules.providers`.
+    "@cf/…" and "@hf/…" are names of Workers AI's models and contain no slug, unless the deployment
+    defines a provider with that slug. The result may be absent from `rules.providers`.
     """
     if not model.startswith("@"):
         return ""
@@ -67,10 +68,11 @@ def provider_in_model(model: str, rules: ProviderRouting) -> str:
 
 
 def resolve_provider(call: Call, rules: ProviderRouting, model: str = "") -> str:
-    """The slug of the provider that a call is for: the one that `x-portkey-provider` names, else
-    the one in the body's `model`, else the path's, else the deployment's default.
+    """Return the slug of the provider to call: the one in `x-portkey-provider`, else the one in
+    `model` ("@groq/…"), else "anthropic" for a path of its API, else the deployment's default.
 
-    It may be absent from `rules.providers`.
+    `model` is the body's model where it may name a provider, else "". The result may be absent from
+    `rules.providers`.
     """
     by_path = "anthropic" if is_anthropic_path(call.path) else rules.default_provider
     return named_provider(call) or provider_in_model(model, rules) or by_path
@@ -79,12 +81,14 @@ def resolve_provider(call: Call, rules: ProviderRouting, model: str = "") -> str
 def build_upstream_call(
     call: Call, rules: ProviderRouting, model: str = ""
 ) -> UpstreamCall | Refusal:
-    """The call to the provider that a client's call is for. A refusal where the provider is unknown
-    or does not serve the path, or where its URL is incomplete or not allowed.
+    """Return the request to the provider that a client's call is for, with its URL and headers.
 
-    `model` is the body's model if it may name a provider, else "". The result has a
-    `prefixed_model` only where `model` names the provider that is called: that prefix must be
-    removed from the body. A model that names another provider than the header does stays as it is.
+    Returns a `Refusal` where the provider is unknown or does not serve the path, where a parameter
+    of its URL is missing or malformed, or where the custom host is not allowed.
+
+    `model` is the body's model where it may name a provider ("@groq/…"), else "". It becomes the
+    result's `prefixed_model` if it names the provider that is called, so that its prefix is removed
+    from the body. Where the header names another provider, the model is sent as it is.
     """
     chosen = resolve_provider(call, rules, model)
     provider = rules.providers.get(chosen)
@@ -116,8 +120,12 @@ def build_upstream_call(
 def _resolve_base_url(
     call: Call, slug: str, provider: Provider, rules: ProviderRouting
 ) -> str | Refusal:
-    """The custom host of the call if it names an allowed one, else the provider's base URL with its
-    parameters inserted. May end in a query."""
+    """Return the call's custom host if it names one, else the provider's base URL with its
+    parameters filled in. The result may end in a query.
+
+    Returns a `Refusal` where the custom host is not allowed, where the provider has no base URL of
+    its own, or where a parameter is missing or malformed.
+    """
     custom_host = call.headers.get(CUSTOM_HOST_HEADER, "").strip()
     if custom_host:
         return check_custom_host(custom_host, rules.allowed_custom_hosts)
@@ -148,8 +156,9 @@ def _resolve_base_url(
 
 
 def _url_parameters(call: Call, rules: ProviderRouting) -> dict[str, str]:
-    """The values for the parameters of a base URL, by name: from the call's headers, else from the
-    deployment's variables."""
+    """The values for the parameters of base URLs as `{name: value}`, such as Azure's `resource`:
+    from the call's headers, else from the deployment's variables. A parameter without a value is
+    absent."""
     sent = {
         name: call.headers.get(header, "").strip() for name, (header, _) in URL_PARAMETERS.items()
     }
@@ -157,13 +166,14 @@ def _url_parameters(call: Call, rules: ProviderRouting) -> dict[str, str]:
 
 
 def _serves_path(path: str, served: tuple[str, ...]) -> bool:
-    """Whether one of the `served` paths is this path, or one above it."""
+    """Whether `path` is one of the paths in `served`, or below one of them. All are without
+    "/v1/"."""
     return any(path == parent or path.startswith(f"{parent}/") for parent in served)
 
 
 def _join_url(base_url: str, path: str, query: str) -> str:
-    """The URL of a path below a base URL, which may end in a query of its own. Of a query member in
-    both, the client's is used."""
+    """The URL of `path` below `base_url`, with the client's `query`. A query at the end of
+    `base_url` is kept, except for members whose names the client's query has too."""
     base_url, _, base_query = base_url.partition("?")
     client_names = {pair.partition("=")[0] for pair in query.split("&")}
     pairs = [
@@ -178,14 +188,17 @@ def _join_url(base_url: str, path: str, query: str) -> str:
 def forwarded_headers(
     headers: Mapping[str, str], provider: Provider, path: str
 ) -> tuple[tuple[str, str], ...]:
-    """The headers of the call to a provider: those of the client that are forwarded, with at most
-    one credential, and those that the provider requires.
+    """Return the headers of a request to a provider as (name, value) pairs: those of the client
+    that are forwarded, with at most one credential, and those that the provider requires.
+
+    `headers` are the client's by lower-case name. Headers for the gateway, for one connection, and
+    those that proxies or browsers add are not forwarded, nor is any header with a gateway key.
+    `path` is without "/v1/"; it may be one for which the provider requires a Bearer key.
 
     A client may send its credential in `authorization`, `x-api-key` or `api-key`; it is forwarded
-    in the header that the provider reads. Of several credentials, the one in that header is used,
-    else `authorization`, else `x-api-key`. An `authorization` that is no API key stays there:
-    another scheme than Bearer, and the tokens that the provider reads there. A gateway key is never
-    forwarded. `path` is without "/v1/".
+    in the header that the provider reads. Of several, the one in that header is used, else
+    `authorization`, else `x-api-key`. An `authorization` that is not an API key stays there: one
+    with another scheme than Bearer, or a token with one of the provider's `bearer_prefixes`.
     """
     # `connection` may name further headers of one connection, which are not forwarded either.
     hop_by_hop = {name.strip().lower() for name in headers.get("connection", "").split(",")}
@@ -215,10 +228,13 @@ def forwarded_headers(
 def _credential_header(
     sent: Mapping[str, str], credential: str, bearer_prefixes: tuple[str, ...]
 ) -> tuple[tuple[str, str], ...]:
-    """The one credential that is forwarded, in its header; empty where the client sent none.
+    """Return the header with the client's credential, as a tuple of one (name, value) pair; ()
+    where the client sent no credential.
 
-    `sent` has a value, or "", for each credential header. `credential` is a key of
-    `CREDENTIAL_HEADERS`. A Bearer token that begins with one of `bearer_prefixes` is no API key.
+    `sent` maps each credential header to its value, "" where it has none. `credential` is the key
+    in `CREDENTIAL_HEADERS` of the header that the provider reads. An `authorization` that is not an
+    API key stays in its header: one with another scheme than Bearer, or a token that begins with
+    one of `bearer_prefixes`.
     """
     target = CREDENTIAL_HEADERS[credential]
     name = next((name for name in (target, *CREDENTIAL_HEADERS.values()) if sent[name]), None)
