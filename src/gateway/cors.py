@@ -13,8 +13,13 @@ ALLOW_ORIGIN = "access-control-allow-origin"
 
 
 def cors_headers(call: Call, allowed: Collection[str]) -> tuple[tuple[str, str], ...]:
-    """The response headers with which a browser lets a page of an allowed origin read the response
-    to its call. Empty where `allowed` is; "*" in `allowed` stands for every origin."""
+    """Return the CORS headers of the response to a call, with which a browser lets a page of an
+    allowed origin read it.
+
+    `allowed` has origins such as "https://app.example.com"; "*" in it allows every origin. The
+    result is empty where `allowed` is, and has only `vary` where the call's `origin` is missing or
+    not allowed. For OPTIONS, a preflight request, it also has the allowed methods and headers.
+    """
     if not allowed:
         return ()
     # Also where the origin is not allowed: else a cache could give a page the response for another.

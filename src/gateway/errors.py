@@ -20,15 +20,16 @@ _ERROR_TYPES = {
     429: ("rate_limit_error", "rate_limit_error"),
 }
 
-# The same for every other status.
+# The error types of both for every other status.
 _SERVER_ERROR = ("gateway_error", "api_error")
 
 
 def error_response(refusal: Refusal, call: Call) -> GatewayResponse:
-    """The JSON error response for a refusal of this call.
+    """Return a refusal as a JSON error response, in the format of Anthropic's API for a path of
+    that API, else in that of OpenAI's.
 
-    Its header `x-request-id`, or `request-id` as Anthropic's SDK reads it, has the id of the
-    request in the gateway's log. A provider's reply keeps the provider's own header instead.
+    It has the status, message and headers of the refusal. Its header `request-id` (Anthropic) or
+    `x-request-id` (OpenAI) has the id of the request in the gateway's log.
     """
     openai, anthropic = _ERROR_TYPES.get(refusal.status, _SERVER_ERROR)
     if is_anthropic_path(call.path):

@@ -38,8 +38,9 @@ _LOGGABLE_PATH = re.compile("(/(v[0-9]|[a-z_]{1,16})(?![^/]))*/?")
 
 
 async def handle(call: Call, settings: Settings, platform: RequestPlatform) -> Any:
-    """The response to a call: a `GatewayResponse`, or the runtime's own response where a provider's
-    reply is relayed. A refusal is logged and becomes an error response."""
+    """Answer a client's call. Returns a `GatewayResponse`, or the runtime's own response object
+    where a provider's reply is relayed; either has the CORS headers for the deployment's allowed
+    origins. A refusal is logged and becomes an error response."""
     cors = cors_headers(call, settings.allowed_origins)
     response = await _respond(call, settings, platform, cors)
     if isinstance(response, Refusal):
@@ -51,7 +52,8 @@ async def handle(call: Call, settings: Settings, platform: RequestPlatform) -> A
 
 
 def _log_refusal(call: Call, refusal: Refusal) -> None:
-    """Log a refusal without any text of the client, which may contain a credential."""
+    """Log a refusal without any text of the client, which may contain a credential: "…" replaces an
+    unknown method, an unusual path and the input that the message quotes."""
     match = _LOGGABLE_PATH.match(call.path)
     path = match[0] if match else ""
     log(
@@ -69,8 +71,11 @@ def _log_refusal(call: Call, refusal: Refusal) -> None:
 async def _respond(
     call: Call, settings: Settings, platform: RequestPlatform, cors: tuple[tuple[str, str], ...]
 ) -> Any | GatewayResponse | Refusal:
-    """The response to a call. Only the runtime's own response gets the headers of `cors` here:
-    `handle` adds them to the others."""
+    """Return the response to a call: a `GatewayResponse` for OPTIONS and the gateway's own pages,
+    the runtime's own response object where a provider's reply is relayed, or a `Refusal`.
+
+    Only the runtime's object gets the headers of `cors` here; `handle` adds them to the others.
+    """
     allow = (("allow", ", ".join(METHODS)),)
     if call.method == "OPTIONS":
         return GatewayResponse(204, "", headers=allow)
@@ -90,10 +95,12 @@ async def _respond(
 async def admit(
     call: Call, settings: Settings, platform: RequestPlatform
 ) -> AdmittedRequest | Refusal:
-    """The request of a call that may go on to a provider, or the refusal of the call.
+    """Decide whether a call may be sent to a provider. Returns the call with all that was read of
+    it, or a `Refusal`, an error response of the gateway's own.
 
-    Reads the body of a POST to a traced endpoint, and where the config needs it. The request has a
-    trace context and a destination only where it is traced.
+    Checks settings, gateway key, path and rate limit, and the headers that select a config and set
+    a timeout. Reads the body of a POST to a traced endpoint, and of any call whose config needs it.
+    The result has a trace context and a destination only where the call is traced.
     """
     if settings.problem:
         return Refusal(500, f"This gateway is misconfigured: {settings.problem}.")
@@ -130,7 +137,8 @@ async def admit(
 
 
 def _check_path(call: Call) -> Refusal | None:
-    """The refusal of a path that is outside "/v1/" or unsafe, or of a WebSocket; else None."""
+    """Return the `Refusal` of a path that is outside of "/v1/" or unsafe (such as one with ".."),
+    and of a call that opens a WebSocket; else None."""
     if not call.path.startswith(PATH_PREFIX):
         path = call.path[:128]
         return Refusal(404, f"There is no {path} here. Paths start with /v1/.", quoted_input=path)
@@ -144,7 +152,8 @@ def _check_path(call: Call) -> Refusal | None:
 
 
 async def _read_body(settings: Settings, platform: RequestPlatform) -> RequestBody | Refusal:
-    """The request's body, or the refusal where it is too large or does not arrive whole."""
+    """Read the whole body of the client's request. Returns a `Refusal` where it is larger than
+    `max_request_bytes` (413) or breaks off (400)."""
     limit = settings.max_request_bytes
     try:
         return await platform.read_body(limit)
@@ -160,8 +169,13 @@ async def _serve_request(
     platform: RequestPlatform,
     cors: tuple[tuple[str, str], ...],
 ) -> Any | GatewayResponse | Refusal:
-    """Execute the request's config, and return the client's response from the last attempt. Tracing
-    and caching of the reply are left to a job that goes on after the response."""
+    """Send an admitted request to the providers that its config selects, or take its reply from the
+    cache. Returns the response for the client.
+
+    That is the runtime's own response object, which relays the reply and has the headers of `cors`,
+    or a `Refusal` where there is no reply. Where the reply is to be traced or cached, this also
+    starts a job that goes on after the response (`waitUntil`).
+    """
     cache = ResponseCache(request, settings, platform)
     reservation = Reservation(capture_budget) if request.destination or cache.stores_reply else None
     planner = AttemptPlanner(request, settings, platform, reservation)
@@ -196,8 +210,12 @@ def _client_response(
     cache: ResponseCache,
     cors: tuple[tuple[str, str], ...],
 ) -> Any | GatewayResponse | Refusal:
-    """The client's response from the last attempt, with `x-portkey-*` headers about trace, cache,
-    provider and target. A refusal where no provider was called, or the last one gave no reply."""
+    """Return the runtime's own response object, which relays the reply of the last attempt. It has
+    the headers of `cors`, and `x-portkey-*` headers about trace, cache, provider and target.
+
+    Returns a `Refusal` where no provider was called, or where the last attempt has no reply to
+    relay.
+    """
     if not run.attempts:
         return run.skipped[0][1] if run.skipped else Refusal(502, "No provider was asked.")
     last = run.attempts[-1]

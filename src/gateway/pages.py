@@ -48,12 +48,13 @@ PAGE_HEADERS = (
 
 
 def page_response(call: Call, settings: Settings) -> GatewayResponse | Refusal:
-    """The response to a call of one of `PAGE_PATHS`, or the refusal of another method than GET.
+    """Return the response to a call of "/" or "/health"; a `Refusal` (405) for another method than
+    GET and HEAD.
 
     `/` is an HTML page for a browser and plain text for other clients, without any information
-    about this deployment. `/health` is JSON with `status` (`ok` or `misconfigured`), `version` and
-    `tracing` (whether it is on). A call with a valid gateway key also gets `delivery`: the state of
-    the outbox for the traces of that key.
+    about this deployment. `/health` is JSON with `status` (`ok`, or `misconfigured` with HTTP
+    status 503), `version` and `tracing` (whether it is on). A call with a valid gateway key also
+    gets `delivery`: the state of the outbox for the traces of that key.
     """
     if call.method not in ("GET", "HEAD"):
         return Refusal(405, f"{call.path} answers GET.", (("allow", "GET, HEAD"),))

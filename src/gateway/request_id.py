@@ -13,12 +13,12 @@ _RAY_ID = re.compile(r"[0-9a-f]{16}(-[A-Z]{3})?")
 
 
 def choose_request_id(headers: Mapping[str, str], query: str) -> str:
-    """The id of a request: the client's `x-request-id`, else Cloudflare's `cf-ray`, which also
-    identifies the request in Cloudflare's logs, else a new UUID in hex.
+    """Return the id of a request: the client's `x-request-id`, else Cloudflare's `cf-ray`, which
+    also identifies the request in Cloudflare's logs, else a new UUID in hex.
 
     A client's id is used only if it is at most 128 characters of visible ASCII and contains no
     credential of the request. It is not used where headers and query are too long to be searched
-    for credentials.
+    for credentials (`MAX_REQUEST_ID_SEARCH_CHARS`). `headers` are keyed by lower-case name.
     https://developers.cloudflare.com/fundamentals/reference/http-headers/#cf-ray
     """
     client_request_id, ray_id = headers.get("x-request-id", ""), headers.get("cf-ray", "")

@@ -24,11 +24,12 @@ from upstream.strategy import StrategyRun
 
 
 class TraceJob:
-    """Waits for the captures of a request's attempts, and makes observations of them. Also writes
-    the reply to the response cache, since that takes the same capture.
+    """Waits until the replies of one request's attempts are captured, and makes observations of
+    them. Also writes the last reply to the response cache, which uses the same capture.
 
-    `reply_started` is resolved by the caller when the last attempt's reply is on its way to the
-    client, or cancelled where the request fails.
+    `run` has the attempts. `reservation` is the request's share of the memory budget for captures.
+    `reply_started` is a future without a value: the caller resolves it when the last attempt's
+    reply is on its way to the client, or cancels it where the request fails.
     """
 
     def __init__(
@@ -49,23 +50,30 @@ class TraceJob:
         self._reserve_body(request.body)
 
     def release_bodies(self) -> None:
-        """Release the memory of all bodies beyond the part that is recorded. Only after the last
-        attempt: a truncated body cannot be sent again."""
+        """Release the memory of all sent bodies beyond the part that is recorded. Only after the
+        last attempt: a truncated body cannot be sent again."""
         for body in (self.request.body, *(attempt.body for attempt in self.run.attempts)):
             self._reserve_body(body)
             if body:
                 body.truncate(self._recorded_bytes[id(body)])
 
     def _reserve_body(self, body: RequestBody | None) -> None:
+        """Reserve memory for the part of a sent body that is recorded: at most `max_capture_bytes`,
+        and nothing where the memory budget has less left. Does nothing for None, and for a body
+        that has a reservation."""
         if body and id(body) not in self._recorded_bytes:
             size = min(body.size_bytes, self.settings.max_capture_bytes)
             is_reserved = self.reservation.reserve(size, self.platform.now())
             self._recorded_bytes[id(body)] = size if is_reserved else 0
 
     async def collect_observations(self) -> list[Observation]:
-        """The observations of the request, once all captures are complete: with a config the span
-        first. Empty where no provider was called, or where the request is captured only for the
-        response cache."""
+        """Wait until all captures are complete, cache the last reply if it is to be cached, and
+        return the request's observations.
+
+        Without a config that is one observation. With a config it is a span for the request,
+        followed by one observation for each attempt; a reply from the cache has the span alone. The
+        list is empty where no provider was called, and where the request is not traced.
+        """
         with self.reservation:
             await self.reply_started
             attempts = self.run.attempts
@@ -94,7 +102,9 @@ class TraceJob:
             )
 
     def _exchange(self, attempt: Attempt, capture: Capture) -> Exchange:
-        """The exchange of one attempt."""
+        """The exchange of one attempt: what it sent, and what was captured of the reply. With a
+        config, its metadata names the target and the number of the try, which is 1 for the
+        first."""
         request, body = self.request, attempt.body
         assert request.trace_context
         assert request.destination
@@ -120,8 +130,12 @@ class TraceJob:
         )
 
     def _client_exchange(self, exchanges: list[Exchange]) -> Exchange:
-        """The exchange from the client's side, for the span: the body that the client sent, and the
-        last attempt's reply; no reply where the client left before one was relayed."""
+        """The whole request as one exchange, from which its span is made: the body that the client
+        sent, the time since the first attempt, and the last attempt's reply. It has no reply where
+        the client left before one was relayed.
+
+        `exchanges` are those of the attempts in order, at least one.
+        """
         request, last = self.request, exchanges[-1]
         config_header = request.call.headers.get(CONFIG_HEADER, "").strip()
         metadata = {
@@ -149,15 +163,18 @@ class TraceJob:
         )
 
     def _gateway_metadata(self) -> dict[str, Any]:
-        """The metadata of every observation of the request: the name of its gateway key."""
+        """The metadata of every observation of the request: `{"gateway_key": name}`, or `{}` for a
+        call without a gateway key."""
         return {"gateway_key": self.request.caller.name} if self.request.caller else {}
 
     def _recorded_body(self, body: RequestBody | None) -> bytes:
-        """The part of a sent body that is recorded; b"" where the attempt sent none."""
+        """The part of a sent body to record: its beginning, in the size for which memory is
+        reserved. b"" where the memory budget had none left, and for a `body` of None."""
         return body.read(self._recorded_bytes[id(body)]) if body else b""
 
 
 def _with_own_observation_id(exchange: Exchange) -> Exchange:
-    """An attempt's exchange with a new observation id: the request's own is that of the span."""
+    """A copy of an attempt's exchange with a new random observation id, since the span of the
+    request has the id that it had."""
     new_id = os.urandom(SPAN_ID_DIGITS // 2).hex()
     return replace(exchange, trace_context=replace(exchange.trace_context, observation_id=new_id))
