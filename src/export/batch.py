@@ -7,10 +7,11 @@ from typing import TypeVar
 
 @dataclass(frozen=True)
 class BatchItem:
-    """What a server accepts or refuses separately: an ingestion event, or a span.
+    """What a server accepts or refuses separately: an ingestion event, or an OTLP span.
 
-    `json_fragments` joined are its JSON text. They are several, so that long input and output need
-    not be copied. `alternative` is sent instead where a server refuses the item as malformed.
+    `id` identifies the item in the server's response. `json_fragments` joined are its JSON text.
+    They are several, so that long input and output need not be copied. `alternative` is sent
+    instead where a server refuses the item as malformed.
     """
 
     id: str
@@ -40,9 +41,10 @@ def group_by_size(
     limit_bytes: int,
     max_items: int | None = None,
 ) -> list[list[Item]]:
-    """The items in their order, in groups of at most `limit_bytes` and, if given, `max_items`.
+    """Divide items, in their order, into groups whose sizes add up to at most `limit_bytes`.
 
     `size` returns an item's size in bytes. An item larger than the limit is a group of its own.
+    `max_items` limits the number of items in a group; None sets no limit.
     """
     groups: list[list[Item]] = []
     free_bytes = 0

@@ -12,8 +12,8 @@ def to_milliseconds(seconds: float) -> int:
 
 @functools.lru_cache(8)  # one observation has the same times in several places
 def to_iso_time(seconds: float | None) -> str | None:
-    """A time in seconds since the epoch as ISO 8601, with milliseconds and the offset that Langfuse
-    requires; None for None."""
+    """A time in seconds since the epoch as ISO 8601 in UTC, with milliseconds and the offset that
+    Langfuse requires ("2026-01-31T12:00:00.000+00:00"); None for None."""
     if seconds is None:
         return None
     date = datetime.fromtimestamp(to_milliseconds(seconds) / 1000, UTC)
@@ -21,11 +21,11 @@ def to_iso_time(seconds: float | None) -> str | None:
 
 
 def inclusive_usage_counts(usage: Mapping[str, int]) -> dict[str, int]:
-    """Token counts as `input`, `output` and `total`, where each is the sum of all its parts; empty
-    for an empty `usage`.
+    """Token counts as `{"input": …, "output": …, "total": …}`; `{}` for an empty `usage`.
 
-    `usage` has Langfuse's keys, such as `input_cached_tokens`. Langfuse v2 and the OpenTelemetry
-    conventions support only these sums.
+    `usage` has Langfuse's keys, such as `input` and `input_cached_tokens`. `input` and `output` are
+    the sums of all counts whose keys begin with that word; `total` is that of `usage`, else the sum
+    of both. Langfuse v2 and the OpenTelemetry conventions support only these sums.
     """
     if not usage:
         return {}

@@ -1,7 +1,5 @@
 """Uploads of batches of observations to one Langfuse project.
 
-Theory of operation:
-
 **Items.** An observation is encoded as one or more items: an ingestion event for the trace and one
 for the observation, or one OTLP span. Langfuse accepts or refuses each item separately. An
 observation is stored as soon as all of its items are acknowledged.
@@ -14,7 +12,7 @@ for each item. What follows depends on the outcome:
 - STORED: the item is acknowledged.
 - RETRYABLE: the item is sent again after a pause, as the same bytes under the same ids. Langfuse
   stores by id, so that a lost response never doubles an observation.
-- MALFORMED or TOO_LARGE for an upload of several items: it is split into halves, which are sent
+- MALFORMED or TOO_LARGE for several items: the upload is split into halves, which are sent
   immediately, until the item that causes it is alone.
 - MALFORMED for one item: its alternative is sent immediately, if it has one.
 - TOO_LARGE for one item: its input and output are truncated, and it is sent again immediately.
@@ -94,14 +92,15 @@ class PendingObservation:
     lease_owner: "_BatchExport | None" = None
 
     def is_leased(self, now: float) -> bool:
-        """Whether an export owns its lease and is not long overdue at `now`, in epoch seconds."""
+        """Whether an export is still sending it at `now` (seconds since the epoch): it has an
+        owner, and the owner's current step is not overdue by more than a grace period."""
         return (
             self.lease_owner is not None
             and now < self.lease_owner.lease_ends_at + LEASE_GRACE_SECONDS
         )
 
     def settle(self, outcome: Outcome, reason: str = "") -> None:
-        """Record the final outcome."""
+        """Record the final outcome, after which this isolate does not upload it again."""
         self.outcome, self.reason, self.is_settled = outcome, reason, True
 
 
@@ -128,10 +127,10 @@ class Exporter:
     async def export(
         self, batch: Sequence[PendingObservation], deadline: float, platform: IsolatePlatform
     ) -> list[PendingObservation]:
-        """Send a batch until each of its observations is settled or leased by another export, at
-        most until `deadline`, in seconds since the epoch.
+        """Upload a batch until each observation is settled (not to be uploaded again) or taken over
+        by another export, or until `deadline` (seconds since the epoch) or the limit of uploads.
 
-        Returns the observations whose lease this export still owns, with their outcomes.
+        Returns the observations that were not taken over. Unsettled ones among them are RETRYABLE.
         """
         self.active_exports += 1
         try:
@@ -140,10 +139,11 @@ class Exporter:
             self.active_exports -= 1
 
     async def select_protocol(self, deadline: float, platform: IsolatePlatform) -> str:
-        """The name of the protocol to use: the configured one, else the one that the server is
-        known to support, else the one of its version; "ingestion" where that is unavailable.
+        """Return "ingestion" or "otlp": the configured protocol, else the one that the server is
+        known to support, else the one for its version; "ingestion" where that is not known.
 
-        One export of the isolate requests the health page; the others wait for its result.
+        One export of the isolate requests the version from the health page, unless that may last
+        beyond `deadline` (seconds since the epoch). The others wait for its result.
         https://api.reference.langfuse.com/#tag/health
         """
         if self.settings.protocol != "auto":
@@ -170,7 +170,7 @@ class Exporter:
         return self.protocol or "ingestion"
 
     def headers(self, protocol: str) -> dict[str, str]:
-        """The headers of an upload by this protocol."""
+        """The HTTP headers of an upload by this protocol, Langfuse's credential included."""
         return {
             "authorization": f"Basic {self.destination.credential}",
             "x-langfuse-public-key": self.destination.public_key,
@@ -183,20 +183,21 @@ class Exporter:
 def backoff_seconds(retry: int, random: float, active_exports: int = 1) -> float:
     """Seconds to wait before a retry: exponential backoff with full jitter.
 
-    `retry` counts from 0, `random` is from 0 to 1. With many active exports the pauses are longer,
-    so that the retries of all of them stay within the isolate's limit per second.
+    `retry` is 0 for the first one, `random` is from 0 to 1. With many active exports the pauses are
+    longer, so that the retries of all of them stay within the isolate's limit per second.
     """
     longest = min(MAX_UPLOAD_BACKOFF_SECONDS, FIRST_UPLOAD_BACKOFF_SECONDS * 2**retry)
     return random * max(longest, 2 * active_exports / MAX_UPLOAD_RETRIES_PER_SECOND)
 
 
 def last_attempt_seconds(settings: Settings) -> float:
-    """How many seconds before its deadline an export begins its last attempt."""
+    """How many seconds before its deadline an export begins its last upload, at the latest."""
     return min(settings.upload_timeout_seconds, settings.retry_seconds / 5)
 
 
 def _protocol_of_server(response: HttpResponse) -> str | None:
-    """The protocol of a server by its health page, None where it is overloaded or down."""
+    """The protocol for a server with this response to the health check: "otlp" from Langfuse v4 on,
+    else "ingestion". None where the server is overloaded or down."""
     if response.status in (408, 429) or response.status >= 500:
         return None
     try:
@@ -254,7 +255,8 @@ class _BatchExport:
         return pending.lease_owner is self and not pending.is_settled
 
     def _encode_batch(self) -> None:
-        """Encode all observations that are not settled, in place of everything still to send."""
+        """Encode the batch's unsettled observations in the current protocol, in place of all items
+        still to send. An observation that cannot be encoded is settled as MALFORMED."""
         entries: list[PendingItem] = []
         for pending in filter(self._holds_lease, self.batch):
             try:
@@ -273,7 +275,8 @@ class _BatchExport:
         return group_by_size(entries, lambda entry: entry[1].size_bytes + 1, limit)
 
     async def _send_ready(self) -> bool:
-        """Upload all groups in `ready`. Returns whether items are left for a retry."""
+        """Upload all groups in `ready`. After the deadline or the last allowed upload, they are
+        moved to `retryable` instead. Returns whether `retryable` has items."""
         while self.ready:
             entries = [entry for entry in self.ready.pop() if self._holds_lease(entry[0])]
             if not entries:
@@ -309,8 +312,8 @@ class _BatchExport:
         return result
 
     async def _wait_before_retry(self, retry: int) -> bool:
-        """Wait before a retry, where `retry` counts from 0. Returns False, without waiting, where
-        no time or no upload is left for it."""
+        """Pause before a retry, and return True. `retry` is 0 for the first one. Returns False,
+        without a pause, where no time or no upload is left for it."""
         now, retry_after = self.platform.now(), self.retry_after or 0.0
         left = self.deadline - last_attempt_seconds(self.exporter.settings) - now
         if self.upload_count == MAX_UPLOADS_PER_REQUEST or left <= 0 or left < retry_after:
@@ -366,8 +369,9 @@ class _BatchExport:
             pending.settle(result.outcome, result.reason)
 
     def _truncate_item(self, pending: PendingObservation, item: BatchItem) -> BatchItem | None:
-        """The item with less content, or None where it gets no smaller. The observation itself is
-        truncated too."""
+        """Truncate an observation's input and output to a quarter of the size of `item`, which the
+        server refused as too large. Returns the smaller item of the same id, None if there is
+        none."""
         limit = item.size_bytes // 4
         if limit < MIN_UPLOADED_FIELD_BYTES:
             return None
@@ -379,8 +383,8 @@ class _BatchExport:
         return None
 
     def _change_protocol(self, reason: str, entries: list[PendingItem]) -> None:
-        """Encode the batch in the other protocol. Where the settings or the server do not allow
-        that one either, settle the observations of these entries."""
+        """Encode the batch again in the other protocol. Where that is not allowed or not supported
+        either, settle the observations of `entries` as MISCONFIGURED, for `reason`."""
         self.unsupported_protocols.add(self.protocol)
         others = PROTOCOLS.keys() - self.unsupported_protocols
         if self.exporter.settings.protocol == "auto" and others:

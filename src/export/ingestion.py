@@ -31,7 +31,8 @@ MAX_BYTES = MAX_INGESTION_BYTES
 
 
 def encode(observation: Observation) -> tuple[BatchItem, ...]:
-    """The events of an observation: one that creates or updates its trace, and its own.
+    """Encode an observation as two ingestion events: one that creates or updates its trace, and one
+    for the observation itself.
 
     The same observation always gives the same events, ids included: Langfuse stores it once, even
     when it is sent again. Absent fields are left out, since a null would overwrite a stored value.
@@ -85,18 +86,21 @@ def encode(observation: Observation) -> tuple[BatchItem, ...]:
 
 
 def request_body(items: Sequence[BatchItem]) -> bytes:
-    """The body of the request that uploads these events."""
+    """The body of the request that uploads these events: a JSON object with the array `batch`."""
     texts = ['{"batch":']
-    for part in items:
-        texts += ("," if len(texts) > 1 else "[", *part.json_fragments)
+    for item in items:
+        texts += ("," if len(texts) > 1 else "[", *item.json_fragments)
     return "".join((*texts, "]}")).encode("utf-8", "replace")
 
 
 def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float) -> UploadResult:
-    """The result of an upload of these events, for each of them. Never raises.
+    """Read the response to an upload of these events. Never raises.
 
-    A 207 lists the events that were stored by their ids, and the others with an HTTP status each.
-    `now` is the time in seconds since the epoch.
+    Returns one outcome for all events where the response is an error, is not Langfuse's, or shows
+    that the server supports no ingestion batches. Otherwise each event has its own: Langfuse lists
+    the stored ones by id, and the others with an HTTP status, which makes them RETRYABLE (429, 5xx)
+    or MALFORMED. An event that is not listed is RETRYABLE. `now` is the time in seconds since the
+    epoch.
     """
     failure = result_of_status(response, now)
     if failure is not None:
@@ -108,7 +112,7 @@ def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float
         error_results = {event: _error_result(error) for event, error in errors.items()}
     except (ValueError, TypeError, KeyError):
         return NOT_LANGFUSE
-    ids = dict.fromkeys(part.id for part in items)
+    ids = dict.fromkeys(item.id for item in items)
     # Langfuse lists an event whose id it could not read under the id "unknown".
     unknown_id = next((error for error in errors if error not in ids), None)
     error_ids = {
@@ -131,27 +135,31 @@ def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float
 
 
 def _is_unsupported_protocol(
-    errors: Sequence[Mapping[str, Any]], parts: Sequence[BatchItem]
+    errors: Sequence[Mapping[str, Any]], items: Sequence[BatchItem]
 ) -> bool:
-    """Whether a server that refused all of these events supports no ingestion batches, as v4 does.
+    """Whether a server that refused all of `items` supports no ingestion batches, which is so from
+    Langfuse v4 on. `errors` are its entries for them, with `status` and `message`.
 
-    A server that refused items with an alternative may still accept that, unless its message is
+    True where all statuses are 400, and either no item has an alternative to try, or a message is
     v4's "Event type not accepted".
     """
     if any(error["status"] != 400 for error in errors):
         return False
     messages = (f"{error.get('message')} {error.get('error')}" for error in errors)
-    return not any(part.alternative for part in parts) or any("not accepted" in m for m in messages)
+    return not any(item.alternative for item in items) or any("not accepted" in m for m in messages)
 
 
 def _results_by_id(results: Any) -> dict[str, dict[str, Any]]:
-    """A response's list of results by their ids. Raises TypeError or KeyError for anything else."""
+    """The entries of a response's list as `{id: entry}`. Raises TypeError or KeyError for anything
+    but a list of objects that have an `id`."""
     if not isinstance(results, list):
         raise TypeError("a list was expected")
     return {result["id"]: result for result in results}
 
 
 def _error_result(error: Mapping[str, Any]) -> UploadResult:
+    """The result for one event from its entry in the response: RETRYABLE for status 429 and 5xx,
+    else MALFORMED. Raises TypeError or KeyError for a malformed entry."""
     status = error["status"]
     is_retryable = status == 429 or status >= 500
     return loggable_result(
@@ -161,7 +169,8 @@ def _error_result(error: Mapping[str, Any]) -> UploadResult:
 
 
 def _content(observation: Observation) -> tuple[str, ...]:
-    """Input and output, which are JSON texts already, as members of an event's body."""
+    """Input and output as fragments of JSON text to append to the members of an event's body:
+    `,"input":`, the value's JSON text, and the same for `output`. One that is None is left out."""
     members = (("input", observation.input), ("output", observation.output))
     return tuple(
         text for name, value in members if value is not None for text in (f',"{name}":', value)
@@ -175,7 +184,11 @@ def _event(
     observation: Observation,
     alternative: BatchItem | None = None,
 ) -> BatchItem:
-    """An event of type `kind`, whose body has these fields and ends with `content`."""
+    """The ingestion event of type `kind`, such as "trace-create". Its body has the non-empty ones
+    of `fields`, and ends with `content`, the fragments of input and output.
+
+    `alternative` is sent instead where the server refuses this event as malformed.
+    """
     event = {
         "id": f"{observation.id}-{kind}",
         "type": kind,

@@ -63,7 +63,7 @@ _CACHE_WRITES = "input_cache_creation"
 
 
 def encode(observation: Observation) -> tuple[BatchItem, ...]:
-    """The span of an observation, with the attributes of its trace.
+    """Encode an observation as one span, whose attributes include those of its trace.
 
     The same observation always gives the same span: sent again, it replaces the stored one.
     """
@@ -87,11 +87,12 @@ def encode(observation: Observation) -> tuple[BatchItem, ...]:
 
 
 def request_body(items: Sequence[BatchItem]) -> bytes:
-    """The body of the request that uploads these spans."""
+    """The body of the request that uploads these spans: an OTLP `ExportTraceServiceRequest` in
+    JSON."""
     # No `service.version`: Langfuse would store it as the version of every observation.
     resource = {"attributes": [{"key": "service.name", "value": _any_value(NAME)}]}
     scope = {"name": NAME, "version": VERSION}
-    spans = ",".join(part.json for part in items)
+    spans = ",".join(item.json for item in items)
     return (
         f'{{"resourceSpans":[{{"resource":{to_json(resource)},'
         f'"scopeSpans":[{{"scope":{to_json(scope)},"spans":[{spans}]}}]}}]}}'
@@ -99,9 +100,11 @@ def request_body(items: Sequence[BatchItem]) -> bytes:
 
 
 def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float) -> UploadResult:
-    """The result of an upload of spans, for all of them together. Never raises.
+    """Read the response to an upload of spans. Never raises.
 
-    `now` is the time in seconds since the epoch.
+    Returns one outcome for all of `items` together, since OTLP does not name the spans that were
+    rejected: MALFORMED where some were, STORED where none was, and another one for an error or a
+    response that is not Langfuse's. `now` is the time in seconds since the epoch.
     """
     failure = result_of_status(response, now)
     if failure is not None:
@@ -127,8 +130,8 @@ def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float
 
 
 def _attributes(observation: Observation) -> dict[str, Any]:
-    """The attributes of a span by name; None or () for an absent one. They include those of its
-    trace, since Langfuse inherits nothing from another span."""
+    """The attributes of an observation's span as `{name: value}`; an absent one is None or (). They
+    include those of its trace, since Langfuse inherits nothing from another span."""
     trace, metadata, call = observation.trace, observation.metadata, observation.model_call
     return {
         "langfuse.trace.name": trace.name,
@@ -142,7 +145,11 @@ def _attributes(observation: Observation) -> dict[str, Any]:
         # Langfuse v4 lays the trace's metadata over the observation's: members that would replace
         # a value of the observation are left out.
         "langfuse.trace.metadata": _json_or_none(
-            {n: v for n, v in trace.metadata.items() if metadata.get(n, v) == v}
+            {
+                name: value
+                for name, value in trace.metadata.items()
+                if metadata.get(name, value) == value
+            }
             if trace.is_existing
             else {}
         ),
@@ -169,7 +176,8 @@ def _attributes(observation: Observation) -> dict[str, Any]:
 
 
 def _gen_ai_attributes(observation: Observation, call: ModelCall) -> dict[str, Any]:
-    """The attributes of a call to a model by the OpenTelemetry conventions."""
+    """The attributes of a model's call by the OpenTelemetry conventions for GenAI, as `{name:
+    value}`; an absent one is None or ()."""
     usage = observation.usage
     totals = inclusive_usage_counts(usage)
     cache_writes = [count for name, count in usage.items() if name.startswith(_CACHE_WRITES)]
@@ -188,8 +196,8 @@ def _gen_ai_attributes(observation: Observation, call: ModelCall) -> dict[str, A
 
 
 def _content(text: str | None) -> str | None:
-    """Input or output, a JSON text, as an attribute's value. A JSON string becomes the text that it
-    encodes, since Langfuse shows text as it is."""
+    """Input or output, which is a JSON text or None, as the value of an attribute. A JSON string
+    becomes the text that it encodes, since Langfuse shows text as it is."""
     return strict_json.parse(text) if text and text.startswith('"') else text
 
 
@@ -198,7 +206,7 @@ def _json_or_none(value: Mapping[str, Any]) -> str | None:
 
 
 def _any_value(value: str | int | tuple[str, ...]) -> dict[str, Any]:
-    """An attribute's value as OTLP's `AnyValue`."""
+    """An attribute's value in the form of OTLP's `AnyValue`, such as `{"stringValue": "a"}`."""
     if isinstance(value, str):
         return {"stringValue": value}
     if isinstance(value, int):

@@ -36,11 +36,12 @@ from settings.load import Settings
 
 
 class Outbox:
-    """The deliveries of this isolate to one destination. All of its state is safe to lose.
+    """The deliveries of this isolate to one Langfuse project. All of its state is safe to lose.
 
     `buffer` has the observations that wait for a batch. `counts` has the numbers of observations
-    since the isolate started. Reports with `suppressed_reason` are left out of the log until
-    `suppress_until`, in seconds since the epoch; `suppressed_counts` has their number by event.
+    that were stored, queued and dropped since the isolate started. Reports with `suppressed_reason`
+    are left out of the log until `suppress_until`, in seconds since the epoch; `suppressed_counts`
+    has their number by event.
     """
 
     def __init__(self, destination: Destination, settings: Settings) -> None:
@@ -52,7 +53,10 @@ class Outbox:
         self.suppressed_counts: dict[str, int] = {}
 
     def status(self) -> dict[str, Any]:
-        """The state of the delivery, as `/health` returns it to a caller with a gateway key."""
+        """The state of the delivery, without secrets, as `/health` returns it to a caller with a
+        gateway key. `protocol` is None while it is unknown. `last` is the reason or outcome of the
+        last upload, and `last_at` its time; both are None before the first. `stored`, `queued` and
+        `dropped` are numbers of observations."""
         state = {
             "protocol": self.exporter.protocol,
             "last": self.exporter.last_result,  # may quote a key
@@ -62,8 +66,14 @@ class Outbox:
         return Redactor(self.settings.secrets).redact(state)
 
     async def deliver(self, own: Sequence[PendingObservation], platform: IsolatePlatform) -> None:
-        """Deliver one request's observations to Langfuse, together with those in the buffer. With
-        `LANGFUSE_DELIVERY = "queue"`, that is only done with what the queue does not accept."""
+        """Deliver one request's observations to Langfuse. What is not accepted in time goes to the
+        queue or is dropped.
+
+        Where the buffer has fewer than `flush_at` observations, first wait for the flush interval,
+        and for another request that exports them meanwhile. Then export those that are not settled,
+        together with all others in the buffer. With `LANGFUSE_DELIVERY = "queue"`, only what the
+        queue does not accept is delivered in this way.
+        """
         settings = self.settings
         deadline = platform.now() + settings.retry_seconds
         if settings.delivery == "queue":
@@ -80,17 +90,21 @@ class Outbox:
             return
         batch = [*own, *(pending for pending in self.buffer if pending not in own)]
         self.buffer.clear()
-        late = await self.export(batch, deadline, platform)
+        undelivered = await self.export(batch, deadline, platform)
         if platform.queue is None:
             # The other requests export theirs themselves, unless that is useless: a setting is
             # wrong, or Langfuse requires a longer pause than there is time.
-            late = [p for p in late if p in own or p.is_settled or p.retry_after is not None]
-        await self.queue_or_drop(late, platform)
+            undelivered = [
+                p for p in undelivered if p in own or p.is_settled or p.retry_after is not None
+            ]
+        await self.queue_or_drop(undelivered, platform)
 
     async def _wait_for_lease_owner(
         self, own: Sequence[PendingObservation], deadline: float, platform: IsolatePlatform
     ) -> None:
-        """Wait until all of these are settled, one of them has no valid lease, or `deadline`."""
+        """Wait while another request exports these observations: until all of them are settled, one
+        of them is no longer leased to an export, or `deadline` (seconds since the epoch) is
+        reached."""
         pause = LEASE_POLL_SECONDS
         while (own := _unsettled(own)) and platform.now() < deadline:
             if not all(pending.is_leased(platform.now()) for pending in own):
@@ -101,8 +115,12 @@ class Outbox:
     async def export(
         self, batch: Sequence[PendingObservation], deadline: float, platform: IsolatePlatform
     ) -> list[PendingObservation]:
-        """Send a batch to Langfuse; count and log the result. Returns those that Langfuse did not
-        accept, but may accept at another time."""
+        """Send a batch to Langfuse until `deadline`, in seconds since the epoch; count and log the
+        result.
+
+        Returns the observations that Langfuse did not accept but may accept at another time: those
+        with the outcome RETRYABLE or MISCONFIGURED.
+        """
         owned = await self.exporter.export(batch, deadline, platform)
         stored = [p for p in owned if p.outcome is Outcome.STORED]
         self.counts["stored"] += len(stored)
@@ -118,8 +136,10 @@ class Outbox:
     async def queue_or_drop(
         self, batch: Sequence[PendingObservation], platform: IsolatePlatform
     ) -> None:
-        """Send to the queue what Langfuse did not accept, truncated where it is too large for a
-        message. Drop what the queue does not accept, and log both."""
+        """Send observations that Langfuse did not accept to the queue, truncated if they are too
+        large for a message. Drop those that the queue does not accept, or all of them where no
+        queue is bound. Afterwards all are settled, and logged as `trace_queued` or
+        `trace_not_delivered`."""
         for pending in batch:
             if pending.lease_owner:
                 pending.lease_owner.lease_ends_at = platform.now() + QUEUE_LEASE_SECONDS
@@ -134,6 +154,9 @@ class Outbox:
     async def _enqueue(
         self, batch: Sequence[PendingObservation], platform: IsolatePlatform, *, truncate: bool
     ) -> list[PendingObservation]:
+        """Send observations to the queue and count them. Returns those that the queue accepted:
+        none where no queue is bound. `truncate` allows observations that are too large for a
+        message to be truncated."""
         if platform.queue is None:
             return []
         queued = await send_to_queue(batch, platform.queue, platform, truncate=truncate)
@@ -143,8 +166,9 @@ class Outbox:
     def report_undelivered(
         self, event: str, batch: Sequence[PendingObservation], platform: IsolatePlatform
     ) -> None:
-        """Log what Langfuse did not accept. The same wrong key or URL is logged once in
-        `REPEATED_REPORT_SECONDS`."""
+        """Log under the name `event` that Langfuse did not accept these observations. The same
+        wrong key or URL is logged once in `REPEATED_REPORT_SECONDS`; repetitions in this time are
+        only counted."""
         self._report(event, [p for p in batch if p.outcome is not Outcome.MISCONFIGURED])
         misconfigured = [p for p in batch if p.outcome is Outcome.MISCONFIGURED]
         if not misconfigured:
@@ -165,13 +189,15 @@ class Outbox:
         self._report(event, misconfigured)
 
     def _report_suppressed(self) -> None:
-        """Log the number of observations that were left out of the log since the last report."""
+        """Log how many observations were left out of the log because their reason had been logged
+        already, and stop leaving them out."""
         for event, observations in self.suppressed_counts.items():
             log(event, reason=self.suppressed_reason, observations=observations)
         self.suppress_until, self.suppressed_counts = 0.0, {}
 
     def _report(self, event: str, batch: Sequence[PendingObservation]) -> None:
-        """Log one line for each reason, with the observations that have it."""
+        """Log one line named `event` for each reason among these observations, with the number of
+        observations that have it and the ids of their traces."""
         by_reason: dict[str, list[PendingObservation]] = {}
         for pending in batch:
             by_reason.setdefault(pending.reason, []).append(pending)
@@ -191,7 +217,7 @@ _outboxes: dict[Destination, Outbox] = {}
 
 
 def get_outbox(destination: Destination, settings: Settings) -> Outbox:
-    """This isolate's outbox for a destination."""
+    """This isolate's outbox for a Langfuse project, created on first use."""
     if destination not in _outboxes:
         _outboxes[destination] = Outbox(destination, settings)
     return _outboxes[destination]
@@ -200,8 +226,11 @@ def get_outbox(destination: Destination, settings: Settings) -> Outbox:
 async def deliver_observations(
     observations: Sequence[Observation], settings: Settings, platform: IsolatePlatform
 ) -> None:
-    """Deliver all observations of one request; what is lost of them is logged. They may be none,
-    and must have one destination: raises ValueError otherwise."""
+    """Deliver all observations of one request to their Langfuse project; log those that are lost.
+    Those over the memory budget go to the queue or are dropped at once.
+
+    There may be none. Raises ValueError where they have several destinations.
+    """
     if not observations:
         return
     (destination,) = {observation.destination for observation in observations}
@@ -221,8 +250,8 @@ async def _reserve_memory(
     reservation: Reservation,
     platform: IsolatePlatform,
 ) -> list[PendingObservation]:
-    """The observations for which the memory budget has enough left. The others are queued or
-    dropped."""
+    """Reserve memory for each observation, and return those that fit into the memory budget. The
+    others are queued or dropped."""
     now = platform.now()
     over_budget = [
         pending
@@ -238,8 +267,9 @@ async def _reserve_memory(
 async def deliver_queue_messages(
     messages: Sequence[QueueMessage], settings: Settings, platform: IsolatePlatform
 ) -> None:
-    """Deliver the observations in queue messages. A message is acknowledged when Langfuse has
-    stored its observation or will never accept it; otherwise the queue delivers it again later."""
+    """Deliver the observations in messages of the queue to Langfuse. A message is acknowledged when
+    Langfuse has stored its observation or will never accept it; otherwise, and where it cannot be
+    read, the queue delivers it again later."""
     batches: dict[Destination, dict[PendingObservation, QueueMessage]] = {}
     unavailable: set[Destination] = set()
     for message in messages:
@@ -271,16 +301,18 @@ async def deliver_queue_messages(
 async def _deliver_message_batch(
     batch: dict[PendingObservation, QueueMessage], settings: Settings, platform: IsolatePlatform
 ) -> bool:
-    """Deliver messages for one destination. Returns False where some have to be delivered again."""
+    """Deliver observations for one destination, each mapped to the message that contained it.
+    Acknowledge these messages, or have the queue deliver them again. Returns False where some are
+    delivered again."""
     outbox = get_outbox(next(iter(batch)).observation.destination, settings)
-    late = await outbox.export([*batch], platform.now() + settings.retry_seconds, platform)
-    outbox.report_undelivered("trace_delayed", late, platform)
+    undelivered = await outbox.export([*batch], platform.now() + settings.retry_seconds, platform)
+    outbox.report_undelivered("trace_delayed", undelivered, platform)
     for pending, message in batch.items():
-        if pending in late:
+        if pending in undelivered:
             message.retry(_redelivery_seconds(message, pending.retry_after))
         else:
             message.ack()
-    return not late
+    return not undelivered
 
 
 def _unsettled(batch: Sequence[PendingObservation]) -> list[PendingObservation]:
@@ -288,7 +320,7 @@ def _unsettled(batch: Sequence[PendingObservation]) -> list[PendingObservation]:
 
 
 def _memory_bytes(observation: Observation) -> int:
-    """An estimate of an observation's size in memory."""
+    """An estimate of an observation's size in memory, in bytes."""
     return (
         OBSERVATION_OVERHEAD_BYTES
         + sys.getsizeof(observation.input)
@@ -297,7 +329,8 @@ def _memory_bytes(observation: Observation) -> int:
 
 
 def _redelivery_seconds(message: QueueMessage, retry_after: float | None) -> int:
-    """The pause before a message is delivered again. It doubles with each delivery, and is at least
-    `retry_after`, which Langfuse required."""
+    """Seconds until the queue delivers a message again. They double with each delivery, and are at
+    least `retry_after`, the pause that Langfuse required (None for none), but at most
+    `MAX_REDELIVERY_SECONDS`."""
     doubled = FIRST_REDELIVERY_SECONDS * 2 ** min(message.attempts - 1, 20)
     return min(max(doubled, round(retry_after or 0.0)), MAX_REDELIVERY_SECONDS)

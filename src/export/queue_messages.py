@@ -45,10 +45,11 @@ async def send_to_queue(
     *,
     truncate: bool,
 ) -> list[PendingObservation]:
-    """Send observations to the queue. Returns those that the queue accepted, which are settled; the
-    others have the failure in their `reason`.
+    """Send observations to the queue, as one message each. Returns those that the queue accepted,
+    which are settled; the others have the failure in their `reason`.
 
-    One that is too large for a message is truncated if `truncate` is set, and not sent otherwise.
+    An observation that is too large for a message has its input and output truncated if `truncate`
+    is set, and is not sent otherwise.
     """
     packed: list[tuple[PendingObservation, MessageBody]] = []
     for pending in batch:
@@ -80,10 +81,10 @@ def _add_reason(pending: PendingObservation, reason: str) -> None:
 async def read_message(
     body: MessageBody, destinations: Mapping[str, Destination], platform: IsolatePlatform
 ) -> Observation:
-    """The observation in a message.
+    """Return the observation in a message, whose body is JSON text or the same gzipped.
 
-    Raises ValueError with a description for a body that is not one, or whose destination is not
-    among `destinations`, which has them by name.
+    `destinations` are the deployment's Langfuse projects by name. Raises ValueError with a
+    description where the body is not an observation, or where it names none of these.
     """
     if isinstance(body, bytes):
         try:
@@ -109,7 +110,12 @@ async def read_message(
 async def _message_body(
     observation: Observation, platform: IsolatePlatform, *, truncate: bool
 ) -> MessageBody | None:
-    """The body of an observation's message, or None where it is too large."""
+    """Return the body of an observation's message: JSON text, or gzipped where the text is larger
+    than a message may be.
+
+    An observation that is too large even then has its input and output truncated, in steps, if
+    `truncate` is set. None where it is not set, or where the shortest step does not fit.
+    """
     limit = MAX_QUEUED_FIELD_BYTES
     while True:
         data = _to_message_json(observation).encode("utf-8", "replace")
@@ -134,18 +140,20 @@ def _to_message_json(observation: Observation) -> str:
 
 
 def _to_members(value: Observation | Trace, names: Mapping[str, str]) -> dict[str, Any]:
-    """A dataclass as an object of a message. `names` has the members' names by those of the fields,
-    where they differ."""
+    """The fields of a dataclass as the JSON object `{member name: value}`. `names` maps a field's
+    name to that of its member, where they differ."""
     return {names.get(name, name): content for name, content in vars(value).items()}
 
 
 def _from_members(members: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The reverse of `_to_members`: the values of an object by the names of the fields."""
+    """The members of a JSON object as the arguments `{field name: value}` of a dataclass. `names`
+    maps a field's name to that of its member, where they differ."""
     fields = {member: name for name, member in names.items()}
     return {fields.get(name, name): value for name, value in members.items()}
 
 
 def _message_bytes(packed: tuple[PendingObservation, MessageBody]) -> int:
-    """The size of a message, its overhead included."""
+    """The size in bytes with which a message counts for the queue's limits: that of its body, and
+    the queue's overhead."""
     body = packed[1]
     return len(body.encode() if isinstance(body, str) else body) + QUEUE_MESSAGE_OVERHEAD_BYTES

@@ -12,7 +12,8 @@ from redaction.truncation import truncate_text
 
 
 class Outcome(StrEnum):
-    """What became of an upload, or of an item of it. `/health` shows the values."""
+    """What became of an upload, or of one item of it (an ingestion event or a span). `/health`
+    shows the values."""
 
     STORED = "stored"
     RETRYABLE = "later"  # the server may accept the same bytes at another time
@@ -24,11 +25,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class UploadResult:
-    """What became of an upload, according to the response.
+    """What became of an upload, according to the server's response.
 
-    `outcome` applies to every item except those in `item_results`, which has results by item id.
-    `reason` explains an outcome other than `STORED`, for the log. `retry_after` is the pause in
-    seconds that the server requires, None where it requires none.
+    `outcome` applies to every item of the upload, except those in `item_results`, which has results
+    by item id. `reason` explains an outcome other than `STORED`, for the log. `retry_after` is the
+    pause in seconds that the server requires, None where it requires none.
     """
 
     outcome: Outcome
@@ -51,8 +52,8 @@ _OUTCOMES_BY_STATUS = {
 def loggable_result(
     outcome: Outcome, reason: str, retry_after: float | None = None
 ) -> UploadResult:
-    """A result with a reason that is short enough for the log: a response may quote the whole
-    upload."""
+    """A result for the whole upload, with `reason` cut to `MAX_LOGGED_REASON_CHARS`: a response may
+    quote all that was uploaded."""
     return UploadResult(outcome, truncate_text(reason, MAX_LOGGED_REASON_CHARS), retry_after)
 
 
@@ -63,10 +64,13 @@ NOT_LANGFUSE = loggable_result(
 
 
 def result_of_status(response: HttpResponse, now: float) -> UploadResult | None:
-    """The result for the whole upload by the response's status; None for a 2xx, where the result
-    depends on the body.
+    """Return the result that the response's status determines for the whole upload; None for a 2xx,
+    where the result depends on the body.
 
-    `now` is the time in seconds since the epoch, to which a date in `Retry-After` is compared.
+    RETRYABLE for 408, 425, 429 and 5xx, with the pause that `Retry-After` requires; MALFORMED for
+    400 and 422; UNSUPPORTED_PROTOCOL for 404 and 405; TOO_LARGE for 413; MISCONFIGURED for any
+    other status. `now` is the time in seconds since the epoch, to which a date in `Retry-After` is
+    compared.
     """
     status = response.status
     if 200 <= status < 300:
@@ -88,7 +92,8 @@ def result_of_status(response: HttpResponse, now: float) -> UploadResult | None:
 
 
 def _error_messages(response_text: str) -> list[str]:
-    """At most one message from the body of Langfuse's error responses."""
+    """The message in the body of an error response from Langfuse, as a list of one text: its
+    `message`, else its `error`. Empty where it has neither."""
     try:
         body = strict_json.parse(response_text)
     except ValueError:
