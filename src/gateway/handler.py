@@ -168,7 +168,7 @@ async def _serve_request(
     settings: Settings,
     platform: RequestPlatform,
     cors: tuple[tuple[str, str], ...],
-) -> Any | GatewayResponse | Refusal:
+) -> Any | Refusal:
     """Send an admitted request to the providers that its config selects, or take its reply from the
     cache. Returns the response for the client.
 
@@ -183,11 +183,11 @@ async def _serve_request(
     if reservation is None:
         await run.run(request.config or Target())
         return _client_response(request, run, cache, cors)
-    recorder = TraceJob(request, run, cache, reservation, settings, platform)
+    job = TraceJob(request, run, cache, reservation, settings, platform)
     # The job starts before there is a reply, so that a request whose client leaves before that is
     # traced too.
     platform.run_after_response(
-        "trace", _deliver_observations(recorder.collect_observations(), settings, platform)
+        "trace", _deliver_observations(job.collect_observations(), settings, platform)
     )
     try:
         cached = await cache.read()
@@ -195,12 +195,12 @@ async def _serve_request(
             run.attempts.append(planner.cached_attempt(cached))
         else:
             await run.run(request.config or Target())
-        recorder.release_bodies()
+        job.release_bodies()
         response = _client_response(request, run, cache, cors)
     except BaseException:
-        recorder.reply_started.cancel()
+        job.reply_started.cancel()
         raise
-    recorder.reply_started.set_result(None)
+    job.reply_started.set_result(None)
     return response
 
 
@@ -209,7 +209,7 @@ def _client_response(
     run: StrategyRun[Attempt],
     cache: ResponseCache,
     cors: tuple[tuple[str, str], ...],
-) -> Any | GatewayResponse | Refusal:
+) -> Any | Refusal:
     """Return the runtime's own response object, which relays the reply of the last attempt. It has
     the headers of `cors`, and `x-portkey-*` headers about trace, cache, provider and target.
 

@@ -151,7 +151,7 @@ class TraceJob:
                 f"{target.path}: {refusal.message}" for target, refusal in self.run.skipped
             ]
         capture = last.capture
-        if self.run.client_left:
+        if self.run.stopped_for_client:
             capture = Capture(Ending.CLIENT_LEFT, capture.ended_at)
         return replace(
             last,

@@ -219,7 +219,7 @@ class AttemptPlanner:
 
     `reservation` is the request's share of the memory budget for captured replies; None where
     replies are not captured. `model` is the body's model where it may name a provider ("@groq/…"),
-    else ""; or a `Refusal` where it cannot be read. `credential_provider` is the slug of the
+    else ""; or a `Refusal` where it cannot be read. `provider_of_credential` is the slug of the
     provider that the client's credential is for, `ANY_PROVIDER` or `UNKNOWN_PROVIDER`; None without
     a credential.
     """
@@ -240,7 +240,7 @@ class AttemptPlanner:
         self.model = find_prefixed_model(request.body, settings)
         model = "" if isinstance(self.model, Refusal) else self.model
         config = request.config or Target()
-        self.credential_provider = credential_provider(request.call, config, model, settings)
+        self.provider_of_credential = credential_provider(request.call, config, model, settings)
         self._planned: dict[str, tuple[UpstreamCall, RequestBody | None] | Refusal] = {}
 
     def plan_attempt(self, target: Target, retry_number: int) -> Attempt | Refusal:
@@ -282,7 +282,7 @@ class AttemptPlanner:
                 return model
             model = ""
         call = with_target_credential(
-            request.call, target, model, request.caller, self.credential_provider, settings
+            request.call, target, model, request.caller, self.provider_of_credential, settings
         )
         if isinstance(call, Refusal):
             return call

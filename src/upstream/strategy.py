@@ -53,7 +53,7 @@ class StrategyRun(Generic[AttemptT]):
 
     `run` fills `attempts` with the attempts that were sent, in order; the reply of the last one is
     for the client. `skipped` has the targets that could not be called, each with its refusal.
-    `client_left` is set where the run stopped because the client had left.
+    `stopped_for_client` is set where the run stopped because the client had left.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class StrategyRun(Generic[AttemptT]):
         )
         self.attempts: list[AttemptT] = []
         self.skipped: list[tuple[Target, Refusal]] = []
-        self.client_left = False
+        self.stopped_for_client = False
         self._pauses = RetryPauses(platform)
 
     async def run(self, target: Target) -> bool:
@@ -143,8 +143,10 @@ class StrategyRun(Generic[AttemptT]):
         attempts, or where the client has left. The latter is not checked before the request's first
         attempt.
         """
-        self.client_left = self.client_left or (bool(self.attempts) and self.platform.client_left())
-        if self.client_left or len(self.attempts) == MAX_ATTEMPTS_PER_REQUEST:
+        self.stopped_for_client = self.stopped_for_client or (
+            bool(self.attempts) and self.platform.client_left()
+        )
+        if self.stopped_for_client or len(self.attempts) == MAX_ATTEMPTS_PER_REQUEST:
             return False
         attempt = self.plan_attempt(target, retry_number)
         if isinstance(attempt, Refusal):
