@@ -1,4 +1,4 @@
-"""Observations: what the gateway sends to Langfuse about a call, for any export protocol."""
+"""Observations: what the gateway sends to Langfuse about a call, whichever protocol it uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +14,13 @@ DEFAULT, WARNING, ERROR = "DEFAULT", "WARNING", "ERROR"
 class Trace:
     """What an observation sends about its trace. A value that is None or empty is not sent.
 
+    `id` has 32 hex digits. `user` is the end user of the client's app, `session` a conversation of
+    several traces. `metadata` maps names to JSON values. `started_at` is in seconds since the
+    epoch.
+
     `is_existing` is True where another observation creates the trace: the span above this one, or
-    an observation of the caller's app. About the trace of an app, only values from the request's
-    headers are sent, since it may already have a name, input and output; `started_at` is None then.
+    an observation of the client's app. A trace of an app may already have a name, input and output.
+    So only values from the request's headers are sent for it, and its `started_at` is None.
     """
 
     id: str
@@ -34,11 +38,12 @@ class Trace:
 
 @dataclass(frozen=True)
 class ModelCall:
-    """The call of a model by a generation or an embedding, for OpenTelemetry's GenAI attributes.
+    """What OpenTelemetry's GenAI attributes contain about a generation or an embedding.
 
-    `request_type` is the name of the dialect, such as "messages", `provider` the provider's slug.
-    `request_model` is the model as the client named it. `response_model`, `response_id` and
-    `finish_reasons` are as the reply has them, with None or () where it has none.
+    `request_type` is the name of the API's wire format, such as "chat" or "messages". `provider` is
+    the provider's slug, such as "groq". `request_model` is the model as the client named it, None
+    where it named none. `response_model`, `response_id` and `finish_reasons` are as the reply has
+    them, None or () where it has none.
     https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
     """
 
@@ -52,13 +57,22 @@ class ModelCall:
 
 @dataclass(frozen=True)
 class Observation:
-    """One exchange as Langfuse stores it, in a form that does not depend on the export protocol.
+    """A call to a provider, or a request with several of them, in a form for both export protocols.
 
-    `type` is "generation", "embedding", or "span" for the parent of several others, which has no
-    model, usage or cost. Times are seconds since the epoch. `input` and `output` are JSON texts, or
-    None where there is none. `usage` and `cost` have Langfuse's keys. `model_call` is None for a
-    span. `error_type` is a short identifier of the failure, such as "429", "overloaded_error" or
-    "timeout"; None where the call did not fail.
+    `type` is "generation", "embedding", or "span" for a request with a routing config. The attempts
+    of that request are observations below the span, which has no model, usage or cost itself. `id`
+    and `parent_id` have 16 hex digits; `parent_id` is None where no observation is above this one.
+    `destination` is the Langfuse project to send it to.
+
+    Times are seconds since the epoch; `completion_started_at` is when the first byte of a streamed
+    reply arrived, else None. `parameters` and `metadata` map names to JSON values. `input` and
+    `output` are JSON texts, None where there is none or content is not recorded. `usage` maps
+    Langfuse's usage types to tokens, `cost` to US dollars.
+
+    `level` is DEFAULT, WARNING or ERROR. `status_message` explains a WARNING or an ERROR, else it
+    is None. `error_type` is a short identifier of an ERROR, such as "429", "overloaded_error" or
+    "timeout", else None. `prompt_name` and `prompt_version` identify a prompt that Langfuse
+    manages. `model_call` is None for a span.
     https://langfuse.com/docs/observability/features/observation-types
     """
 

@@ -1,7 +1,7 @@
-"""Every protocol that the gateway asks of the runtime it runs in.
+"""The protocols that the gateway requires of its runtime.
 
-`cloudflare/` implements them; tests implement them in plain Python. Nothing else in `src/` knows
-which runtime it is.
+`cloudflare/` implements them; tests implement them in plain Python. Nothing else in `src/` depends
+on the runtime.
 """
 
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from core.memory_budget import Reservation
 from core.types import Capture, HttpResponse, UpstreamCall
 
-# The body of a queue message: JSON text, or the same gzipped.
+# The body of a queue message: a JSON text, or a JSON text in UTF-8 that is gzipped.
 MessageBody = str | bytes
 
 
@@ -18,41 +18,55 @@ class Environment(Protocol):
     """The Worker's variables, secrets and bindings by name."""
 
     def get(self, name: str, /) -> Any:
-        """The value: text as Cloudflare gives it, or what wrangler's JSON bindings parsed. None
-        where the name is not set."""
+        """The variable, secret or binding with this name; None where there is none.
+
+        Variables and secrets are texts. A JSON variable of wrangler.toml, or a binding such as
+        `CF_VERSION_METADATA`, is a Python value, such as a dict.
+        """
         ...
 
 
 class TraceQueue(Protocol):
-    """The producer's end of the queue for traces."""
+    """The queue for traces, as its producer uses it."""
 
     async def send(self, bodies: Sequence[MessageBody]) -> None:
-        """Send these messages together. Raises `NetworkError`, and then none is sent."""
+        """Put messages with these bodies into the queue, all or none.
+
+        Raises `NetworkError` where the queue does not accept them within some seconds. Cloudflare
+        limits their number and size (`MAX_QUEUE_SEND_MESSAGES`, `MAX_QUEUE_SEND_BYTES`).
+        """
         ...
 
 
 class QueueMessage(Protocol):
-    """A message that the queue delivers. `attempts` counts its deliveries, this one included."""
+    """A message that the queue delivers to this Worker. Only the first call of `ack` or `retry` has
+    an effect.
+
+    `body` need not be one that this gateway sent: the queue may have other producers. `attempts` is
+    the number of deliveries, including this one.
+    """
 
     @property
     def body(self) -> MessageBody: ...
     @property
     def attempts(self) -> int: ...
     def ack(self) -> None:
-        """Remove the message from the queue."""
+        """Remove the message from the queue for good."""
         ...
 
     def retry(self, seconds: int) -> None:
-        """Deliver the message again, after this time."""
+        """Return the message to the queue, which delivers it again after this number of seconds."""
         ...
 
 
 class IsolatePlatform(Protocol):
-    """What any job of the isolate may use, with or without a request of a client."""
+    """The part of the runtime that does not depend on a client's request: clock, timers, HTTP, gzip
+    and the queue. Also for the consumer of the queue, which has no such request."""
 
     @property
     def queue(self) -> TraceQueue | None:
-        """The deployment's queue for traces, None where none is bound."""
+        """The queue for observations that are not delivered to Langfuse directly. None where the
+        deployment binds no queue."""
         ...
 
     def now(self) -> float:
@@ -60,7 +74,7 @@ class IsolatePlatform(Protocol):
         ...
 
     def random(self) -> float:
-        """A number from 0 to 1."""
+        """A random number from 0 up to, but not including, 1."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...
@@ -68,14 +82,20 @@ class IsolatePlatform(Protocol):
     async def http(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
     ) -> HttpResponse:
-        """The whole response to a request of the gateway's own, within `timeout` seconds. Redirects
-        are not followed. Raises `NetworkError`."""
+        """Send a request of the gateway's own, such as an upload to Langfuse, and return the whole
+        response. The response may have any status, such as that of a redirect, which is not
+        followed.
+
+        Raises `NetworkError` where no response arrives, where it is not complete within `timeout`
+        seconds, and where it is larger than `MAX_UPLOAD_RESPONSE_BYTES`.
+        """
         ...
 
     async def gzip(self, data: bytes) -> bytes: ...
 
     async def gunzip(self, data: bytes, limit: int) -> bytes:
-        """Raises ValueError for what is not gzip, and for more than `limit` bytes unpacked."""
+        """Unpack gzip data. Raises ValueError where `data` is not valid gzip, or has more than
+        `limit` bytes when unpacked."""
         ...
 
 
@@ -83,113 +103,154 @@ class ClientConnection(Protocol):
     """The connection to the client of one request."""
 
     def client_left(self) -> bool:
-        """Whether the client is known to have closed the connection."""
+        """Whether the client has closed the connection, as far as the runtime has noticed."""
         ...
 
 
 class StrategyPlatform(ClientConnection, Protocol):
-    """What the strategy of a request needs: pauses, and whether the client is still there."""
+    """The part of the runtime that `upstream.strategy` needs to choose among targets and to wait
+    before retries."""
 
     def random(self) -> float:
-        """A number from 0 to 1."""
+        """A random number from 0 up to, but not including, 1."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...
 
 
 class RequestBody(Protocol):
-    """The body of the client's request, held by the runtime."""
+    """The complete body of a request, in the runtime's memory rather than in Python's."""
 
     @property
     def size_bytes(self) -> int:
-        """The size of the whole body, also after `truncate`."""
+        """The size of the whole body. `truncate` does not change it."""
         ...
 
     def read(self, limit: int, start: int = 0) -> bytes:
-        """At most `limit` bytes from `start` on."""
+        """A copy of at most `limit` bytes of the body, from the index `start` on. Fewer, or b"",
+        where the body ends before that."""
         ...
 
     def truncate(self, limit: int) -> None:
-        """Release the memory of all but the first `limit` bytes."""
+        """Keep only the first `limit` bytes, and release the memory of the rest."""
         ...
 
     def with_content(self, data: bytes) -> "RequestBody":
-        """Another body, of these bytes."""
+        """A new body with these bytes. This one does not change."""
         ...
 
 
 class UpstreamReply(Protocol):
-    """A provider's response, or a cached one, held by the runtime. Its head has arrived."""
+    """A provider's response, or one from the cache. Status and headers have arrived; the body is a
+    stream in the runtime, which can be used only once: relayed, captured or cancelled."""
 
     @property
     def status(self) -> int: ...
 
     def header(self, name: str) -> str:
-        """A header's value by its lower-case name, "" where there is none."""
+        """The value of the header with this lower-case name; "" where the reply has none."""
         ...
 
     def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
-        """The runtime's response for the client: the provider's own, with `headers` added.
+        """The runtime's response object for the client: status, headers and body of the provider's
+        reply.
 
-        Raises `NetworkError` for a reply that cannot be passed on, such as a status of 999.
+        `headers` are pairs (name, value) that are set over the provider's headers; a `vary` is
+        added to the provider's. The provider's `access-control-allow-origin` is removed.
+
+        Raises `NetworkError` where the runtime cannot represent the reply, such as a status of 999.
         """
         ...
 
     def relay_and_capture(
         self, headers: tuple[tuple[str, str], ...], limit: int, reservation: Reservation
     ) -> tuple[Any, Awaitable[Capture]]:
-        """The same, and beside it the capture of at most `limit` bytes of the body, and of no more
-        than `reservation` can reserve. The capture never raises."""
+        """A pair: the runtime's response object for the client, and an awaitable of the capture.
+
+        The response has status, headers and body of the provider's reply. `headers` are pairs
+        (name, value) that are set over the provider's headers; a `vary` is added to the provider's.
+        The provider's `access-control-allow-origin` is removed.
+
+        The body is split: the client gets all of it, and the capture keeps its first `limit` bytes,
+        or fewer where `reservation` cannot reserve more. Reading for the capture starts when the
+        awaitable is awaited. It returns when the reply has ended for the client too, and never
+        raises.
+
+        Raises `NetworkError` where the runtime cannot represent the reply, such as a status of 999.
+        """
         ...
 
     async def capture_discarded(self, limit: int, reservation: Reservation) -> Capture:
-        """The capture of a reply that no client gets. It ends after a few seconds at most, with
-        what has arrived until then."""
+        """Capture the beginning of a reply that is not relayed, such as an error before a retry,
+        and cancel the rest.
+
+        Reads at most `limit` bytes, never more than `MAX_DISCARDED_BYTES` or than `reservation` can
+        reserve. Returns after `DISCARDED_TIMEOUT_SECONDS` at the latest, with what has arrived by
+        then.
+        """
         ...
 
     async def cancel(self) -> None:
-        """End a reply that neither a client nor a trace needs."""
+        """Cancel a reply without reading its body, so that the provider stops sending it."""
         ...
 
 
 class RequestPlatform(IsolatePlatform, ClientConnection, Protocol):
-    """What the gateway may use while it handles one request of a client."""
+    """The runtime as the gateway uses it while it handles one request of a client."""
 
     async def read_body(self, limit: int) -> RequestBody:
-        """The request's body. Raises `BodyTooLarge` for more than `limit` bytes, `NetworkError`
-        where it does not arrive whole."""
+        """Read the whole body of the client's request; empty where it has none. Can be called once.
+
+        Raises `BodyTooLarge` where it has more than `limit` bytes, and `NetworkError` where it does
+        not arrive completely.
+        """
         ...
 
     async def fetch(
         self, upstream: UpstreamCall, body: Any, timeout: float | None
     ) -> UpstreamReply:
-        """Call a provider, with a body from `read_body`, or with None stream the request's own.
+        """Call a provider, and return its reply as soon as status and headers have arrived. The
+        reply may have any status, such as that of a redirect, which is not followed.
 
-        Raises `NetworkError`, and `UpstreamTimeout` after `timeout` seconds without a reply.
+        `body` is the `RequestBody` to send. With None, the body of the client's request is streamed
+        to the provider unread.
+
+        Raises `NetworkError` where the provider cannot be reached, and its subclass
+        `UpstreamTimeout` after `timeout` seconds without a reply. `timeout` is None for no limit.
         """
         ...
 
     async def is_within_rate_limit(self, name: str) -> bool:
-        """Count a call of this name against the deployment's rate limit. False where it is one too
-        many; True where no limit is bound."""
+        """Count this request against the deployment's rate limit. False where it is over the limit.
+
+        `name` is the name of the gateway key: the requests of each key are counted separately. True
+        where the deployment binds no rate limit, or where the rate limit fails. Never raises.
+        """
         ...
 
     @property
     def is_cache_enabled(self) -> bool:
-        """Whether replies can be cached for the host that the request is for."""
+        """Whether replies can be cached. False on a host without a cache, such as workers.dev, and
+        after a failure of the cache in this request."""
         ...
 
     async def read_cache(self, key: str) -> UpstreamReply | None:
-        """The cached reply of a key."""
+        """The reply that is cached under a key, which consists of letters and digits. None where
+        there is none, or where the cache fails. Never raises."""
         ...
 
     async def write_cache(
         self, key: str, status: int, content_type: str, body: bytes, max_age: int
     ) -> None:
-        """Cache a reply for at most `max_age` seconds."""
+        """Cache a reply under a key for at most `max_age` seconds. Never raises: a failure of the
+        cache is logged."""
         ...
 
     def run_after_response(self, name: str, job: Coroutine[Any, Any, None]) -> None:
-        """Let a job go on after the response has been sent (`waitUntil`). Its failure is logged
-        under its name."""
+        """Start a coroutine that may continue after the response has been sent (`waitUntil`).
+
+        The platform ends it some 30 seconds after the response. An exception that it raises is only
+        logged, together with the job's `name`.
+        https://developers.cloudflare.com/workers/runtime-apis/context/#waituntil
+        """
         ...

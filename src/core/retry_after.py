@@ -22,10 +22,10 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """The seconds to wait, from a header's value: 0 for a date that has passed, None for a
-    malformed value.
+    """The pause in seconds that a `Retry-After` header requires, counted from `now`.
 
-    `now` is in seconds since the epoch.
+    `value` is the header's value: a number of seconds, or a date. The result is 0.0 where the date
+    has passed, and None where the value is empty or malformed. `now` is in seconds since the epoch.
     """
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
@@ -43,7 +43,8 @@ def parse_retry_after(value: str, now: float) -> float | None:
 
 
 def _full_year(year: str, now: float) -> int:
-    """A year of four digits; one of two digits lies at most 50 years ahead."""
+    """The year in full. Two digits are a year of the present century or, where that is more than 50
+    years after `now`, of the previous one. `now` is in seconds since the epoch."""
     if len(year) == 4:
         return int(year)
     current = datetime.fromtimestamp(now, UTC).year

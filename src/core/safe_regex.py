@@ -26,12 +26,12 @@ from core.limits import (
 
 
 def compile_patterns(patterns: Iterable[Any]) -> tuple[re.Pattern[str], ...]:
-    """Compile the patterns of a deployer or a caller.
+    """Check and compile regular expressions of a deployer or a caller, which have Python's syntax.
 
-    Their syntax is Python's: https://docs.python.org/3/library/re.html#regular-expression-syntax
-
-    Raises ValueError for too many patterns, and for one that is malformed, matches the empty text
-    or could take too long. The message contains the pattern's position and what to change.
+    Raises ValueError for more than `MAX_PATTERNS` patterns. Raises ValueError for a pattern that is
+    not a text of 1 to `MAX_PATTERN_CHARS` characters, is malformed, matches the empty text, or
+    could take too long. The message then contains its position, counted from 1, and the reason.
+    https://docs.python.org/3/library/re.html#regular-expression-syntax
     """
     found = list(patterns)
     if len(found) > MAX_PATTERNS:
@@ -60,11 +60,12 @@ def _compile_pattern(pattern: Any, number: int) -> re.Pattern[str]:
 
 
 def replace_matches(text: str, patterns: Iterable[re.Pattern[str]], replacement: str) -> str:
-    """A text with `replacement` in place of each match of each pattern.
+    """The text with `replacement`, taken literally, in place of each match of each pattern.
 
-    The time is in proportion to the length of the text. A match is found if it has at most
-    `REGEX_OVERLAP_CHARS` characters, together with what it looks behind and ahead at. Of a longer
-    one the part that lies in one window is replaced.
+    The time is in proportion to the length of the text, since it is searched in windows of
+    `REGEX_WINDOW_CHARS`. A match is always found if it has at most `REGEX_OVERLAP_CHARS`
+    characters, including those that lookbehinds and lookaheads examine. A longer match may be
+    missed, or replaced only up to the end of a window.
     """
     for pattern in patterns:
         text = _replace_in_windows(text, pattern, replacement)
@@ -72,15 +73,17 @@ def replace_matches(text: str, patterns: Iterable[re.Pattern[str]], replacement:
 
 
 def _replace_in_windows(text: str, pattern: re.Pattern[str], replacement: str) -> str:
-    """The same for one pattern, whose search is given one window of the text after another."""
+    """The text with each match of one pattern replaced by `replacement`. Windows of the text, which
+    overlap, are searched one after another."""
     done: list[str] = []
     copied = start = 0
     while start <= len(text):
         end = min(start + REGEX_WINDOW_CHARS, len(text))
-        # A match that begins in the overlap is left to the next window, which has what follows it.
+        # A match that begins in the overlap is left to the next window, which contains more of the
+        # text after it.
         next_start = end + 1 if end == len(text) else end - REGEX_OVERLAP_CHARS
-        # What lies before the window is part of the searched text, so that a word or a line begins
-        # where it does in the whole text, but no match begins there.
+        # The searched text includes some text before the window, so that words and lines begin
+        # where they do in the whole text. No match begins there.
         before = max(start - REGEX_OVERLAP_CHARS, 0)
         match = pattern.search(text[before:end], start - before)
         if match is None or before + match.start() >= next_start:
@@ -93,11 +96,11 @@ def _replace_in_windows(text: str, pattern: re.Pattern[str], replacement: str) -
 
 
 def _count_match_paths(tree: Any, last: bool = True) -> int:
-    """The number of ways in which a part of a pattern may be tried from one place of a text, at
-    most `MAX_MATCH_PATHS` + 1.
+    """An upper bound for the ways that a search may try to match a pattern, or a part of it, from
+    one position of a text. At most `MAX_MATCH_PATHS` + 1, which stands for any larger number.
 
-    `tree` is a parse tree of the standard library. `last` is True where nothing follows it in the
-    pattern, or only positions such as `$`.
+    `tree` is the parse tree of the pattern or the part, from the standard library's `re`. `last` is
+    True where nothing follows the part in the pattern, or only positions such as `$`.
     """
     ways = 1
     for position, (operation, argument) in enumerate(tree):
@@ -110,10 +113,10 @@ def _count_match_paths(tree: Any, last: bool = True) -> int:
         if repeats:
             least, most, body = argument
             choices = int(most) - least + 1
-            # Each round of a repetition may match in any of the ways in which one round can.
+            # Each round of a repetition may match in any of the ways of a single round.
             ways *= min(inner_ways, MAX_MATCH_PATHS + 1) ** min(int(most), MAX_SHORT_REPETITION)
-            # The number of rounds multiplies them, unless the repetition can end at only one place,
-            # or repeats single characters at the end of the pattern.
+            # They are multiplied by the possible numbers of rounds, unless the repetition can end
+            # at only one position, or repeats single characters at the end of the pattern.
             if not (
                 _matching_characters(body) if at_end else _ends_at_one_place(body, tree, position)
             ):
@@ -131,8 +134,9 @@ def _count_match_paths(tree: Any, last: bool = True) -> int:
 def _ends_at_one_place(body: Any, tree: Any, position: int) -> bool:
     """Whether a repetition that starts at one place of a text can end at only one place.
 
-    `body` is what the part of `tree` at `position` repeats. The result is True where `body` always
-    matches one character, and the next part begins with a character that `body` does not match.
+    `body` is the parse tree that the repetition repeats, and `position` the index of the repetition
+    in `tree`. True where `body` matches exactly one character, and the next part of `tree` must
+    begin with a character that `body` never matches.
     """
     repeated_characters = _matching_characters(body)
     if repeated_characters is None or position + 1 == len(tree):
@@ -146,7 +150,8 @@ def _ends_at_one_place(body: Any, tree: Any, position: int) -> bool:
     return next_characters is not None and not repeated_characters & next_characters
 
 
-# Samples of all kinds of characters, by which two character sets are compared.
+# Samples of all kinds of characters. Two character sets are taken for disjoint if they have none of
+# these in common.
 _PROBE_CHARACTERS = [chr(code) for code in range(128)] + [
     "\xa0",
     "é",
@@ -159,8 +164,8 @@ _PROBE_CHARACTERS = [chr(code) for code in range(128)] + [
 
 
 def _matching_characters(tree: Any) -> set[str] | None:
-    """The probe characters that a part of a pattern matches. None where it may match more or less
-    than exactly one character."""
+    """The characters among `_PROBE_CHARACTERS` that a part of a pattern matches, in either letter
+    case. None where the part may match more or less than exactly one character."""
     items = list(tree)
     if len(items) != 1 or items[0][0] not in (sre.LITERAL, sre.NOT_LITERAL, sre.IN, sre.ANY):
         return None
@@ -173,7 +178,8 @@ def _matching_characters(tree: Any) -> set[str] | None:
 
 
 def _subpatterns(argument: Any) -> Iterator[Any]:
-    """The parse trees in an operation's argument, at any depth of lists and tuples."""
+    """The parse trees in the argument of a regular expression's operation, at any depth of lists
+    and tuples, but not those inside of another parse tree."""
     if isinstance(argument, _parser.SubPattern):
         yield argument
     elif isinstance(argument, list | tuple):

@@ -20,7 +20,8 @@ _DECODE_VALUE = json.JSONDecoder(parse_constant=str).raw_decode
 
 _DECODE_MEMBERS = json.JSONDecoder(parse_constant=str, object_pairs_hook=list).raw_decode
 
-# A string, in a text of which only brackets and quotes are left. The last one may have no end.
+# Matches a string in a text that has been reduced to brackets and quotes. The last one may have no
+# end.
 _STRING = re.compile(rb'"[^"]*+"?+')
 
 # All bytes but brackets and quotes.
@@ -32,11 +33,11 @@ _DEPTH_CHANGES = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 def parse(
     text: str, depth: int = MAX_JSON_DEPTH, decode: Callable[[str], tuple[Any, int]] = _DECODE_VALUE
 ) -> Any:
-    """Return the value of a text that is one JSON value.
+    """Parse a text that is one JSON value. `NaN` and `Infinity`, which are no JSON, become strings.
 
-    Raises ValueError for malformed JSON, for more than `depth` levels of nesting and for a number
-    with thousands of digits. `decode` takes a text, and returns the value at its start and the
-    index after it.
+    Raises ValueError for malformed JSON, for more than `depth` levels of nesting, and for a number
+    with thousands of digits. `decode` is the decoder: it takes the text and returns a pair of the
+    value at its start and the index after that value.
     """
     # Nearly every text has too few brackets to be nested too deep. In any other text, the brackets
     # outside of strings are counted.
@@ -54,10 +55,11 @@ def parse(
 
 
 def parse_members(text: str) -> list[tuple[str, Any]]:
-    """Return the members of a JSON object as pairs of name and value, repeated names included.
+    """Parse a JSON object into its members: pairs (name, value) in their order, including repeated
+    names. Objects inside of it also become lists of such pairs.
 
-    Objects inside it are lists of such pairs as well. Raises ValueError as `parse` does, and where
-    the text is not an object.
+    Raises ValueError where the text is not a JSON object, is nested deeper than `MAX_JSON_DEPTH`
+    levels, or contains a number with thousands of digits.
     """
     if not text.lstrip(" \t\r\n").startswith("{"):
         raise ValueError("not a JSON object")
@@ -65,8 +67,8 @@ def parse_members(text: str) -> list[tuple[str, Any]]:
 
 
 def decode_utf8(body: bytes) -> str:
-    """The text of a UTF-8 body, without a byte order mark. Invalid bytes, such as half a character
-    at the end of a truncated body, become U+FFFD."""
+    """Decode UTF-8, without a byte order mark at the start. Never raises: invalid bytes, such as
+    half a character at the end of a truncated body, become U+FFFD."""
     return body.decode("utf-8", "replace").removeprefix("\ufeff")
 
 
@@ -74,8 +76,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 
 def to_json(value: Any) -> str:
-    """The compact JSON text of a JSON value. A number that JSON does not have becomes a string with
-    its name, such as "inf"."""
+    """The JSON text of a value, without white space. Infinity and NaN, which JSON does not have,
+    become the strings "inf", "-inf" and "nan"."""
     try:
         return _encode(value)
     except ValueError:  # 1e999 is JSON, but it is parsed as infinity
@@ -83,7 +85,8 @@ def to_json(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """The value with each infinity or NaN replaced by its name."""
+    """A copy of a JSON value in which each infinity or NaN is replaced by a string, such as
+    "inf"."""
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     if isinstance(value, dict):
@@ -92,6 +95,8 @@ def _finite(value: Any) -> Any:
 
 
 def to_json_body(request: dict[str, Any]) -> bytes:
-    """The JSON text of a request as a body in UTF-8. A lone surrogate, which a JSON escape may
-    represent, raises no error."""
+    """Encode the JSON object of a request to a provider as JSON in UTF-8.
+
+    A text may contain a lone surrogate, since a JSON escape may represent one: it raises no error.
+    """
     return json.dumps(request, ensure_ascii=False).encode("utf-8", "surrogatepass")

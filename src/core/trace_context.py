@@ -1,8 +1,8 @@
 """Reads a request's trace context from its headers: ids, names, user, session, tags and the rest.
 
-Several headers may contain the same field. The first in this order counts: `langfuse-*` headers,
-`x-portkey-*` headers, the JSON of `x-portkey-metadata`, W3C `baggage` and `traceparent`. Fields of
-the request's body come after all headers; `tracing` adds them.
+Several headers may contain the same field. The first one in this order is used: `langfuse-*`
+headers, `x-portkey-*` headers, the JSON of `x-portkey-metadata`, W3C `baggage` and `traceparent`.
+Fields of the request's body have a lower priority than all headers; `tracing` adds them.
 https://www.w3.org/TR/trace-context/ · https://www.w3.org/TR/baggage/
 """
 
@@ -19,7 +19,8 @@ from core.limits import MAX_VALUE_CHARS
 
 TRACE_ID_DIGITS, SPAN_ID_DIGITS = 32, 16
 
-# How much of a call is recorded, from the least to the most: nothing, no content, all of it.
+# How much of a call is recorded, from the least to the most: nothing, everything except content,
+# and everything.
 CONTENT_MODES = ("off", "usage", "full")
 
 _HEX = frozenset("0123456789abcdef")
@@ -47,12 +48,18 @@ _RESERVED_METADATA = ("_user", "_session", "_environment", "_tags")
 
 @dataclass(frozen=True)
 class TraceContext:
-    """The fields of a trace that a request's headers contain; None or empty for those they lack.
+    """The values in a request's headers that describe its trace and its observation in Langfuse.
+    None or empty where the headers do not contain them.
 
-    `trace_id` (32 hex digits) and `observation_id` (16 hex digits) are always set. `is_existing` is
-    True where the caller sent the trace's id: that trace may have a name, an input and an output
-    already. `parent_id` is the observation above this one. `content_mode` is the most that the
-    caller allows to be recorded, one of `CONTENT_MODES`. `notes` describe what could not be read.
+    `trace_id` (32 hex digits) and `observation_id` (16) are always set. `is_existing` is True where
+    the headers contain the trace's id: that trace may already have a name, input and output.
+    `parent_id` is the id of the observation above this one (16 hex digits). `name` is the name of
+    the observation. `prompt_name` and `prompt_version` identify a prompt that Langfuse manages;
+    both are set or neither.
+
+    `content_mode` is one of `CONTENT_MODES`, the most that the client allows to be recorded.
+    `metadata` maps names to JSON values. `notes` describe, for the metadata, values that could not
+    be used or were cut.
     """
 
     trace_id: str
@@ -75,9 +82,11 @@ class TraceContext:
 
 
 def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
-    """The trace context in a request's headers, which are keyed by lower-case name. Never raises.
+    """Read the trace context from a request's headers, which are keyed by lower-case name.
 
-    Ids that the headers lack are random, so it must not be called at import.
+    Never raises: a value that cannot be used is left out, with a note. Ids that the headers do not
+    contain are random, so the function must not be called at import. An id that is not in
+    Langfuse's format is converted by `to_hex_id`, and is also in the metadata as it was sent.
     """
     random_hex = os.urandom((TRACE_ID_DIGITS + SPAN_ID_DIGITS) // 2).hex()
     if not any(name.startswith(_TRACE_HEADER_PREFIXES) for name in headers):
@@ -88,8 +97,9 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
     baggage = _langfuse_baggage(headers.get("baggage", ""))
 
     def first_text(name: str, *values: Any) -> str | None:
-        """The first of the values that is a text or a whole number and not empty, cut to Langfuse's
-        limit. `name` is the field's name for the note of a cut."""
+        """The first of the values that is a whole number or a text that is not blank, as a text of
+        at most `MAX_VALUE_CHARS`. None where there is none. `name` is the field's name, for the
+        note where the text was cut."""
         for value in values:
             if isinstance(value, bool) or not isinstance(value, str | int):
                 continue
@@ -106,7 +116,7 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
     }
     if sent_id := id_headers["x-portkey-trace-id"]:
         hex_id = to_hex_id(sent_id, TRACE_ID_DIGITS)
-        # The parent in `traceparent` belongs to the trace in `traceparent`.
+        # The parent in `traceparent` is part of the trace in `traceparent`, and of no other one.
         trace_id, parent_id = hex_id, parent_id if hex_id == trace_id else None
     is_existing = trace_id is not None
     trace_id = trace_id or random_hex[:TRACE_ID_DIGITS]
@@ -175,10 +185,12 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
 
 
 def to_hex_id(value: str, digits: int, scope: str = "") -> str:
-    """An id of `digits` hex digits, always the same for the same value and scope.
+    """Convert an id of the client into one of `digits` hex digits, always the same for the same
+    value and scope.
 
-    A hex id of that length is kept, in lower case and without dashes, so a UUID can be a trace id.
-    Anything else, also an id of zeros alone, is hashed together with the scope.
+    A value that has this form is kept, in lower case and without dashes, so a UUID can be a trace
+    id. Any other value, and one of zeros alone, is hashed together with `scope`. The scope of a
+    span id is its trace id, since the same span id may occur in several traces.
     """
     plain = value.lower().replace("-", "")
     if len(plain) == digits and set(plain) <= _HEX and set(plain) != {"0"}:
@@ -187,12 +199,14 @@ def to_hex_id(value: str, digits: int, scope: str = "") -> str:
 
 
 def is_environment_name(value: str) -> bool:
-    """Whether Langfuse accepts a value as the name of an environment."""
+    """Whether Langfuse accepts a value as the name of an environment: 1 to 40 of a-z, 0-9, "-" and
+    "_", not starting with "langfuse"."""
     return _ENVIRONMENT.fullmatch(value) is not None
 
 
 def _langfuse_baggage(header: str) -> dict[str, str]:
-    """The `langfuse_…` entries of a baggage header, by their name without that prefix."""
+    """The values in a `baggage` header that Langfuse's SDKs sent, decoded: those whose name starts
+    with "langfuse_", keyed by the rest of the name. Empty where there are none."""
     found: dict[str, str] = {}
     for member in header.split(","):
         name, _, value = member.partition(";")[0].partition("=")
@@ -204,7 +218,8 @@ def _langfuse_baggage(header: str) -> dict[str, str]:
 
 
 def _parse_traceparent(header: str) -> tuple[str | None, str | None]:
-    """Trace id and parent span id of a `traceparent` header; two Nones where it is malformed."""
+    """The trace id (32 hex digits) and the span id (16) in a `traceparent` header. The span is the
+    parent of this request's observation. (None, None) where the header is absent or malformed."""
     found = _TRACEPARENT.fullmatch(header.strip())
     if not found or (found["version"] == "00" and found["more"]):
         return None, None
@@ -216,8 +231,9 @@ def _parse_traceparent(header: str) -> tuple[str | None, str | None]:
 def _prompt_link(
     headers: Mapping[str, str], baggage: Mapping[str, str], notes: list[str]
 ) -> tuple[str | None, int | None]:
-    """Name and version of the Langfuse prompt that a call uses; two Nones for no prompt, or where
-    one of the two is missing or malformed."""
+    """Name and version of the Langfuse prompt that a request uses: from the `langfuse-prompt-*`
+    headers, else from the baggage. (None, None) where neither has both a name and a number as the
+    version; a note is added where only a part is missing or malformed."""
     for name, version in (
         (headers.get("langfuse-prompt-name"), headers.get("langfuse-prompt-version")),
         (baggage.get("prompt_name"), baggage.get("prompt_version")),
@@ -231,8 +247,9 @@ def _prompt_link(
 
 
 def _first_tags(*sources: Any) -> tuple[str, ...]:
-    """The tags of the first source that has any, without repetitions. A source is a list, or a text
-    that is a list or separated by commas."""
+    """The tags of the first source that has any, without repetitions; () where none has any. A
+    source is a list, or a text: tags separated by commas, a JSON list, or a list as Python writes
+    it. Each tag is cut to `MAX_VALUE_CHARS`."""
     for source in sources:
         if isinstance(source, str):
             parsed = _parse_list(source)
@@ -246,6 +263,7 @@ def _first_tags(*sources: Any) -> tuple[str, ...]:
 
 
 def _checked_environment(value: str | None, notes: list[str]) -> str | None:
+    """The value if it is None or a valid name of an environment; otherwise None, with a note."""
     if value is None or is_environment_name(value):
         return value
     notes.append("environment: at most 40 of a-z, 0-9, - and _, not starting with langfuse")
@@ -253,16 +271,19 @@ def _checked_environment(value: str | None, notes: list[str]) -> str | None:
 
 
 def _content_mode(value: str, notes: list[str]) -> str:
+    """The one of `CONTENT_MODES` that `x-portkey-trace` names: "full" where the header is empty,
+    and "usage", with a note, where it names none of them."""
     mode = value.strip().lower() or "full"
     if mode in CONTENT_MODES:
         return mode
-    # An unknown value is taken for a wish to record less than everything.
+    # An unknown value probably means that less than everything is to be recorded.
     notes.append(f"x-portkey-trace: not one of {', '.join(CONTENT_MODES)}; taken for usage")
     return "usage"
 
 
 def _json_header(headers: Mapping[str, str], name: str, notes: list[str]) -> dict[str, Any]:
-    """The JSON object in a header; empty, with a note, where the header is something else."""
+    """The JSON object that is the value of the header `name`. Empty where the header is absent;
+    empty with a note where it is not a JSON object."""
     if not headers.get(name):
         return {}
     try:
@@ -276,8 +297,8 @@ def _json_header(headers: Mapping[str, str], name: str, notes: list[str]) -> dic
 
 
 def _parse_list(text: str) -> list[Any] | None:
-    """The list that a text contains, or None. The text is JSON, or a Python list of strings, as
-    Langfuse's Python SDK writes tags into the baggage."""
+    """The list in a text that is a JSON list, or a list of strings as Python writes it; None for
+    any other text. Langfuse's Python SDK writes tags into the baggage in Python's form."""
     if not text.lstrip().startswith("["):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Types that the packages exchange: calls, responses, refusals, captures and network errors."""
+"""Types that the packages exchange: calls, responses, refusals, captures and errors."""
 
 import base64
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from enum import StrEnum
 
 @dataclass(frozen=True)
 class Call:
-    """A client's request without its body.
+    """A client's request to the gateway, without its body.
 
-    `path` and `query` are as the client sent them, the query without "?". `headers` are keyed by
-    lower-case name, with repeated ones joined by ", ". `request_id` identifies the request in the
-    log, in the trace and in the gateway's own responses.
+    `path` and `query` are percent-encoded as the client sent them, the query without "?". `headers`
+    maps lower-case names to values; the values of repeated headers are joined by ", ". `request_id`
+    identifies the request in the log, in the trace and in the gateway's own responses.
     """
 
     method: str
@@ -26,9 +26,14 @@ class Call:
 class UpstreamCall:
     """A request to a provider, without its body.
 
-    `prefixed_model` is the body's model where it begins with this provider ("@groq/…"), which must
-    be removed before the body is sent; else "". `deployment` is the deployment that the URL may
-    contain and that determines the model (Azure); else "".
+    `provider` is the provider's slug, or "cache" for a reply from the cache, which has no URL.
+    `url` includes the query. `headers` are pairs of lower-case name and value, including the
+    credential.
+
+    `prefixed_model` is the model in the body where it begins with this provider's slug, such as
+    "@groq/llama-3.3-70b", else "". That prefix must be removed before the body is sent.
+    `deployment` is the name of the Azure deployment, which determines the model, where the
+    provider's URL may contain one; else "".
     """
 
     provider: str
@@ -43,9 +48,10 @@ class UpstreamCall:
 class Refusal:
     """An error response of the gateway's own instead of a provider's reply.
 
-    `message` explains to the client what to change. `quoted_input` is the part of it that repeats
-    the client's input, exactly as in the message; else "". It must not be logged, since the input
-    may contain a key.
+    `status` is the HTTP status. `message` explains to the client what to change. `headers` are
+    pairs (name, value) for the response. `quoted_input` is the part of the message that repeats the
+    client's input, exactly as in the message, else "". It must not be logged, since the input may
+    contain a key.
     """
 
     status: int
@@ -56,7 +62,8 @@ class Refusal:
 
 @dataclass(frozen=True)
 class GatewayResponse:
-    """A complete response of the gateway's own."""
+    """A complete response of the gateway's own, such as a page or an encoded `Refusal`. `headers`
+    are pairs (name, value), without the content type."""
 
     status: int
     body: str
@@ -66,9 +73,10 @@ class GatewayResponse:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """A complete response to a request of the gateway's own, such as an upload.
+    """The complete response to a request of the gateway's own, such as an upload to Langfuse.
 
-    `headers` are keyed by lower-case name. They are empty for a success, where they are not needed.
+    `headers` maps lower-case names to values. It is empty for a 2xx status, since only the headers
+    of failures are used. `text` is the decoded body.
     """
 
     status: int
@@ -77,10 +85,10 @@ class HttpResponse:
 
 
 class Ending(StrEnum):
-    """How an exchange with a provider ended.
+    """How a call to a provider ended.
 
-    `UNREACHABLE`: no reply came. `INTERRUPTED`: the reply broke off. `CLIENT_LEFT`: the client
-    closed the connection before the reply was complete.
+    `COMPLETE`: the whole reply arrived. `UNREACHABLE`: no reply arrived. `INTERRUPTED`: the reply
+    broke off. `CLIENT_LEFT`: the client closed the connection before the reply was complete.
     """
 
     COMPLETE = "complete"
@@ -93,10 +101,11 @@ class Ending(StrEnum):
 class Capture:
     """What was read of a provider's reply for the trace. Times are seconds since the epoch.
 
-    `status` is None where no reply came. `truncated` is True where `body` is only the beginning,
-    because the capture's limit or the memory budget was reached. `first_byte_at` is None where no
-    byte of the body arrived. `reason` is the platform's message where `ending` is not `COMPLETE`.
-    `timed_out` is True where no reply came within the attempt's timeout.
+    `status` is the HTTP status, None where no reply arrived. `content_type` is the header's value,
+    "" where there is none. `truncated` is True where `body` is only the beginning of the reply's
+    body, because the capture's limit or the memory budget was reached. `first_byte_at` is None
+    where no byte of the body arrived. `reason` explains an `ending` other than `COMPLETE`.
+    `timed_out` is True where no reply arrived within the timeout of the attempt.
     """
 
     ending: Ending
@@ -112,9 +121,10 @@ class Capture:
 
 @dataclass(frozen=True)
 class Destination:
-    """A Langfuse project: base URL and keys.
+    """A Langfuse project to send traces to: base URL and keys.
 
-    Where the keys must not be written, such as in a queue message, the name identifies it.
+    `name` is its name in the deployment's settings. It identifies the project where keys must not
+    be written, such as in a queue message.
     """
 
     name: str
@@ -124,17 +134,18 @@ class Destination:
 
     @property
     def credential(self) -> str:
-        """The key pair as a credential of HTTP's Basic scheme, in base64."""
+        """The value of an `Authorization: Basic` header for this project, without the word "Basic":
+        the key pair in base64."""
         return base64.b64encode(f"{self.public_key}:{self.secret_key}".encode()).decode()
 
 
 class NetworkError(Exception):
-    """No response arrived, or none that can be used. The message is the platform's reason."""
+    """A request failed without a usable response. The message is the reason, for log and trace."""
 
 
 class UpstreamTimeout(NetworkError):
-    """A provider's reply did not begin within its timeout."""
+    """A provider's reply did not begin within the timeout of the attempt."""
 
 
 class BodyTooLarge(Exception):
-    """A body is larger than its limit."""
+    """A body is larger than the limit for reading it."""
