@@ -1,10 +1,10 @@
 """Decides which addresses the gateway may call: base URLs, custom hosts and the paths below them.
 
-A custom host is a caller's text, and two URL parsers seldom agree on a hostile one. So
-`check_custom_host` does not use a parser. It accepts only plain ASCII in the one form that every
-parser reads alike, and the URL to call is assembled from the parts that were checked. Of IP
-addresses it accepts only those of loopback, in one spelling each. That a host name does not lead
-into a private network is ensured by the platform (`global_fetch_strictly_public` in wrangler.toml).
+A custom host is a base URL that a caller sends. URL parsers often disagree about a hostile text, so
+`check_custom_host` does not use a parser. It accepts only plain ASCII in a form that every parser
+reads alike, and assembles the URL to call from the parts that it checked. The only IP addresses
+that it accepts are those of loopback, in one spelling each. The platform ensures that a host name
+does not lead into a private network (`global_fetch_strictly_public` in wrangler.toml).
 https://url.spec.whatwg.org/#host-parsing · https://www.iana.org/assignments/special-use-domain-names
 """
 
@@ -44,10 +44,11 @@ _DEFAULT_PORTS = {"https": "443", "http": "80"}
 
 
 def check_base_url(text: str, *, allow_http: bool = False) -> str:
-    """Return a base URL that the deployer configured, without a "/" at its end.
+    """Check a base URL that the deployer configured; return it without surrounding white space and
+    without "/" at its end.
 
-    Raises ValueError where it is not a plain https URL. http is accepted for loopback hosts and,
-    with `allow_http`, for all hosts.
+    Raises ValueError where it is not an https URL, has no host, or has credentials, a query or a
+    fragment. An http URL is accepted for loopback hosts and, with `allow_http`, for all hosts.
     """
     text = text.strip().rstrip("/")
     url = urlsplit(text)
@@ -61,10 +62,12 @@ def check_base_url(text: str, *, allow_http: bool = False) -> str:
 
 
 def parse_allowed_hosts(entries: Collection[str]) -> frozenset[str]:
-    """Return a deployer's list of hosts, checked and in lower case.
+    """Check the deployer's list of hosts that callers may name as a custom host; return it in lower
+    case.
 
     An entry is an exact host, or `*.example.com` for all names below example.com. It may end in a
-    port; without one it allows the default port. Raises ValueError for a private or malformed name.
+    port; without one it allows the default port. Raises ValueError for a malformed name, for a name
+    in a private network such as `db.internal`, and for an IP address other than loopback.
     """
     hosts = frozenset(entry.strip().lower().removesuffix(":443") for entry in entries)
     for host in hosts:
@@ -77,9 +80,12 @@ def parse_allowed_hosts(entries: Collection[str]) -> frozenset[str]:
 
 
 def check_custom_host(text: str, allowed: Collection[str]) -> str | Refusal:
-    """Return the base URL that a caller sent, or the refusal where it must not be called.
+    """Check the base URL that a caller sent as a custom host; return the URL to call, or a refusal.
 
-    `allowed` is the result of `parse_allowed_hosts`.
+    The URL to call has its host in lower case, no default port and no "/" at its end. The refusal
+    has status 400 where the text is not a plain base URL, or is http and not for loopback. It has
+    status 403 where `allowed` does not contain the host and port, or the host is private. `allowed`
+    is the result of `parse_allowed_hosts`.
     """
     match = _URL.fullmatch(text)
     if not match or not is_safe_path(match[4]):

@@ -1,4 +1,4 @@
-"""The queries of conditional configs, on a request's metadata, body parameters and path.
+"""The queries of conditional configs, which test a request's metadata, body and path.
 
 https://portkey.ai/docs/product/ai-gateway/conditional-routing
 """
@@ -15,9 +15,15 @@ SOURCES = ("metadata", "params", "url")
 
 
 def check_query(query: Any, depth: int = MAX_QUERY_DEPTH) -> Mapping[str, Any]:
-    """Return `query` once it is known to be one that `query_matches` accepts.
+    """Check a query of a conditional config, and return it unchanged.
 
-    Raises ValueError where it is malformed, too large or nested deeper than `depth` levels.
+    A query is a JSON object that is not empty. Under a name such as "metadata.plan", "params.model"
+    or "url.pathname" it has the value to compare with, or an object {operator: operand}. Under
+    "$and" and "$or" it has a list of queries that is not empty.
+
+    Raises ValueError where the query has another form, an unknown operator, or a regular expression
+    that `compile_patterns` does not accept. Also where it has more than `MAX_QUERY_MEMBERS` members
+    or queries in a list, or is nested deeper than `depth` levels.
     """
     if not isinstance(query, dict) or not query or len(query) > MAX_QUERY_MEMBERS or depth == 0:
         raise ValueError("must have a query in each condition, nested in few levels")
@@ -50,10 +56,16 @@ def check_query(query: Any, depth: int = MAX_QUERY_DEPTH) -> Mapping[str, Any]:
 
 
 def query_matches(query: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a checked query is true of a request.
+    """Whether a query is true of a request: all of its members, and all operators of each. The
+    query must be one that `check_query` has accepted.
 
-    `values` maps each name of `SOURCES` to the JSON object with its values. A value that is missing
-    is None. All members of the query must be true, and all operators of each.
+    `values` maps each name in `SOURCES` to a JSON object, such as "url" to {"pathname":
+    "/v1/chat"}. In a query, "params.a.b" is the member "b" of the object "a" in "params". A missing
+    value is None.
+
+    Texts, numbers and booleans are also equal if they are equal as texts. "$gt", "$gte", "$lt" and
+    "$lte" compare numbers, and are false for any other value. "$regex" searches only the first
+    `REGEX_WINDOW_CHARS` characters, and is false for a value that is no text.
     """
     for name, condition in query.items():
         if name in ("$and", "$or"):
@@ -72,8 +84,8 @@ def query_matches(query: Mapping[str, Any], values: Mapping[str, Mapping[str, An
 
 
 def _numeric(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    """A comparison of two values as numbers. It is False where one of them is not a number, or is
-    missing."""
+    """A function that applies `compare` to two JSON values as numbers. It returns False where one
+    of them is neither a number nor the text of one."""
 
     def check(value: Any, other: Any) -> bool:
         try:
@@ -91,12 +103,12 @@ def _is_one_of(value: Any, others: Sequence[Any]) -> bool:
 
 def _is_equal(value: Any, other: Any) -> bool:
     # Values of metadata in a header are often texts, so numbers and booleans are compared as texts
-    # too. Lists are not: to convert one, such as all messages, for every comparison takes long.
+    # too. Lists are not: converting one, such as all messages, for every comparison takes long.
     return value == other or (_text(value) is not None and _text(value) == _text(other))
 
 
 def _text(value: Any) -> str | None:
-    """A text, number or boolean as text; None for any other value."""
+    """A text, number or boolean as a text; None for any other JSON value."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else None

@@ -19,7 +19,7 @@ KEY_PREFIX = "gw_"
 
 _KEY_PATTERN = re.compile(r"(?<![A-Za-z0-9_-])gw_[A-Za-z0-9_-]*")
 
-# Portkey's client sends exactly this text as `Authorization` where it has no key.
+# Portkey's client sends exactly this text as `authorization` where it has no key.
 PORTKEY_PLACEHOLDER = "OPENAI_API_KEY"
 
 # The headers in which SDKs send an API key.
@@ -36,8 +36,8 @@ class GatewayKey:
 
     `name` identifies the caller in traces, and `hash` is the SHA-256 of the key in hex. `providers`
     are the slugs, and `models` the model names, that the key may be used for; None allows all. In
-    `models`, `*` stands for any characters. `langfuse` is the name of the destination of its
-    traces.
+    `models`, `*` stands for any characters. `langfuse` is the name of the Langfuse project for its
+    traces, "default" for that of `LANGFUSE_PUBLIC_KEY`.
     """
 
     name: str
@@ -47,8 +47,12 @@ class GatewayKey:
     langfuse: str = "default"
 
     def refusal_for(self, provider: str, models: Collection[str] = ()) -> Refusal | None:
-        """A refusal where the key may not be used for this provider or for one of the models;
-        None where it may be."""
+        """Check whether the key may be used for a call. Return None where it may be, and a refusal
+        with status 403 otherwise.
+
+        `provider` is the slug of the provider to call. `models` are all models that the call names:
+        the key must cover each of them.
+        """
         if self.providers is not None and provider not in self.providers:
             allowed = ", ".join(sorted(self.providers))
             return Refusal(403, f"This gateway key does not open {provider}, only {allowed}.")
@@ -70,9 +74,10 @@ class GatewayKey:
 
 
 def parse_gateway_keys(entries: Mapping[str, Any]) -> tuple[GatewayKey, ...]:
-    """The keys of `GATEWAY_API_KEYS`, which maps names to hashes, or to objects with a hash and
-    rights.
+    """Parse the deployment's gateway keys, as `GATEWAY_API_KEYS` defines them.
 
+    `entries` maps the name of each caller to the SHA-256 of its key in hex, or to an object
+    {"hash": …, "providers": […], "models": […], "langfuse": …} of which only "hash" is required.
     Raises ValueError where there is no entry, or a malformed one.
     """
     if not entries:
@@ -81,6 +86,8 @@ def parse_gateway_keys(entries: Mapping[str, Any]) -> tuple[GatewayKey, ...]:
 
 
 def _parse_entry(name: str, entry: Any) -> GatewayKey:
+    """Parse one entry of `GATEWAY_API_KEYS`: a hash in hex, or an object with it and the key's
+    rights. Raises ValueError where it is malformed."""
     entry = {"hash": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, dict) or not _HASH.fullmatch(str(entry.get("hash"))):
         raise ValueError("must map each caller's name to the SHA-256 of its key in hex")
@@ -108,20 +115,21 @@ def _is_text_list(value: Any) -> bool:
 
 
 def keys_in_headers(call: Call) -> list[str]:
-    """The gateway keys that a call sends as its API key, in any of `KEY_HEADERS`."""
+    """The gateway keys that a call sends: the values of `KEY_HEADERS` that start with `gw_`,
+    without "Bearer". They need not be valid, and a key is repeated where two headers contain it."""
     values = (strip_bearer(call.headers.get(name, "")) for name in KEY_HEADERS)
     return [value for value in values if value.startswith(KEY_PREFIX)]
 
 
 def strip_bearer(value: str) -> str:
-    """The credential in a header's value, without the scheme "Bearer" where it has one."""
+    """The value of a credential header, without the scheme "Bearer" and surrounding white space."""
     scheme, space, rest = value.strip().partition(" ")
     return rest.strip() if space and scheme.lower() == "bearer" else value.strip()
 
 
 def is_provider_credential(value: str) -> bool:
-    """Whether the value of a header for credentials may be a provider's key: not empty, not
-    Portkey's placeholder, and without a gateway key."""
+    """Whether the value of a credential header may be a provider's key. It may be one if it is not
+    empty, not "Bearer" alone, not `PORTKEY_PLACEHOLDER`, and contains no gateway key."""
     key = strip_bearer(value) if value else ""  # most of these headers are empty
     return (
         key.lower() not in ("", "bearer")
@@ -131,19 +139,22 @@ def is_provider_credential(value: str) -> bool:
 
 
 def find_gateway_keys(text: str) -> list[str]:
-    """All parts of a header or a query that look like a gateway key, whatever is around them."""
-    # A quick test first: every header of every call is searched.
+    """All parts of a header's value or a query that look like a gateway key, valid or not: `gw_`
+    and the letters, digits, "-" and "_" after it, where none of these is before it."""
+    # The quick test comes first, since every header of every call is searched.
     return _KEY_PATTERN.findall(text) if KEY_PREFIX in text else []
 
 
 def authenticate(
     call: Call, gateway_keys: Collection[GatewayKey] | None, *, anonymous: bool = False
 ) -> GatewayKey | Refusal | None:
-    """Return the gateway key of a call, None for a call that needs none, or a refusal.
+    """Return the deployment's gateway key that a call sends, None where it sends none and needs
+    none, or a refusal with status 401.
 
-    `known` are the deployment's keys. A call needs no key where `known` is None, or with
-    `anonymous`. A key that it sends must be valid even then: it was meant for a gateway, and must
-    not be forwarded to a provider.
+    `gateway_keys` are the keys of the deployment. A call needs no key where they are None, or where
+    `anonymous` is set. Refused are calls without a key that need one, and calls with an invalid
+    key, with two different keys, or with a key in the query. An invalid key is refused even where
+    none is needed: it was meant for a gateway, and must not be forwarded to a provider.
     """
     sent_keys = keys_in_headers(call)
     contained_keys = [
@@ -170,7 +181,7 @@ def authenticate(
 
 
 def _find_key(key: str, gateway_keys: Collection[GatewayKey]) -> GatewayKey | None:
-    """The gateway key with this text, None where there is none."""
+    """The one of `gateway_keys` whose hash is that of the text `key`, None where there is none."""
     digest = hashlib.sha256(key.encode()).hexdigest()
     # Every hash is compared in constant time, so that the duration does not reveal a near match.
     matches = [

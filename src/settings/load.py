@@ -1,8 +1,8 @@
 """Every variable and secret that the Worker reads: its name, its default and its validator.
 
 A malformed value never stops the Worker. A variable that protects keys, hosts or projects fails
-closed: all calls are refused (`Settings.problem`). For any other one the default is used, or what
-it configures is switched off, and that is logged once (`Settings.warnings`).
+closed: all calls are refused (`Settings.problem`). For any other variable, the default is used or
+what it configures is switched off, and that is logged once (`Settings.warnings`).
 """
 
 import re
@@ -73,7 +73,7 @@ VARIABLE_NAMES = (
     *(variable for _, variable in URL_PARAMETERS.values()),
 )
 
-# Cloudflare limits a variable to 5 KB. The text of these continues in NAME_2, NAME_3 and so on.
+# Cloudflare limits a variable to 5 KB. The texts of these variables continue in NAME_2 to NAME_9.
 # https://developers.cloudflare.com/workers/platform/limits/#environment-variables
 SPLIT_VARIABLES = (
     *("GATEWAY_API_KEYS", "LANGFUSE_PROJECTS", "LANGFUSE_REDACT"),
@@ -87,10 +87,20 @@ CONTINUATION_NAMES = tuple(f"{name}_{part}" for name in SPLIT_VARIABLES for part
 class Settings:
     """The Worker's configuration, validated.
 
-    `destinations` are those of traces by name, with "default" for calls whose gateway key names no
-    other one; empty where tracing is off. `gateway_keys` is None where the deployment has none.
-    `provider_keys` are the deployment's own provider keys by slug, and `config_keys` those of
-    `named_configs` by the secret's name. `secrets` are the deployment's credentials, which
+    `destinations` maps names to the Langfuse projects for traces: "default", and those that gateway
+    keys may name. It is empty where tracing is off. A batch is uploaded when `flush_at`
+    observations wait, or after `flush_interval_seconds`. `retry_seconds` limits all uploads of a
+    trace together.
+
+    `sample_rate` is the share of traces to keep, from 0 to 1. `content_mode` is one of
+    `CONTENT_MODES`, the most that is recorded. `max_field_bytes` limits each input and output.
+    `max_request_bytes` limits bodies that the gateway must read. `max_capture_bytes` limits how
+    much of a body or reply is recorded, and which bodies are parsed. With `request_stream_usage`,
+    traced chat streams are made to include token counts.
+
+    `gateway_keys` is None where the deployment has none. `provider_keys` has the deployment's own
+    provider keys by slug, `config_keys` those of `named_configs` by the secret's name. Web pages of
+    the `allowed_origins` may read responses. `secrets` are all credentials of the deployment, which
     must not be recorded. `problem` is the reason why all calls must be refused, else None.
     """
 
@@ -124,18 +134,20 @@ class Settings:
     warnings: tuple[str, ...] = ()
 
     def destination(self, caller: GatewayKey | None) -> Destination | None:
-        """The destination of a caller's traces, None where they are not recorded."""
+        """The Langfuse project for the traces of a call. `caller` is the gateway key of the call,
+        None for a call without one. The result is None where the call is not traced: tracing is
+        off, or the project has no keys."""
         return self.destinations.get(caller.langfuse if caller else GatewayKey.langfuse)
 
 
 def load_settings(env: Environment, *, has_queue: bool = False) -> Settings:
-    """Read and validate the Worker's environment. `has_queue` is True where a queue for traces is
-    bound. Never raises."""
+    """Read and validate the Worker's variables and secrets. Never raises: malformed values are in
+    `problem` and `warnings`. `has_queue` is True where a queue is bound as `TRACE_QUEUE`."""
     reader = _VariableReader(env)
     redact = reader.get("LANGFUSE_REDACT", validators.regex_list, ())
     content = reader.get("LANGFUSE_CONTENT", validators.one_of(*CONTENT_MODES), "full")
     if reader.failed & {"LANGFUSE_CONTENT", "LANGFUSE_REDACT"}:
-        # The deployer wanted something to be left out, but what it is cannot be read.
+        # The deployer wants to leave something out, but the malformed value does not show what.
         content = min(content, "usage", key=CONTENT_MODES.index)
     routing = _load_routing(reader)
     gateway_keys = reader.get("GATEWAY_API_KEYS", _parse_gateway_keys, None, fails_closed=True)
@@ -204,7 +216,8 @@ def load_settings(env: Environment, *, has_queue: bool = False) -> Settings:
 
 
 class _VariableReader:
-    """Reads variables by name, and collects messages about malformed ones, and their names."""
+    """Reads variables. Collects messages about malformed ones, in `problems` if all calls must be
+    refused and else in `warnings`, and their names in `failed`."""
 
     def __init__(self, env: Environment) -> None:
         self.env = env
@@ -215,8 +228,9 @@ class _VariableReader:
     def get(
         self, name: str, parse: Callable[[Any], Any], default: Any, *, fails_closed: bool = False
     ) -> Any:
-        """The parsed value of a variable; `default` where it is not set or malformed. A malformed
-        value adds a problem with `fails_closed`, else a warning."""
+        """The value of a variable, parsed by `parse`; `default` where it is empty, not set or
+        malformed. `parse` raises ValueError for a malformed value, which adds a problem with
+        `fails_closed`, else a warning."""
         value = self._joined_value(name)
         if value is None or value == "":
             return default
@@ -229,7 +243,9 @@ class _VariableReader:
             return default
 
     def _joined_value(self, name: str) -> Any:
-        """The value of a variable, with the texts that continue it."""
+        """The value of a variable: a text, a JSON value of wrangler.toml, or None where it is not
+        set. For one of `SPLIT_VARIABLES` that is a text or not set, the joined texts of NAME,
+        NAME_2, … NAME_9; "" where none is set."""
         value = self.env.get(name)
         if name in SPLIT_VARIABLES and (value is None or isinstance(value, str)):
             parts = (part for part in CONTINUATION_NAMES if part.startswith(f"{name}_"))
@@ -240,7 +256,8 @@ class _VariableReader:
 def _load_destinations(
     reader: _VariableReader, gateway_keys: tuple[GatewayKey, ...]
 ) -> dict[str, Destination]:
-    """The destinations by name; none where tracing is off, and no default one without its keys."""
+    """The Langfuse projects for traces by name: "default", where its keys are set, and those of
+    `LANGFUSE_PROJECTS`. Empty where tracing is off."""
     enabled = reader.get("LANGFUSE_TRACING_ENABLED", validators.flag, True)
     allow_http = reader.get("LANGFUSE_ALLOW_HTTP", validators.flag, False)
 
@@ -279,7 +296,9 @@ def _load_destinations(
 def _parse_project(
     name: str, entry: Any, base_url: str | None, langfuse_url: Callable[[Any], str]
 ) -> Destination | None:
-    """A destination of `LANGFUSE_PROJECTS`, None where it has no base URL. Raises ValueError."""
+    """Parse an entry of `LANGFUSE_PROJECTS`: an object with keys and perhaps a base URL, by default
+    `base_url`. `langfuse_url` checks a base URL. The result is None where there is no base URL.
+    Raises ValueError where the entry is malformed."""
     members = ("public_key", "secret_key", "base_url")
     if name == GatewayKey.langfuse:
         raise ValueError(f"has {name}, which is LANGFUSE_PUBLIC_KEY's and LANGFUSE_SECRET_KEY's")
@@ -296,8 +315,8 @@ def _parse_project(
 def _load_provider_keys(
     reader: _VariableReader, routing: ProviderRouting, has_gateway_keys: bool
 ) -> dict[str, str]:
-    """The deployment's own provider keys by slug. A key is a problem where two slugs have the same
-    secret's name, since its provider would be ambiguous."""
+    """The deployment's own provider keys by slug. Adds a problem where two slugs share the name of
+    a secret, and a warning where the keys are not used, since there are no gateway keys."""
     found, owners = {}, {}
     for slug in routing.providers:
         name = provider_secret_name(slug)
@@ -317,7 +336,8 @@ def _load_provider_keys(
 def _load_config_keys(
     reader: _VariableReader, named: Mapping[str, Target], routing: ProviderRouting
 ) -> dict[str, str]:
-    """The provider keys in the secrets that the deployer's configs name, by the secret's name."""
+    """The provider keys that the deployer's configs refer to, by the name of their secret. A secret
+    that is not set, and an unknown provider in a config, add a problem."""
     found = {}
     for config, leaf in ((name, leaf) for name in named for leaf in named[name].leaves):
         if leaf.provider and leaf.provider not in routing.providers:

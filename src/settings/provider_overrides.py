@@ -1,4 +1,5 @@
-"""A deployment's settings for providers: its own entries over the table, and URL parameters."""
+"""A deployment's settings for providers: its own entries over the provider table, and the values
+for parameters of URLs."""
 
 import re
 from collections.abc import Mapping
@@ -32,8 +33,9 @@ class ProviderRouting:
     """The providers and hosts that calls may be sent to.
 
     `providers` maps every known slug to its provider. `default_provider` is the slug for a call
-    that names none. `url_parameters` maps parameters of base URLs to the values that variables set.
-    `allowed_custom_hosts` is the result of `parse_allowed_hosts`.
+    that names none. `url_parameters` maps parameters of base URLs, such as "region", to the values
+    that the deployment's variables set. `allowed_custom_hosts` are the hosts that callers may name
+    in `x-portkey-custom-host`, as `parse_allowed_hosts` returns them.
     """
 
     providers: Mapping[str, Provider] = field(default_factory=lambda: PROVIDERS)
@@ -43,14 +45,16 @@ class ProviderRouting:
 
 
 def template_parameters(template: str) -> list[str]:
-    """The names of the parameters in a URL template, which has them as `{name}`."""
+    """The names of the parameters in a URL template, such as ["region"] for
+    "https://{region}.example.com". In order, with repetitions."""
     return _PARAMETER.findall(template)
 
 
 def check_url_parameter(name: str, value: str) -> str:
-    """Return the value of the URL parameter `name`.
+    """Check the value of the URL parameter `name`, and return it unchanged.
 
-    Raises ValueError where the value could change more of the URL than its own label or segment.
+    Raises ValueError where it is not one segment of a path, for "deployment" and "version", or else
+    one label of a host name. This way it cannot change another part of the URL.
     """
     pattern = _SEGMENT if name in ("deployment", "version") else _HOST_LABEL
     if not pattern.fullmatch(value):
@@ -59,11 +63,12 @@ def check_url_parameter(name: str, value: str) -> str:
 
 
 def apply_provider_overrides(entries: Mapping[str, Any]) -> dict[str, Provider]:
-    """The provider table with a deployer's entries over it, by slug.
+    """Return a copy of the provider table, by slug, with a deployer's entries over it.
 
     `entries` maps slugs to objects that may have `base_url`, `credential`, `headers`, `paths` and
-    `deployment_url`, as in `Provider`. Members that an entry leaves out keep the value that the
-    table has for its slug. Raises ValueError for a malformed entry.
+    `deployment_url`, as in `Provider`. For members that an entry leaves out, the values of the
+    table are kept. A slug that is not in the table requires a `base_url`. Raises ValueError for a
+    malformed entry, with a message that contains its slug.
     """
     table = dict(PROVIDERS)
     for name, entry in entries.items():
@@ -78,6 +83,8 @@ def apply_provider_overrides(entries: Mapping[str, Any]) -> dict[str, Provider]:
 
 
 def _override_provider(known: Provider | None, entry: Any) -> Provider:
+    """Return the table's provider `known`, None where it has none, with the members of a deployer's
+    entry over it. Raises ValueError for a malformed entry."""
     if not isinstance(entry, dict) or not entry.keys() <= _MEMBER_READERS.keys():
         raise ValueError(f"must be an object with {', '.join(_MEMBER_READERS)}")
     if known is None and "base_url" not in entry:
@@ -88,13 +95,18 @@ def _override_provider(known: Provider | None, entry: Any) -> Provider:
             changes[name] = _MEMBER_READERS[name](value)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
-    if "base_url" in changes:  # the table's deployment URL would lead to the old host
+    if "base_url" in changes:  # the table's deployment URL is on the replaced host
         changes = {"deployment_url": "", **changes}
     return replace(known or Provider(""), **changes)
 
 
 def _read_base_url(value: Any) -> str:
-    """A base URL, which may contain parameters. Its host must end in a fixed domain."""
+    """Check a base URL that may contain parameters as `{name}`; return it without "/" at its end.
+
+    Raises ValueError where it is not a plain https URL, or has a parameter that is not one of
+    `URL_PARAMETERS`. Also where a parameter could determine the domain: after it, the host must
+    have at least two fixed labels, such as "{resource}.example.com".
+    """
     template = value.strip().rstrip("/") if isinstance(value, str) else ""
     if not set(template_parameters(template)) <= URL_PARAMETERS.keys():
         raise ValueError(f"may have these parameters: {', '.join(URL_PARAMETERS)}")
@@ -108,7 +120,13 @@ def _read_base_url(value: Any) -> str:
 
 
 def _read_deployment_url(value: Any) -> str:
-    """A base URL that may end in a query, which may contain parameters as well."""
+    """Check a deployment URL, as in `Provider`: a base URL that may end in "?" and a query. Both
+    may contain parameters as `{name}`. Return it without "/" at the end of its path.
+
+    Raises ValueError where the base URL is malformed (see `_read_base_url`), where the query has
+    other characters than letters, digits and "_.=&-", or a parameter that is not one of
+    `URL_PARAMETERS`.
+    """
     url, question_mark, query = value.partition("?") if isinstance(value, str) else ("", "", "")
     if not _QUERY.fullmatch(query) or not set(template_parameters(query)) <= URL_PARAMETERS.keys():
         raise ValueError("must end in a plain query, if in any")
@@ -116,19 +134,27 @@ def _read_deployment_url(value: Any) -> str:
 
 
 def _read_credential(value: Any) -> str:
+    """Check that a value is a key of `CREDENTIAL_HEADERS`; return it. Raises ValueError
+    otherwise."""
     if not isinstance(value, str) or value not in CREDENTIAL_HEADERS:
         raise ValueError(f"must be one of {', '.join(CREDENTIAL_HEADERS)}")
     return value
 
 
 def _read_headers(value: Any) -> dict[str, str]:
+    """Check headers {name: value} to send to a provider; return them by lower-case name.
+
+    Raises ValueError where a name or value is no text of plain ASCII, and for headers that contain
+    a credential or belong to the connection.
+    """
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise ValueError("must map names to texts")
     headers = {name.lower(): text for name, text in value.items()}
     for name, text in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
             raise ValueError("must have plain names and values")
-        # Any caller could use a key that is sent here, also without a gateway key.
+        # These headers are sent for every caller: any of them could use the key, even without a
+        # gateway key.
         if is_secret_name(name) or name in (
             "host",
             "connection",
@@ -140,12 +166,16 @@ def _read_headers(value: Any) -> dict[str, str]:
 
 
 def _read_paths(value: Any) -> tuple[str, ...]:
+    """Check a list of paths; return them without "/v1/". Raises ValueError where it is empty or
+    malformed."""
     paths = [str(path).removeprefix("/v1/") for path in value] if isinstance(value, list) else []
     if not paths or not all(_PATH.fullmatch(path) for path in paths):
         raise ValueError('must be a list of paths such as "/v1/embeddings"')
     return tuple(paths)
 
 
+# The members that an entry may have. Each function checks the member's value, and returns the value
+# of the `Provider` field with the same name.
 _MEMBER_READERS = {
     "base_url": _read_base_url,
     "credential": _read_credential,

@@ -1,7 +1,7 @@
 """The table of known providers: base URL, credential header and special cases. Data only.
 
-Each entry was looked up in November 2026 in the provider's own documentation, whose URL is above
-it. docs/gateway.md contains the same table for users.
+Each entry is from the provider's own documentation as of November 2026, whose URL is above it.
+docs/gateway.md contains the same table for users.
 """
 
 import re
@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 
 def provider_secret_name(provider: str) -> str:
-    """The name of the secret that holds a provider's key: "x-ai" has X_AI_API_KEY."""
+    """The name of the secret that contains the deployment's key for a provider. `provider` is its
+    slug: for "x-ai" the name is X_AI_API_KEY."""
     return f"{re.sub('[^A-Z0-9]', '_', provider.upper())}_API_KEY"
 
 
-# The ways to send a credential, and the header of each.
+# The ways to send a credential to a provider, and the header of each.
 CREDENTIAL_HEADERS = {"bearer": "authorization", "x-api-key": "x-api-key", "api-key": "api-key"}
 
 # The request header with a base URL that replaces the provider's.
@@ -42,16 +43,18 @@ WORKERS_AI_NAMESPACES = ("cf", "hf")
 class Provider:
     """A provider: where it is called, and how.
 
-    `base_url` replaces the gateway's "/v1"; it is "" for software that users run on hosts of their
-    own. `{name}` in it is a parameter of `URL_PARAMETERS`. `deployment_url` replaces `base_url`
-    where a parameter is set that only `deployment_url` contains; it may end in a query.
+    `base_url` replaces "/v1" at the beginning of a call's path. It is "" for software that users
+    run on hosts of their own. `{name}` in it is a parameter of `URL_PARAMETERS`. `deployment_url`
+    replaces `base_url` where a parameter is set that only `deployment_url` contains; it may end in
+    a query. "" for none.
 
-    `credential` is one of `CREDENTIAL_HEADERS`. A Bearer token that begins with one of
-    `bearer_prefixes` is not a key, and stays in `authorization`. `headers` are sent where the
-    client sends none of the same name. `bearer_paths` require a Bearer key and no `headers`.
+    `credential` is a key of `CREDENTIAL_HEADERS`. A Bearer token that begins with one of
+    `bearer_prefixes` is not an API key: it is sent in `authorization` in any case. `headers` are
+    sent where the client sends none of the same name. On `bearer_paths`, the key is sent as a
+    Bearer token instead, and `headers` are not sent.
 
-    `paths` are all that the provider serves, together with those below them; empty for any path.
-    All paths are without "/v1/".
+    `paths` are the paths that the provider serves, together with all below them; () where it may
+    serve any. All paths are without "/v1/".
     """
 
     base_url: str

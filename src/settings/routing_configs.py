@@ -1,8 +1,8 @@
 """Routing configs: parses the JSON that defines fallback, load balancing, conditions and retries.
 
-Configs have Portkey's schema. A member that the gateway does not support is refused and not
-ignored: a guardrail without effect is worse than an error. A config is the deployer's (`CONFIGS`)
-or a caller's (`x-portkey-config`); only a deployer's may name a secret.
+Configs have Portkey's schema. A member that the gateway does not support is an error, since a
+guardrail without effect would be worse. A config is the deployer's (`CONFIGS`) or a caller's
+(`x-portkey-config`); only a deployer's may name a secret.
 https://portkey.ai/docs/api-reference/inference-api/config-object
 """
 
@@ -43,7 +43,7 @@ _HEADER_MEMBERS = {
     for name in (member, member.removeprefix("azure_"))  # Portkey's code and its docs differ
 }
 
-# Members that are accepted without effect: they request only what the gateway does in any case.
+# Members without effect, since they request only what the gateway does in any case.
 _IGNORED_MEMBERS = ("id", "forward_headers", "strict_open_ai_compliance")
 
 
@@ -51,8 +51,8 @@ _IGNORED_MEMBERS = ("id", "forward_headers", "strict_open_ai_compliance")
 class RetryPolicy:
     """How often a target is called again, and after which statuses of its reply.
 
-    `attempts` counts the retries, without the first call. A retry waits at least for the time in
-    the provider's `Retry-After`, unless `use_retry_after_header` is False.
+    `attempts` is the largest number of retries, without the first call. A retry waits at least as
+    long as the reply's `Retry-After` requires, unless `use_retry_after_header` is False.
     """
 
     attempts: int = 0
@@ -65,15 +65,17 @@ class Target:
     """A provider to call or, with `targets`, a strategy (`mode`) for choosing among several.
 
     `path` is its place in the config, such as `config.targets[1]`. `trusted` is True where the
-    deployer wrote the config. `provider` is a slug, "" for the request's own. `api_key` is a
-    caller's own key, and `secret` the name of one of the deployment's secrets. `headers` are the
-    target's `x-portkey-*` headers by lower-case name, which replace the request's.
-    `timeout_seconds` is the time until a reply must begin.
+    deployer wrote the config. `provider` is a slug, "" for the provider that the request names.
+    `api_key` is a caller's own key, `secret` the name of a secret with a key of the deployment.
+    `headers` are `x-portkey-*` headers by lower-case name, which replace the request's.
+    `override_params` replace members of the request's JSON body. `timeout_seconds` is the time
+    until a reply must begin.
 
-    `on_status_codes` are the statuses after which a fallback calls the next target; None for all
-    but the 2xx. `conditions` are pairs of a query and the name of the target to call where it is
-    true; where none is, `default` is called. `cache_age_seconds` is how long a reply may be cached,
-    0 for no caching; only the outermost target has it.
+    `mode` is one of `MODES`. `weight` is the target's share in load balancing, in relation to the
+    other weights. `on_status_codes` are the statuses after which a fallback calls the next target;
+    None for all but the 2xx. `conditions` are pairs of a query and the name of the target to call
+    where it is true; where none is, the target named `default` is called. `cache_age_seconds` is
+    how long a reply may be cached, 0 for no caching; only the outermost target has it.
     """
 
     path: str = "config"
@@ -96,30 +98,33 @@ class Target:
 
     @property
     def leaves(self) -> tuple["Target", ...]:
-        """The targets that are providers to call: this one, or all that are nested in it."""
+        """The targets without targets of their own: this one, or all that are nested in it."""
         if not self.targets:
             return (self,)
         return tuple(leaf for target in self.targets for leaf in target.leaves)
 
     @property
     def needs_body(self) -> bool:
-        """Whether the gateway must hold a request's body, to read, change or send it again."""
+        """Whether the gateway must read a request's whole body before it calls a provider, since it
+        may test, change or repeat the body, or cache the reply."""
         if self.cache_age_seconds or self.mode == "conditional" or len(self.leaves) > 1:
             return True
         return any(leaf.retry.attempts or leaf.override_params for leaf in self.leaves)
 
 
 def parse_config(value: Any, *, trusted: bool) -> Target:
-    """The config in a JSON value; `trusted` is True for a deployer's.
+    """Check the JSON value of a routing config; return its outermost target.
 
-    Raises ValueError, with a message that contains the place of the error.
+    `trusted` is True for a config of the deployer. Raises ValueError where the config is malformed
+    or too large, with a message that contains the place of the error.
     """
     _check_size(value)
     return _parse_target(value, Target(trusted=trusted), MAX_TARGET_DEPTH)
 
 
 def parse_named_configs(value: Mapping[str, Any]) -> dict[str, Target]:
-    """The deployer's configs by name. Raises ValueError for a malformed one."""
+    """Check the deployer's configs, a JSON object {name: config}; return the outermost target of
+    each by its name. Raises ValueError for a malformed name or config."""
     named = {}
     for name, config in value.items():
         if not CONFIG_NAME.fullmatch(name):
@@ -132,11 +137,9 @@ def parse_named_configs(value: Mapping[str, Any]) -> dict[str, Target]:
 
 
 def select_config(call: Call, named_configs: Mapping[str, Target]) -> Target | Refusal | None:
-    """Return the config that a call's header contains or names, or a refusal; None without one.
-
-    `named` are the deployer's configs. JSON in the header is the caller's own config, which is not
-    trusted.
-    """
+    """Return the config that a call's `x-portkey-config` header contains as JSON or names; None
+    where the call has no such header. A refusal (400) where the JSON is not a valid config, or the
+    name is not one of `named_configs`, the deployer's. JSON in the header is not trusted."""
     value = call.headers.get(CONFIG_HEADER, "").strip()
     if not value:
         return None
@@ -154,11 +157,10 @@ def select_config(call: Call, named_configs: Mapping[str, Target]) -> Target | R
 
 
 def read_request_timeout(call: Call) -> float | Refusal | None:
-    """Return the seconds until the reply of each attempt must begin, as a call's header defines
-    them; None without that header.
-
-    They replace the timeouts of a config. A malformed header is refused.
-    """
+    """Return the timeout in a call's `x-portkey-request-timeout` header, in seconds; None without
+    that header. The reply of each attempt must begin within it; it replaces the timeouts of a
+    config. A refusal (400) where the header is not a number of milliseconds within
+    `MAX_REQUEST_TIMEOUT_SECONDS`."""
     value = call.headers.get(TIMEOUT_HEADER, "").strip()
     if not value:
         return None
@@ -174,9 +176,10 @@ def read_request_timeout(call: Call) -> float | Refusal | None:
 
 
 def _check_size(value: Any) -> None:
-    """Raise ValueError for a config with too many targets or regular expressions.
+    """Raise ValueError for a config, as parsed JSON, with more than `MAX_TARGETS` targets or
+    `MAX_REGEX_CONDITIONS` regular expressions at all levels together.
 
-    That costs memory and time: each target has its own copy of the `override_params` around it, and
+    They cost memory and time: each target has its own copy of the `override_params` around it, and
     each expression is compiled.
     """
     targets = expressions = 0
@@ -198,10 +201,10 @@ def _check_size(value: Any) -> None:
 
 
 def _parse_target(value: Any, inherited: Target, levels: int) -> Target:
-    """The target in a JSON value, with all targets below it. Raises ValueError.
+    """Check the JSON value of a target, and return it with all targets nested in it.
 
-    `inherited` has the target's path, and the members that the config around it defines for all its
-    targets. `levels` is how many levels of targets may be nested in this one.
+    `inherited` has the target's path, and the values that it inherits from the target around it. At
+    most `levels` levels of targets may be nested in it. Raises ValueError, naming the place.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{inherited.path} must be a JSON object")
@@ -352,8 +355,8 @@ def _read_timeout(value: Any) -> dict[str, Any]:
 
 
 def _check_object(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """The members of a JSON object that are not null. Raises ValueError where the value is not an
-    object, or has a member that is not one of `names`."""
+    """Check that a JSON value is an object with no other members than `names`; return the members
+    that are not null. Raises ValueError otherwise."""
     if not isinstance(value, dict) or not value.keys() <= set(names):
         raise ValueError(f"must be an object with {', '.join(names)}")
     return {name: member for name, member in value.items() if member is not None}
@@ -381,6 +384,7 @@ def _check_statuses(value: Any) -> frozenset[int]:
     return frozenset(value)
 
 
+# The members of a target. Each function checks a member's value and returns fields of `Target`.
 _MEMBER_READERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "strategy": _read_strategy,
     "targets": _read_targets,

@@ -1,6 +1,6 @@
 """Validators for the values of variables.
 
-Each takes the value of a variable, which is text or what wrangler's JSON bindings parsed. It
+Each takes the value of a variable: a text, or a Python value where wrangler.toml has JSON. It
 returns the parsed value or raises ValueError. The message completes a sentence that starts with the
 variable's name, and never contains the value, which may be a secret.
 """
@@ -18,14 +18,16 @@ _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?")
 
 
 def text(value: Any) -> str:
-    """A text that is not empty, without white space around it."""
+    """Check that a value is a text that is not blank; return it without surrounding white space.
+    Raises ValueError otherwise."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a text")
     return value.strip()
 
 
 def credential(value: Any) -> str:
-    """A provider's key: printable ASCII, so that it can be sent in a header."""
+    """Check that a value is a key that can be sent in a header: printable ASCII. Return it without
+    surrounding white space. Raises ValueError otherwise."""
     key = text(value)
     if not key.isascii() or not key.isprintable():
         raise ValueError("must be a key in plain letters")
@@ -33,7 +35,8 @@ def credential(value: Any) -> str:
 
 
 def origins(value: Any) -> frozenset[str]:
-    """A comma-separated list of web origins, or "*" for all of them.
+    """Parse a list of web origins, such as "https://app.example.com". It is comma-separated or a
+    JSON list, and may contain "*" for all origins. Raises ValueError for anything else.
 
     https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin
     """
@@ -46,7 +49,7 @@ def origins(value: Any) -> frozenset[str]:
 
 
 def flag(value: Any) -> bool:
-    """A switch: true, false, 1 or 0."""
+    """Parse a switch: true, false, 1 or 0, in any letter case. Raises ValueError otherwise."""
     values = {"true": True, "1": True, "false": False, "0": False}
     if str(value).strip().lower() not in values:
         raise ValueError("must be true or false")
@@ -54,7 +57,8 @@ def flag(value: Any) -> bool:
 
 
 def one_of(*words: str) -> Callable[[Any], str]:
-    """A validator for one of these words. It ignores case and returns lower case."""
+    """Return a validator that accepts these words in any letter case, and returns the word in lower
+    case. It raises ValueError for any other value. `words` must be in lower case."""
 
     def check(value: Any) -> str:
         word = text(value).lower()
@@ -66,7 +70,8 @@ def one_of(*words: str) -> Callable[[Any], str]:
 
 
 def timeout_seconds(value: Any) -> float:
-    """The time limit of one upload, in seconds: over 0 and up to 30."""
+    """Parse the time limit of one upload: a number of seconds over 0 and up to 30. Raises
+    ValueError otherwise."""
     number = _decimal(value)
     if not 0 < number <= 30:
         raise ValueError("must be a number of seconds over 0 and up to 30")
@@ -74,7 +79,8 @@ def timeout_seconds(value: Any) -> float:
 
 
 def retry_seconds(value: Any) -> float:
-    """The time limit of all attempts at an upload together, in seconds: over 0 and up to 28."""
+    """Parse the time limit of an upload with all its retries: a number of seconds over 0 and up to
+    28. Raises ValueError otherwise."""
     number = timeout_seconds(value)
     if number > 28:
         raise ValueError("must be at most 28 seconds, of the 30 that the platform gives")
@@ -82,7 +88,8 @@ def retry_seconds(value: Any) -> float:
 
 
 def interval_seconds(value: Any) -> float:
-    """An interval of 0 to 10000 milliseconds, in seconds."""
+    """Parse a number of milliseconds from 0 to 10000; return it in seconds. Raises ValueError
+    otherwise."""
     number = _decimal(value)
     if not 0 <= number <= 10_000:
         raise ValueError("must be a number of milliseconds from 0 to 10000")
@@ -90,7 +97,8 @@ def interval_seconds(value: Any) -> float:
 
 
 def batch_size(value: Any) -> int:
-    """A number of observations in a batch, from 1 to `MAX_BATCH_OBSERVATIONS`."""
+    """Parse a number of observations: a whole number from 1 to `MAX_BATCH_OBSERVATIONS`, as a
+    number or as a text. Raises ValueError otherwise."""
     number = _integer(value)
     if not 1 <= number <= MAX_BATCH_OBSERVATIONS:
         raise ValueError(f"must be a number from 1 to {MAX_BATCH_OBSERVATIONS}")
@@ -98,7 +106,7 @@ def batch_size(value: Any) -> int:
 
 
 def byte_count(value: Any) -> int:
-    """A number of bytes over 0."""
+    """Parse a number of bytes: a whole number over 0. Raises ValueError otherwise."""
     number = _integer(value)
     if number <= 0:
         raise ValueError("must be a number of bytes over 0")
@@ -106,7 +114,8 @@ def byte_count(value: Any) -> int:
 
 
 def field_byte_count(value: Any) -> int:
-    """The limit in bytes of an input or an output, from 1000 to `MAX_FIELD_BYTES`."""
+    """Parse the limit of an observation's input or output: a whole number of bytes from 1000 to
+    `MAX_FIELD_BYTES`. Raises ValueError otherwise."""
     number = byte_count(value)
     if not 1000 <= number <= MAX_FIELD_BYTES:
         raise ValueError(f"must be a number of bytes from 1000 to {MAX_FIELD_BYTES}")
@@ -114,7 +123,7 @@ def field_byte_count(value: Any) -> int:
 
 
 def fraction(value: Any) -> float:
-    """A number from 0 to 1."""
+    """Parse a number from 0 to 1. Raises ValueError otherwise."""
     number = _decimal(value)
     if not 0 <= number <= 1:
         raise ValueError("must be a number from 0 to 1")
@@ -122,7 +131,8 @@ def fraction(value: Any) -> float:
 
 
 def environment(value: Any) -> str:
-    """The name of an environment in Langfuse."""
+    """Check that a value is a text that Langfuse accepts as the name of an environment; return it
+    without surrounding white space. Raises ValueError otherwise."""
     name = text(value)
     if not is_environment_name(name):
         raise ValueError("must be at most 40 of a-z, 0-9, - and _, and not start with langfuse")
@@ -130,13 +140,15 @@ def environment(value: Any) -> str:
 
 
 def comma_separated(value: Any) -> list[str]:
-    """The parts of a comma-separated list, or of a JSON list."""
+    """The items of a comma-separated text or of a list, as texts without surrounding white space.
+    Empty items are kept. Never raises: any other value is a list of one item."""
     parts = value if isinstance(value, list) else str(value).split(",")
     return [str(part).strip() for part in parts]
 
 
 def gateway_paths(value: Any) -> frozenset[str]:
-    """A comma-separated list of paths of the gateway, which start with "/v1/"."""
+    """Parse a list of paths that start with "/v1/". It is comma-separated or a JSON list. Raises
+    ValueError where a path starts otherwise."""
     listed = frozenset(comma_separated(value))
     if not all(path.startswith("/v1/") for path in listed):
         raise ValueError("must be a comma-separated list of paths that start with /v1/")
@@ -144,7 +156,7 @@ def gateway_paths(value: Any) -> frozenset[str]:
 
 
 def json_value(value: Any) -> Any:
-    """Any JSON value, parsed where it is a text."""
+    """Parse a text as JSON; return any other value as it is. Raises ValueError for invalid JSON."""
     if not isinstance(value, str):
         return value
     try:
@@ -154,7 +166,8 @@ def json_value(value: Any) -> Any:
 
 
 def json_object(value: Any) -> dict[str, Any]:
-    """A JSON object."""
+    """Parse a JSON object: a text, or a dict that is already parsed. Raises ValueError for anything
+    else."""
     value = json_value(value)
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")
@@ -162,7 +175,8 @@ def json_object(value: Any) -> dict[str, Any]:
 
 
 def regex_list(value: Any) -> tuple[re.Pattern[str], ...]:
-    """A JSON list of regular expressions, compiled by `core.safe_regex`."""
+    """Parse a JSON list of regular expressions; return them compiled. Raises ValueError where it is
+    not a list, or contains one that `compile_patterns` does not accept."""
     value = json_value(value)
     if not isinstance(value, list):
         raise ValueError("must be a JSON list of regular expressions")
@@ -170,8 +184,8 @@ def regex_list(value: Any) -> tuple[re.Pattern[str], ...]:
 
 
 def _decimal(value: Any) -> float:
-    """The value as a number. It is -1 where it is not a number, since the message of Python's own
-    error would contain the value."""
+    """The value as a number; -1.0 where it is not a number or the text of one. Does not raise
+    Python's own error, since its message would contain the value."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -179,7 +193,8 @@ def _decimal(value: Any) -> float:
 
 
 def _integer(value: Any) -> int:
-    """The value as a whole number, -1 where it is not one."""
+    """The value as a whole number; -1 where it is not a whole number or the text of one. Does not
+    raise Python's own error, since its message would contain the value."""
     try:
         return int(value) if isinstance(value, int | str) else -1
     except ValueError:
