@@ -59,9 +59,9 @@ def query_matches(query: Mapping[str, Any], values: Mapping[str, Mapping[str, An
     """Whether a query is true of a request: all of its members, and all operators of each. The
     query must be one that `check_query` has accepted.
 
-    `values` maps each name in `SOURCES` to a JSON object, such as "url" to {"pathname":
-    "/v1/chat"}. In a query, "params.a.b" is the member "b" of the object "a" in "params". A missing
-    value is None.
+    `values` maps each name in `SOURCES` to a JSON object; that of "url" has the member "pathname".
+    In a query, "params.a.b" is the member "b" of the object "a" in "params". A missing value is
+    None.
 
     Texts, numbers and booleans are also equal if they are equal as texts. "$gt", "$gte", "$lt" and
     "$lte" compare numbers, and are false for any other value. "$regex" searches only the first

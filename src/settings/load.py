@@ -244,8 +244,8 @@ class _VariableReader:
 
     def _joined_value(self, name: str) -> Any:
         """The value of a variable: a text, a JSON value of wrangler.toml, or None where it is not
-        set. For one of `SPLIT_VARIABLES` that is a text or not set, the joined texts of NAME,
-        NAME_2, … NAME_9; "" where none is set."""
+        set. If it is one of `SPLIT_VARIABLES` and no JSON value, the texts of NAME, NAME_2, …
+        NAME_9 joined; "" where none is set."""
         value = self.env.get(name)
         if name in SPLIT_VARIABLES and (value is None or isinstance(value, str)):
             parts = (part for part in CONTINUATION_NAMES if part.startswith(f"{name}_"))

@@ -35,8 +35,8 @@ def credential(value: Any) -> str:
 
 
 def origins(value: Any) -> frozenset[str]:
-    """Parse a list of web origins, such as "https://app.example.com". It is comma-separated or a
-    JSON list, and may contain "*" for all origins. Raises ValueError for anything else.
+    """Parse a list of web origins, such as "https://app.example.com". It is a comma-separated text
+    or a list, and may contain "*" for all origins. Raises ValueError for anything else.
 
     https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin
     """
@@ -147,7 +147,7 @@ def comma_separated(value: Any) -> list[str]:
 
 
 def gateway_paths(value: Any) -> frozenset[str]:
-    """Parse a list of paths that start with "/v1/". It is comma-separated or a JSON list. Raises
+    """Parse a list of paths that start with "/v1/". It is a comma-separated text or a list. Raises
     ValueError where a path starts otherwise."""
     listed = frozenset(comma_separated(value))
     if not all(path.startswith("/v1/") for path in listed):
