@@ -127,7 +127,7 @@ async def admit(
         if is_traced and not body.size_bytes:
             return Refusal(400, "The request has no body. Send a JSON object.")
     request = AdmittedRequest(call, caller, config, body, timeout)
-    destination = settings.destination(caller) if is_traced else None
+    destination = settings.destination_for(caller) if is_traced else None
     if destination is None:
         return request
     trace_context = read_trace_context(call.headers)

@@ -77,7 +77,7 @@ def _health(call: Call, settings: Settings) -> dict[str, Any]:
     # Without configured gateway keys no caller can be authenticated, and none gets `delivery`.
     caller = authenticate(call, settings.gateway_keys)
     if isinstance(caller, GatewayKey):
-        destination = settings.destination(caller)
+        destination = settings.destination_for(caller)
         if destination:
             status["delivery"] = get_outbox(destination, settings).status()
     return status

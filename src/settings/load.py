@@ -133,7 +133,7 @@ class Settings:
     problem: str | None = None
     warnings: tuple[str, ...] = ()
 
-    def destination(self, caller: GatewayKey | None) -> Destination | None:
+    def destination_for(self, caller: GatewayKey | None) -> Destination | None:
         """The Langfuse project for the traces of a call. `caller` is the gateway key of the call,
         None for a call without one. The result is None where the call is not traced: tracing is
         off, or the project has no keys."""

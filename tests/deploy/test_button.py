@@ -75,7 +75,7 @@ def test_the_values_of_the_form_are_loaded():
     settings = load_settings(FILLED_FORM)
     assert settings.problem is None
     assert settings.warnings == ()
-    assert settings.destination(None)
+    assert settings.destination_for(None)
     assert settings.provider_keys == {"openai": "sk-1"}
 
 

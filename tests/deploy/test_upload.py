@@ -159,7 +159,7 @@ def test_deploy_uploads_the_secrets_file_with_the_code(api: FakeApi, tmp_path: P
     settings = load_settings(secrets_of(metadata))
     assert settings.problem is None
     assert settings.gateway_keys
-    assert settings.destination(None)
+    assert settings.destination_for(None)
     assert "secret_text" in metadata["keep_bindings"]  # earlier secrets are kept
 
 

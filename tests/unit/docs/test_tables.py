@@ -106,7 +106,7 @@ def test_the_members_and_headers_of_gateway_keys_are_listed():
     assert settings.problem is None
     assert settings.gateway_keys
     batch = settings.gateway_keys[1]
-    assert settings.destination(batch) == settings.destinations["team-a"]
+    assert settings.destination_for(batch) == settings.destinations["team-a"]
     assert batch.refusal_for("openai", ["gpt-4o-mini-2024-07-18"]) is None
     assert isinstance(batch.refusal_for("openai", ["gpt-4o"]), Refusal)
 

@@ -13,13 +13,13 @@ HASH = "a" * 64
 def test_an_empty_environment_gives_the_defaults():
     settings = load_settings({})
     assert settings == Settings()
-    assert settings.destination(None) is None
+    assert settings.destination_for(None) is None
     assert "/v1/chat/completions" in settings.traced_endpoints
 
 
 def test_langfuse_keys_turn_tracing_on():
     settings = load_settings(LANGFUSE_KEYS)
-    destination = settings.destination(None)
+    destination = settings.destination_for(None)
     assert destination
     assert destination == Destination("default", "https://cloud.langfuse.com", "pk-lf-1", "sk-lf-1")
     assert settings.secrets == (PUBLIC_KEY, SECRET_KEY, destination.credential)
@@ -44,7 +44,7 @@ def test_langfuse_keys_turn_tracing_on():
     ],
 )
 def test_the_base_url_of_langfuse(changes, base_url):
-    destination = load_settings({**LANGFUSE_KEYS, **changes}).destination(None)
+    destination = load_settings({**LANGFUSE_KEYS, **changes}).destination_for(None)
     assert destination is not None
     assert destination.base_url == base_url
 
@@ -64,14 +64,14 @@ def test_the_base_url_of_langfuse(changes, base_url):
 )
 def test_an_invalid_base_url_switches_tracing_off(url):
     settings = load_settings({**LANGFUSE_KEYS, "LANGFUSE_BASE_URL": url})
-    assert settings.destination(None) is None
+    assert settings.destination_for(None) is None
     assert settings.problem is None
     assert any(warning.startswith("LANGFUSE_BASE_URL ") for warning in settings.warnings)
 
 
 def test_a_malformed_value_switches_tracing_off():
     settings = load_settings({**LANGFUSE_KEYS, "LANGFUSE_TRACING_ENABLED": "disabled"})
-    assert settings.destination(None) is None
+    assert settings.destination_for(None) is None
     assert settings.warnings
 
 
@@ -107,7 +107,7 @@ def test_the_release_defaults_to_the_deployed_version():
 
 def test_a_public_key_without_secret_key_is_a_warning():
     settings = load_settings({"LANGFUSE_PUBLIC_KEY": PUBLIC_KEY})
-    assert settings.destination(None) is None
+    assert settings.destination_for(None) is None
     assert settings.warnings
 
 
@@ -132,7 +132,7 @@ def test_delivery_settings():
 @pytest.mark.parametrize("value", ["false", "False", "0", False])
 def test_tracing_can_be_switched_off(value):
     assert (
-        load_settings({**LANGFUSE_KEYS, "LANGFUSE_TRACING_ENABLED": value}).destination(None)
+        load_settings({**LANGFUSE_KEYS, "LANGFUSE_TRACING_ENABLED": value}).destination_for(None)
         is None
     )
 
@@ -313,7 +313,10 @@ def test_keys_configs_and_projects_are_loaded():
     assert settings.provider_keys == {"x-ai": "sk-x"}
     assert settings.config_keys == {"OPENAI_API_KEY_EU": "sk-eu"}
     assert settings.gateway_keys
-    team, default = settings.destination(settings.gateway_keys[0]), settings.destination(None)
+    team, default = (
+        settings.destination_for(settings.gateway_keys[0]),
+        settings.destination_for(None),
+    )
     assert team
     assert team == Destination("team", "https://cloud.langfuse.com", "pk-lf-2", "sk-lf-2")
     assert default == Destination("default", "https://cloud.langfuse.com", PUBLIC_KEY, SECRET_KEY)
