@@ -91,11 +91,12 @@ def effective_content_mode(trace_context: TraceContext, settings: Settings) -> s
 
 
 def observe(exchange: Exchange, settings: Settings) -> Observation:
-    """The observation of an exchange: request and reply as their dialect reads them, without
-    secrets and cut to the size limits.
+    """The observation of an exchange: request and reply as the dialect of the API path reads them,
+    without secrets and cut to the size limits.
 
-    Input and output are None where `effective_content_mode` is "usage", or where there are too many
-    secrets to search long texts for. That mode must not be "off".
+    Input and output are None where the content mode, by `effective_content_mode()`, is "usage", or
+    where there are too many secrets to search long texts for. An exchange with the mode "off" must
+    not be passed.
     """
     call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
     dialect = dialect_for_path(call.path)

@@ -118,7 +118,8 @@ class CloudflareQueueMessage:
 
 
 def queue_messages(batch: Any) -> list[CloudflareQueueMessage]:
-    """The messages of a batch, which is the SDK's object that the `queue` handler gets."""
+    """The messages of a batch as the gateway handles them, in order. `batch` is the object that
+    Cloudflare passes to a Worker's `queue` handler."""
     return [CloudflareQueueMessage(_message_body(m.body), m.attempts, m) for m in batch.messages]
 
 

@@ -123,7 +123,7 @@ class RequestBody(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """The size of the whole body. `truncate` does not change it."""
+        """The size of the body as the client sent it, also after `truncate`."""
         ...
 
     def read(self, limit: int, start: int = 0) -> bytes:

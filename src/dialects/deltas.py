@@ -100,7 +100,8 @@ def _accumulate_text(parts: list[Any], piece: str) -> None:
 
 
 def _accumulate_item(items: list[Any], delta: Any) -> None:
-    """Add a delta to the item of `items` that it continues, or append it as a new item."""
+    """Add a delta to a streamed list, in place: to the item with the delta's `index`, or the tool
+    call that it continues; else, and where it is not an object, as a new item."""
     if isinstance(delta, dict):
         continued = _item_continued_by(items, delta)
         if continued is None:

@@ -108,7 +108,8 @@ def _read_stream(dialect: ModuleType, body: bytes) -> Completion:
 
 
 def _read_whole(dialect: ModuleType, body: bytes) -> Completion:
-    """Read the body of a reply that is not a stream. Raises ValueError where it is not JSON."""
+    """Read the body of a reply that is not a stream: an object by the dialect, any other JSON value
+    as it is, and embeddings without their vectors. Raises ValueError where it is not JSON."""
     reply = strict_json.parse(decode_utf8(body))
     if isinstance(reply, list) and len(reply) == 1:
         reply = reply[0]  # Gemini sends an error in a list
@@ -122,7 +123,8 @@ _Read = TypeVar("_Read", Prompt, Completion)
 
 
 def _make_presentable(result: _Read) -> _Read:
-    """A copy of a `Prompt` or `Completion` with `make_presentable` applied to every field."""
+    """A copy of a `Prompt` or `Completion` whose texts fit into a trace: in every field, inline
+    images, audio and files are replaced by their type and size, and lone surrogates by U+FFFD."""
     present = {name: value for name, value in vars(result).items() if value}
     return replace(result, **{name: make_presentable(value) for name, value in present.items()})
 

@@ -66,8 +66,8 @@ def parse_events(body: bytes, merge: Callable[[str], str] = str) -> EventStream:
 
 
 def _parse_text(text: str) -> tuple[EventStream, bool]:
-    """The events of a stream's text, and whether the data of all of them is JSON or `[DONE]`. The
-    text begins with "\\n" and has "\\n" as its line ends."""
+    """Parse the text of an event stream, which begins with "\\n" and has no "\\r". Returns its
+    events, and False if the data of any is neither JSON nor `[DONE]`; that event is left out."""
     if _TWO_DATA_LINES.search(text):
         found = ["\n".join(_DATA.findall("\n" + event)).strip() for event in text.split("\n\n")]
     else:

@@ -255,8 +255,8 @@ class _BatchExport:
         return pending.lease_owner is self and not pending.is_settled
 
     def _encode_batch(self) -> None:
-        """Encode the batch's unsettled observations in the current protocol, in place of all items
-        still to send. An observation that cannot be encoded is settled as MALFORMED."""
+        """Encode the observations that have no result yet into the items to send next, in the
+        current protocol. Earlier items are dropped. One that cannot be encoded is MALFORMED."""
         entries: list[PendingItem] = []
         for pending in filter(self._holds_lease, self.batch):
             try:

@@ -184,10 +184,11 @@ def _event(
     observation: Observation,
     alternative: BatchItem | None = None,
 ) -> BatchItem:
-    """The ingestion event of type `kind`, such as "trace-create". Its body has the non-empty ones
-    of `fields`, and ends with `content`, the fragments of input and output.
+    """The ingestion event of type `kind`, such as "trace-create", about an observation.
 
-    `alternative` is sent instead where the server refuses this event as malformed.
+    Its body has those of `fields` that are not None, {} or []. `content` are further members of the
+    body as text, such as ',"input":"Hi"'. `alternative` is sent where the server refuses this event
+    as malformed; None where it is then lost.
     """
     event = {
         "id": f"{observation.id}-{kind}",

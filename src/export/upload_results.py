@@ -52,8 +52,9 @@ _OUTCOMES_BY_STATUS = {
 def loggable_result(
     outcome: Outcome, reason: str, retry_after: float | None = None
 ) -> UploadResult:
-    """A result for the whole upload, with `reason` cut to `MAX_LOGGED_REASON_CHARS`: a response may
-    quote all that was uploaded."""
+    """A result for all items of an upload. `reason` is cut to `MAX_LOGGED_REASON_CHARS`, since a
+    response may quote all that was uploaded. `retry_after` is the pause in seconds that the server
+    requires, None where it states none."""
     return UploadResult(outcome, truncate_text(reason, MAX_LOGGED_REASON_CHARS), retry_after)
 
 

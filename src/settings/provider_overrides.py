@@ -51,10 +51,10 @@ def template_parameters(template: str) -> list[str]:
 
 
 def check_url_parameter(name: str, value: str) -> str:
-    """Check the value of the URL parameter `name`, and return it unchanged.
+    """Check that a value put into a provider's URL cannot change another part of it; return it.
 
-    Raises ValueError where it is not one segment of a path, for "deployment" and "version", or else
-    one label of a host name. This way it cannot change another part of the URL.
+    A "deployment" and a "version" must be a single segment of a path. Any other parameter, such as
+    "region", must be a single label of a host name. Raises ValueError otherwise.
     """
     pattern = _SEGMENT if name in ("deployment", "version") else _HOST_LABEL
     if not pattern.fullmatch(value):

@@ -24,8 +24,8 @@ class StrategyAttempt(Protocol):
 
     @property
     def statuses(self) -> Collection[int]:
-        """The status of the reply. Where there is no reply, the statuses that represent the failure
-        in a config, such as 504 and 408 for a timeout."""
+        """The statuses that `on_status_codes` of a config is compared with: the one of the reply,
+        or, where none came, those that stand for the failure, such as 504 and 408 for a timeout."""
         ...
 
     @property
