@@ -1,7 +1,9 @@
-"""The Worker in the real workerd, between a provider and a Langfuse inbox that the tests play.
+"""The Worker in the real workerd, between a scripted provider, an echo provider and an inbox.
 
-Every test asserts what the client saw and what Langfuse received. Nothing sleeps: a scripted
-provider goes on when the test says so.
+Each test asserts what the client received and what Langfuse received. Nothing sleeps: a provider's
+script and a test wait for each other at named gates, and the inbox and the log are waited for.
+
+Tests share running gateways: `stage` has the default variables, and a few fixtures have others.
 """
 
 import asyncio
@@ -23,37 +25,44 @@ from local.inbox.store import Observation
 from local.runtime import NotInstalled, Runtime, require_installed
 from local.server import Server
 
-from . import faults
+from . import deployment, faults
+from .deployment import PROVIDER_KEY, PUBLIC_KEY, SECRET_KEY
 
-PUBLIC_KEY, SECRET_KEY = "pk-lf-worker-tests", "sk-lf-worker-tests-secret"
-PROVIDER_KEY = "sk-caller-0123456789abcdef"
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello there"}]}
-MARKER = "the last call of a test"
 SCRIPTED = {"x-portkey-provider": "scripted", "authorization": f"Bearer {PROVIDER_KEY}"}
+# The user of the call by which `traced_so_far` recognises that all earlier calls are traced.
+MARKER_USER = "the last call of a test"
+# How long a test waits for what must happen. A busy machine may need many times the usual time.
+TIMEOUT_SECONDS = 100
 
 Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A request as the scripted provider got it."""
+class ReceivedRequest:
+    """A request as the scripted provider received it."""
 
     method: str
     target: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
+    def header(self, name: str) -> str | None:
+        """A header's value by its lower-case name."""
+        return {name.lower(): value for name, value in self.headers}.get(name)
+
 
 @dataclass
 class Provider:
-    """A provider that does what a test tells it to.
+    """A provider that handles each request with `script`, which a test sets.
 
-    `script` answers each request. A test and a script meet at named gates: the script awaits
-    `reached(name)`, the test calls `open(name)`, or the other way round with `tell` and `wait`.
+    `received` are the requests that a script has recorded. Script and test wait for each other at
+    named gates: the script awaits `gate(name).wait()` until the test calls `open(name)`, or the
+    test calls `wait(name)` until the script has called `gate(name).set()`.
     """
 
     script: Script
-    seen: list[Seen] = field(default_factory=list)
+    received: list[ReceivedRequest] = field(default_factory=list)
     url: str = ""
     loop: asyncio.AbstractEventLoop | None = None
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -62,16 +71,16 @@ class Provider:
         return self.gates.setdefault(name, asyncio.Event())
 
     def open(self, name: str) -> None:
-        """From the test: let the script pass its `await provider.gate(name).wait()`."""
+        """Open a gate that the script waits for. For the test's thread."""
         assert self.loop
         self.loop.call_soon_threadsafe(lambda: self.gate(name).set())
 
-    def wait(self, name: str, timeout: float = 10) -> None:
-        """From the test: wait until the script has set the gate."""
+    def wait(self, name: str) -> None:
+        """Wait until the script has opened a gate. For the test's thread."""
         assert self.loop
 
         async def opened() -> None:
-            await asyncio.wait_for(self.gate(name).wait(), timeout)
+            await asyncio.wait_for(self.gate(name).wait(), TIMEOUT_SECONDS)
 
         asyncio.run_coroutine_threadsafe(opened(), self.loop).result()
 
@@ -79,22 +88,36 @@ class Provider:
         return await self.script(request)
 
 
-async def keep(provider: Provider, request: web.Request) -> Seen:
-    """Read a request whole and keep it in `provider.seen`."""
-    seen = Seen(
+async def record(provider: Provider, request: web.Request) -> ReceivedRequest:
+    """Read a request to its end and append it to `provider.received`."""
+    received = ReceivedRequest(
         request.method, request.path_qs, tuple(request.headers.items()), await request.read()
     )
-    provider.seen.append(seen)
-    return seen
+    provider.received.append(received)
+    return received
 
 
-async def _say_ok(request: web.Request) -> web.StreamResponse:
+def reply_json(provider: Provider, content: Any = None, **options: Any) -> None:
+    """Let the provider record each request and reply with JSON."""
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        await record(provider, request)
+        return web.json_response({} if content is None else content, **options)
+
+    provider.script = script
+
+
+async def _reply_ok(request: web.Request) -> web.StreamResponse:
     return web.json_response({"ok": True})
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A running gateway with what stands around it, and clients that talk to it."""
+    """A running gateway with its provider and its inbox, and clients for it.
+
+    `began` is when the test began, `first_log` the number of log lines before it. `gateway_env` are
+    the variables that all gateways of these tests have.
+    """
 
     gateway: Runtime
     provider: Provider
@@ -117,43 +140,54 @@ class Stage:
         return anthropic.Anthropic(base_url=self.url, **options)
 
     def http(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=20, **options)
+        return httpx.Client(base_url=self.url, timeout=TIMEOUT_SECONDS, **options)
 
-    def observations(self, n: int = 1, timeout: float = 10) -> list[Any]:
-        """The observations of this test's requests, as soon as the inbox holds `n` of them."""
-        return self.inbox.wait_for(n, timeout, where=self._is_ours)
+    def observations(self, n: int = 1) -> list[Any]:
+        """The observations of this test's requests, as soon as the inbox has `n` of them."""
+        return self.inbox.wait_for(n, TIMEOUT_SECONDS, where=self._is_of_this_test)
 
     def observation(self) -> Any:
-        """The one observation of this test's requests, as soon as the inbox holds it."""
+        """The only observation of this test's requests, as soon as the inbox has it."""
         (observation,) = self.observations()
         return observation
 
+    def observations_now(self) -> list[Observation]:
+        """The observations of this test's requests that the inbox has now."""
+        # Deliveries of an earlier test may arrive at any time.
+        return [o for o in self.inbox.observations() if self._is_of_this_test(o)]
+
     def traced_so_far(self) -> list[Observation]:
-        """What was traced of this test's requests, once a call that was made last is."""
-        marker = {"x-portkey-user-id": MARKER, "x-portkey-provider": "openai"}
+        """The observations of this test's requests, after those of one more call have arrived."""
+        marker = {"x-portkey-user-id": MARKER_USER, "x-portkey-provider": "openai"}
         self.openai().chat.completions.create(**CHAT, extra_headers=marker)
-        self.inbox.wait_for(1, where=lambda o: self._is_ours(o) and o["user_id"] == MARKER)
-        return [o for o in self.inbox.observations() if self._is_ours(o) and o["user_id"] != MARKER]
+        self.inbox.wait_for(
+            1,
+            TIMEOUT_SECONDS,
+            where=lambda o: self._is_of_this_test(o) and o["user_id"] == MARKER_USER,
+        )
+        return [o for o in self.observations_now() if o["user_id"] != MARKER_USER]
+
+    def trace_of(self, observation: Any) -> Any:
+        """The trace of an observation."""
+        (trace,) = (t for t in self.inbox.traces() if t["id"] == observation["trace_id"])
+        return trace
 
     @property
     def logs(self) -> list[str]:
         """The log's lines since this test began."""
         return self.gateway.logs[self.first_log :]
 
-    def wait_for_logs(
-        self, event: str, n: int = 1, timeout: float = 10, **fields: Any
-    ) -> list[dict[str, Any]]:
+    def wait_for_logs(self, event: str, n: int = 1, **fields: Any) -> list[dict[str, Any]]:
         """The log lines of an event with these fields, as soon as there are `n` of them."""
 
         def lines() -> list[dict[str, Any]]:
             found = (json.loads(line) for line in self.logs if line.startswith("{"))
             return [line for line in found if line.items() >= {"event": event, **fields}.items()]
 
-        self.gateway.wait_for_logs(lambda _: len(lines()) >= n, timeout)
+        self.gateway.wait_for_logs(lambda _: len(lines()) >= n, TIMEOUT_SECONDS)
         return lines()
 
-    def _is_ours(self, observation: Observation) -> bool:
-        # What an earlier test left to be delivered may arrive at any time.
+    def _is_of_this_test(self, observation: Observation) -> bool:
         return str(observation["start_time"]) >= self.began
 
 
@@ -167,7 +201,7 @@ def _installed() -> None:
 
 @pytest.fixture(scope="session")
 def _provider() -> Iterator[Provider]:
-    provider = Provider(_say_ok)
+    provider = Provider(_reply_ok)
     app = web.Application(client_max_size=2**30)
     app.router.add_route("*", "/{path:.*}", provider.handle)
     with Server(app) as server:
@@ -177,8 +211,8 @@ def _provider() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(_provider: Provider) -> Provider:
-    _provider.script = _say_ok
-    _provider.seen.clear()
+    _provider.script = _reply_ok
+    _provider.received.clear()
     _provider.gates.clear()
     return _provider
 
@@ -200,17 +234,19 @@ def inbox(_inbox: tuple[Inbox, Server]) -> Inbox:
 
 @pytest.fixture(scope="session")
 def environment(_inbox: tuple[Inbox, Server], _provider: Provider) -> Iterator[dict[str, Any]]:
-    """The Worker's variables in these tests: every known provider is the echo provider."""
+    """The variables of every gateway in these tests. The known providers are the echo provider.
+
+    An upload has more time than by default, so that no trace is lost on a busy machine.
+    """
     with Server(echo.app(delay_ms=0)) as server:
         providers = {slug: {"base_url": f"{server.url}/v1"} for slug in ("openai", "anthropic")}
         providers["scripted"] = {"base_url": f"{_provider.url}/base"}
-        providers["nobody"] = {"base_url": "http://127.0.0.1:1/v1"}
+        providers["offline"] = {"base_url": "http://127.0.0.1:1/v1"}
         yield {
             "LANGFUSE_PUBLIC_KEY": PUBLIC_KEY,
             "LANGFUSE_SECRET_KEY": SECRET_KEY,
             "LANGFUSE_BASE_URL": _inbox[1].url,
-            "LANGFUSE_TIMEOUT": "2",
-            "LANGFUSE_RETRY_SECONDS": "5",
+            "LANGFUSE_TIMEOUT": "20",
             "PROVIDERS": json.dumps(providers),
         }
 
@@ -239,9 +275,10 @@ def stage_with(
     _inbox: tuple[Inbox, Server],
     environment: dict[str, Any],
 ) -> Callable[..., Stage]:
-    """A stage whose Worker has some other variables: `stage_with(NAME=value)`, None for unset.
+    """A stage whose gateway has some other variables: `stage_with(NAME=value)`, None for unset.
 
-    What is in lower case is for the `Runtime`: `without_flags`, `queues`.
+    Names in lower case are options of `Runtime`: `without_flags`, `queues`. Tests with equal
+    arguments share a gateway.
     """
 
     began = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -261,8 +298,45 @@ def stage(stage_with: Callable[..., Stage]) -> Stage:
     return stage_with()
 
 
+@pytest.fixture
+def with_keys(stage_with, environment, provider: Provider) -> Stage:
+    """`deployment.with_keys`"""
+    return stage_with(**deployment.with_keys(provider.url, environment))
+
+
+@pytest.fixture
+def with_configs(stage_with, environment, provider: Provider) -> Stage:
+    """`deployment.with_configs`"""
+    return stage_with(**deployment.with_configs(provider.url, environment))
+
+
+@pytest.fixture
+def untraced(stage_with, environment, provider: Provider) -> Stage:
+    """`deployment.untraced`"""
+    return stage_with(**deployment.untraced(provider.url, environment))
+
+
+@pytest.fixture
+def with_otlp(stage_with, environment, provider: Provider) -> Stage:
+    """`deployment.with_configs` with OTLP."""
+    variables = deployment.with_configs(provider.url, environment)
+    return stage_with(**variables, LANGFUSE_PROTOCOL="otlp")
+
+
+@pytest.fixture
+def with_variables(stage_with, environment, provider: Provider) -> Stage:
+    """`deployment.with_variables`"""
+    return stage_with(**deployment.with_variables(provider.url, environment))
+
+
+@pytest.fixture
+def without_content(stage_with) -> Stage:
+    """`deployment.WITHOUT_CONTENT`"""
+    return stage_with(**deployment.WITHOUT_CONTENT)
+
+
 @pytest.fixture(scope="module")
-def world() -> Iterator[faults.World]:
-    """A provider, a Langfuse with faults, and gateways between them."""
-    with faults.world() as made:
-        yield made
+def fault_world() -> Iterator[faults.World]:
+    """A Langfuse with faults, and a gateway for it."""
+    with faults.world() as world:
+        yield world

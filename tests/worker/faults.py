@@ -1,7 +1,7 @@
-"""A Langfuse in trouble, a provider with every kind of reply, and the books of who sent what.
+"""Langfuse servers with faults, calls of every kind, and the check that no trace is lost.
 
-A fault stands around the inbox's own handler: it gets each upload first, and may keep it from being
-stored, or its answer from being heard.
+A fault stands in front of the inbox's handler: it gets each upload first, and may keep it from
+being stored, or replace or withhold the response.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
@@ -23,17 +23,16 @@ from local.inbox import Inbox
 from local.runtime import Runtime
 from local.server import Server
 
-GATEWAY_KEY = "gw_of-the-tests-0123456789"
-KEY_HEADER = {"x-portkey-api-key": GATEWAY_KEY}
+# The Langfuse project of each protocol: its server's version decides on the protocol.
+VERSIONS = {"ingestion": "3.120.0", "otlp": "4.16.0"}
+GATEWAY_KEYS = {protocol: f"gw_of-{protocol}-0123456789" for protocol in VERSIONS}
 PUBLIC_KEY, SECRET_KEY = "pk-lf-faults", "sk-lf-faults-secret"
-HEALTH, INGESTION, OTLP = (
-    "/api/public/health",
-    "/api/public/ingestion",
-    "/api/public/otel/v1/traces",
-)
+UPLOAD_PATHS = ("/api/public/ingestion", "/api/public/otel/v1/traces")
+# How long a run waits for its traces. No trace needs that long; a busy machine may.
+TIMEOUT_SECONDS = 200
 
-# How often the body of a request has come.
-TRIES = web.RequestKey("tries", int)
+# How often the body of a request has arrived.
+ATTEMPT = web.RequestKey("attempt", int)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Fault = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
@@ -42,36 +41,39 @@ Fault = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 # Faults.
 
 
-async def well(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def accept(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """No fault."""
     return await handler(request)
 
 
-def first(times: int, fault: Fault) -> Fault:
-    """The fault, for so many times that the same bytes come."""
+def first(attempts: int, fault: Fault) -> Fault:
+    """The fault, for the first attempts with the same bytes."""
 
-    async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await (fault if request[TRIES] <= times else well)(request, handler)
+    async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await (fault if request[ATTEMPT] <= attempts else accept)(request, handler)
 
-    return play
+    return limited
 
 
-def answer(status: int, text: str = "", content_type: str = "", **headers: str) -> Fault:
-    async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
+def respond(status: int, text: str = "", content_type: str = "", **headers: str) -> Fault:
+    """A response in place of the server's. `retry_after=` becomes the header `retry-after`."""
+
+    async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         kind = content_type or ("application/json" if text[:1] in ("{", "[") else "text/plain")
         return web.Response(status=status, text=text, headers=named, content_type=kind)
 
-    return play
+    return fault
 
 
 def retry_at(seconds: float) -> Fault:
-    """Leave me alone until a date, which has whole seconds only."""
+    """429 with a date, which has whole seconds only, in Retry-After."""
 
-    async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
         date = formatdate(time.time() + seconds, usegmt=True)
         return web.Response(status=429, headers={"retry-after": date})
 
-    return play
+    return fault
 
 
 async def close(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -80,154 +82,132 @@ async def close(request: web.Request, handler: Handler) -> web.StreamResponse:
     return web.Response()
 
 
-async def hang(request: web.Request, handler: Handler) -> web.StreamResponse:
-    await asyncio.Event().wait()
-    return web.Response()
+def store_then(fault: Fault) -> Fault:
+    """The upload is stored, and then the fault replaces the response."""
 
-
-def slow(seconds: float) -> Fault:
-    """Nothing is stored if the gateway has gone meanwhile."""
-
-    async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
-        await asyncio.sleep(seconds)
-        return await handler(request)
-
-    return play
-
-
-def stored_but(fault: Fault) -> Fault:
-    """Everything is stored, and then the fault answers."""
-
-    async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def late(request: web.Request, handler: Handler) -> web.StreamResponse:
         await handler(request)
         return await fault(request, handler)
 
-    return play
+    return late
 
 
-def down_for(seconds: float, fault: Fault = close) -> Fault:
-    """The fault, until so long after the first upload."""
-    ends: list[float] = []
+def down_for(seconds: float) -> Callable[["FaultyLangfuse"], Fault]:
+    """502 until this many seconds after the first upload."""
 
-    async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not ends:
-            ends.append(time.monotonic() + seconds)
-        return await (fault if time.monotonic() < ends[0] else well)(request, handler)
+    def of(langfuse: "FaultyLangfuse") -> Fault:
+        ends: list[float] = []
 
-    return play
+        async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
+            ends[:] = ends or [time.monotonic() + seconds]
+            is_down = time.monotonic() < ends[0]
+            return await (respond(502) if is_down else accept)(request, handler)
 
-
-def where(is_so: Callable[[web.Request, Sequence[str]], bool], fault: Fault) -> Fault:
-    """The fault for the uploads for which it is so, given the ids of their traces."""
-
-    async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
-        ids = trace_ids(request.path, await request.read())
-        return await (fault if is_so(request, ids) else well)(request, handler)
-
-    return play
-
-
-def by_event(
-    judge: Callable[[str, int], Mapping[str, Any] | None],
-) -> Callable[["Langfuse"], Fault]:
-    """Ingestion batches of which some events are refused: with what `judge` says of an event's
-    trace, in the so many-eth try, and if that is None it is stored."""
-
-    def of(langfuse: "Langfuse") -> Fault:
-        tries: Counter[str] = Counter()
-
-        async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
-            events = json.loads(await request.read())["batch"]
-            errors, kept = [], []
-            for event in events:
-                tries[event["id"]] += 1
-                refusal = judge(_trace_id(event), tries[event["id"]])
-                if refusal is None:
-                    kept.append(event)
-                else:
-                    errors.append({"id": event["id"], **refusal})
-            said = await langfuse.store(request, {"batch": kept})
-            said["errors"] += errors
-            return web.json_response(said, status=207)
-
-        return play
+        return fault
 
     return of
 
 
-def trace_ids(path: str, body: bytes) -> list[str]:
-    """The ids of the traces in an upload."""
+def where(condition: Callable[[web.Request, Sequence[str]], bool], fault: Fault) -> Fault:
+    """The fault, for the uploads that meet a condition, given the ids of their traces."""
+
+    async def conditional(request: web.Request, handler: Handler) -> web.StreamResponse:
+        ids = [trace_id(item) for item in items(await request.read())]
+        return await (fault if condition(request, ids) else accept)(request, handler)
+
+    return conditional
+
+
+def refuse_events(
+    error: Callable[[str, int], Mapping[str, Any] | None],
+) -> Callable[["FaultyLangfuse"], Fault]:
+    """Ingestion batches of which some events are refused: those with an `error`, given the trace id
+    and how often the event has arrived."""
+
+    def of(langfuse: "FaultyLangfuse") -> Fault:
+        attempts: Counter[str] = Counter()
+
+        async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
+            errors, accepted = [], []
+            for event in items(await request.read()):
+                attempts[event["id"]] += 1
+                refusal = error(trace_id(event), attempts[event["id"]])
+                if refusal is None:
+                    accepted.append(event)
+                else:
+                    errors.append({"id": event["id"], **refusal})
+            result = await langfuse.store(request, {"batch": accepted})
+            result["errors"] += errors
+            return web.json_response(result, status=207)
+
+        return fault
+
+    return of
+
+
+def items(body: bytes) -> list[Any]:
+    """The events of an ingestion batch, or the spans of an OTLP export."""
     content = json.loads(body)
-    if path == INGESTION:
-        return [*dict.fromkeys(_trace_id(event) for event in content["batch"])]
-    spans = [
-        span
-        for resource in content["resourceSpans"]
-        for scope in resource["scopeSpans"]
-        for span in scope["spans"]
-    ]
-    return [span["traceId"] for span in spans]
+    if "batch" in content:
+        return content["batch"]
+    return content["resourceSpans"][0]["scopeSpans"][0]["spans"]
 
 
-def _trace_id(event: Mapping[str, Any]) -> str:
-    return event["body"].get("traceId") or event["body"]["id"]
+def trace_id(item: Mapping[str, Any]) -> str:
+    """The trace id of an event or a span."""
+    if "traceId" in item:
+        return item["traceId"]
+    return item["body"].get("traceId") or item["body"]["id"]
 
 
 @dataclass
-class Langfuse:
-    """An inbox behind a fault, and another one around its health page.
+class FaultyLangfuse:
+    """An inbox behind a fault. `arrivals` are the times at which each body arrived, and
+    `other_paths` those of other requests."""
 
-    `tries` are the times at which each body came, `paths` counts where to.
-    """
-
-    inbox: Inbox = field(default_factory=lambda: Inbox(PUBLIC_KEY, SECRET_KEY, keep_requests=0))
-    fault: Fault = well
-    health: Fault = well
-    asked: int = 0
-    tries: dict[bytes, list[float]] = field(default_factory=dict)
-    paths: Counter[str] = field(default_factory=Counter)
+    version: str
+    fault: Fault = accept
+    arrivals: dict[bytes, list[float]] = field(default_factory=dict)
+    other_paths: list[str] = field(default_factory=list)
     url: str = ""
-    back_door: str = ""
+    direct_url: str = ""
+
+    def __post_init__(self) -> None:
+        self.inbox = Inbox(PUBLIC_KEY, SECRET_KEY, self.version, keep_requests=0)
 
     @contextmanager
-    def running(self) -> Iterator["Langfuse"]:
+    def running(self) -> Iterator["FaultyLangfuse"]:
         app = self.inbox.app()
-        app.middlewares.insert(0, self._play)
-        with Server(app) as server, Server(self.inbox.app()) as back:
-            self.url, self.back_door = server.url, back.url
+        app.middlewares.insert(0, self._handle)
+        with Server(app) as server, Server(self.inbox.app()) as direct:
+            self.url, self.direct_url = server.url, direct.url
             yield self
 
-    def begin(self, version: str = "3.120.0") -> None:
-        """Forget everything and be well."""
+    def reset(self) -> None:
+        """Remove the fault, and all that has arrived."""
         self.inbox.clear()
-        self.inbox.version = version
-        self.fault = self.health = well
-        self.asked = 0
-        self.tries.clear()
-        self.paths.clear()
+        self.fault = accept
+        self.arrivals.clear()
+        self.other_paths.clear()
 
     async def store(self, request: web.Request, content: Any) -> Any:
-        """Let the inbox have something else than what came; out: what it answers."""
+        """Store this content in place of a request's, without the fault. Returns the response."""
         headers = {"authorization": request.headers["authorization"]}
         async with (
-            aiohttp.ClientSession(self.back_door) as session,
+            aiohttp.ClientSession(self.direct_url) as session,
             session.post(request.path, json=content, headers=headers) as response,
         ):
             return await response.json()
 
     @web.middleware
-    async def _play(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path == HEALTH:
-            self.asked += 1
-            return await self.health(request, handler)
-        if request.path not in (INGESTION, OTLP):
-            self.paths["elsewhere"] += 1
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in UPLOAD_PATHS:
+            self.other_paths.append(request.path)
             return await handler(request)
-        self.paths[request.path] += 1
         digest = hashlib.sha256(await request.read()).digest()
-        times = self.tries.setdefault(digest, [])
+        times = self.arrivals.setdefault(digest, [])
         times.append(time.time())
-        request[TRIES] = len(times)
+        request[ATTEMPT] = len(times)
         return await self.fault(request, handler)
 
 
@@ -257,42 +237,24 @@ def reply_to(number: int) -> bytes:
     return delta("reply ") + delta(f"{number}") + b"data: [DONE]\n\n"
 
 
-@dataclass
-class Provider:
-    """Answers each call with what `reply_to` says, and counts them."""
-
-    seen: int = 0
-    url: str = ""
-
-    @contextmanager
-    def running(self) -> Iterator["Provider"]:
-        app = web.Application(client_max_size=2**30)
-        app.router.add_post("/{path:.*}", self._reply)
-        with Server(app) as server:
-            self.url = server.url
-            yield self
-
-    async def _reply(self, request: web.Request) -> web.StreamResponse:
-        self.seen += 1
-        number = int((await request.json())["metadata"]["number"])
-        kind, body = kind_of(number), reply_to(number)
-        if kind not in ("streamed", "leaving"):
-            return web.Response(
-                body=body,
-                status=500 if kind == "failing" else 200,
-                content_type="application/json",
-            )
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(body)
-        while kind == "leaving":
-            await response.write(b": still here\n\n")
-            await asyncio.sleep(0.02)  # until the gateway gives up
-        return response
+async def provider_reply(request: web.Request) -> web.StreamResponse:
+    """The reply of a provider to a call. That of a client that leaves does not end."""
+    number = int((await request.json())["metadata"]["number"])
+    kind, body = kind_of(number), reply_to(number)
+    if kind not in ("streamed", "leaving"):
+        status = 500 if kind == "failing" else 200
+        return web.Response(body=body, status=status, content_type="application/json")
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(body)
+    while kind == "leaving":
+        await response.write(b": still here\n\n")
+        await asyncio.sleep(0.02)  # until the gateway closes the connection
+    return response
 
 
-async def call(session: aiohttp.ClientSession, number: int, padding: int = 0) -> str:
-    """Make a call and check its reply; out: its trace's id."""
+async def call(session: aiohttp.ClientSession, number: int, padding: int) -> str:
+    """Make a call and check its reply. Returns its trace's id."""
     kind = kind_of(number)
     path = "embeddings" if kind == "embedding" else "chat/completions"
     prompt = f"call {number} {'x' * padding}"
@@ -314,145 +276,112 @@ async def call(session: aiohttp.ClientSession, number: int, padding: int = 0) ->
         return response.headers["x-portkey-trace-id"]
 
 
-async def load(
-    url: str, count: int, at_once: int | None = None, padding: int = 0
-) -> dict[str, int]:
-    """Make `count` calls, by default all at once. Out: each call's number by its trace's id."""
-    numbers = iter(range(count))
-    ids: dict[str, int] = {}
-    headers = {**KEY_HEADER, "x-portkey-provider": "scripted"}
+async def call_at_once(url: str, key: str, count: int, padding: int) -> dict[str, int]:
+    """Make `count` calls at once. Returns each call's number by its trace's id."""
     async with aiohttp.ClientSession(
         url,
-        headers=headers,
+        headers={"x-portkey-api-key": key, "x-portkey-provider": "scripted"},
         connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=60),
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
     ) as session:
-
-        async def work() -> None:
-            for number in numbers:
-                ids[await call(session, number, padding)] = number
-
-        await asyncio.gather(*(work() for _ in range(at_once or count)))
-    return ids
+        ids = await asyncio.gather(*(call(session, number, padding) for number in range(count)))
+    return {id: number for number, id in enumerate(ids)}
 
 
-# Books.
+# Results.
 
 
 @dataclass(frozen=True)
-class Books:
-    """What became of the traces of a run, by their ids.
-
-    `received` counts how often each came to be stored, `lines` are those of the log that report a
-    loss, `dropped` is how many losses the isolate has counted.
+class Result:
+    """What became of a run. `numbers` are the calls by trace id, `observations` what Langfuse has
+    by trace id, `lines` those of the log about losses, `stored` and `dropped` the isolate's counts.
     """
 
-    ids: Mapping[str, int]
+    numbers: Mapping[str, int]
     observations: Mapping[str, Mapping[str, Any]]
     lines: Sequence[Mapping[str, Any]]
     stored: int
     dropped: int
 
     @property
-    def received(self) -> dict[str, int]:
-        return {id: found["received"] for id, found in self.observations.items()}
-
-    @property
     def reported(self) -> Counter[str]:
-        """How often each trace is named as lost."""
+        """How often each trace is reported as lost."""
         return Counter(id for line in self.lines for id in line.get("trace_ids", "").split())
 
 
 @dataclass
 class World:
-    """A provider, a Langfuse with faults, and gateways between them."""
+    """A gateway with a Langfuse project for each protocol."""
 
-    provider: Provider
-    langfuse: Langfuse
-    gateways: dict[str, Runtime] = field(default_factory=dict)
+    gateway: Runtime
+    servers: Mapping[str, FaultyLangfuse]
 
-    @contextmanager
-    def gateway(self, **env: str) -> Iterator[Runtime]:
-        """A gateway of its own, with no past."""
-        with Runtime(self.env(**env)) as runtime:
-            yield runtime
-
-    def kept(self, **env: str) -> Runtime:
-        """A gateway that others with the same variables use too."""
-        name = json.dumps(env, sort_keys=True)
-        if name not in self.gateways:
-            self.gateways[name] = Runtime(self.env(**env))
-        return self.gateways[name]
-
-    def env(self, **changes: str) -> dict[str, str]:
-        digest = hashlib.sha256(GATEWAY_KEY.encode()).hexdigest()
-        return {
-            "LANGFUSE_PUBLIC_KEY": PUBLIC_KEY,
-            "LANGFUSE_SECRET_KEY": SECRET_KEY,
-            "LANGFUSE_BASE_URL": self.langfuse.url,
-            "PROVIDERS": json.dumps({"scripted": {"base_url": f"{self.provider.url}/v1"}}),
-            "GATEWAY_API_KEYS": json.dumps({"tests": digest}),
-            **changes,
-        }
-
-    def run(
-        self,
-        gateway: Runtime,
-        count: int,
-        within: float,
-        at_once: int | None = None,
-        padding: int = 0,
-    ) -> Books:
-        """Make so many calls, and wait until the isolate has accounted for each of them, for at
-        most `within` seconds."""
-        before, first_line, seen = counts(gateway), len(gateway.logs), self.provider.seen
-        ids = asyncio.run(load(gateway.url, count, at_once, padding))
-        assert len(ids) == count == self.provider.seen - seen
-        deadline = time.monotonic() + within
-        while (after := counts(gateway)).total() - before.total() < count:
-            assert time.monotonic() < deadline, f"{after - before} of {count} are accounted for"
+    def run(self, protocol: str, count: int, *, padding: int = 0, is_logged: bool = True) -> Result:
+        """Make `count` calls at once, and wait until the isolate has stored or dropped each, and
+        until the log reports those that it has dropped, if `is_logged`."""
+        before, first_line = self._counts(protocol), len(self.gateway.logs)
+        key = GATEWAY_KEYS[protocol]
+        numbers = asyncio.run(call_at_once(self.gateway.url, key, count, padding))
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while (gained := self._counts(protocol) - before).total() < count:
+            assert time.monotonic() < deadline, f"{gained} of {count} are accounted for"
             time.sleep(0.05)
-        gained = after - before
-
-        def lost() -> list[dict[str, Any]]:
-            lines = [json.loads(line) for line in gateway.logs[first_line:] if line[:1] == "{"]
-            return [line for line in lines if line["event"] == "trace_not_delivered"]
-
-        # What is counted is in the log a moment later, but for lines that are left out.
-        with suppress(TimeoutError):
-            gateway.wait_for_logs(
-                lambda _: sum(line["observations"] for line in lost()) >= gained["dropped"],
-                timeout=1,
-            )
-        found = self.langfuse.inbox.observations()
-        observations = {o["trace_id"]: o for o in found}
+        found = self.servers[protocol].inbox.observations()
+        # What an earlier run had in flight when its responses were lost may arrive in this one.
+        found = [each for each in found if each["trace_id"] in numbers]
+        observations = {each["trace_id"]: each for each in found}
         assert len(observations) == len(found)
-        return Books(
-            ids=ids,
+
+        def lines() -> list[dict[str, Any]]:
+            found = [json.loads(line) for line in self.gateway.logs[first_line:] if line[:1] == "{"]
+            return [line for line in found if line["event"] == "trace_not_delivered"]
+
+        if is_logged:
+            self.gateway.wait_for_logs(
+                lambda _: sum(line["observations"] for line in lines()) >= gained["dropped"],
+                TIMEOUT_SECONDS,
+            )
+        return Result(
+            numbers=numbers,
             observations=observations,
-            lines=lost(),
+            lines=lines(),
             stored=gained["stored"],
             dropped=gained["dropped"],
         )
 
-
-def state(gateway: Runtime) -> dict[str, Any]:
-    """What the gateway says of its delivery."""
-    return httpx.get(f"{gateway.url}/health", headers=KEY_HEADER).json()["delivery"]
-
-
-def counts(gateway: Runtime) -> Counter[str]:
-    said = state(gateway)
-    return Counter({name: said[name] for name in ("stored", "queued", "dropped")})
+    def _counts(self, protocol: str) -> Counter[str]:
+        headers = {"x-portkey-api-key": GATEWAY_KEYS[protocol]}
+        health = httpx.get(f"{self.gateway.url}/health", headers=headers, timeout=60).json()
+        return Counter({name: health["delivery"][name] for name in ("stored", "dropped")})
 
 
 @contextmanager
 def world() -> Iterator[World]:
-    with Provider().running() as provider, Langfuse().running() as langfuse:
-        made = World(provider, langfuse)
-        try:
-            yield made
-        finally:
-            for runtime in made.gateways.values():
-                with suppress(Exception):
-                    runtime.close()
+    provider = web.Application()
+    provider.router.add_post("/{path:.*}", provider_reply)
+    servers = {protocol: FaultyLangfuse(version) for protocol, version in VERSIONS.items()}
+    with ExitStack() as stack:
+        url = stack.enter_context(Server(provider)).url
+        for server in servers.values():
+            stack.enter_context(server.running())
+        keys = {"public_key": PUBLIC_KEY, "secret_key": SECRET_KEY}
+        env = {
+            "PROVIDERS": json.dumps({"scripted": {"base_url": f"{url}/v1"}}),
+            "GATEWAY_API_KEYS": json.dumps(
+                {
+                    protocol: {
+                        "hash": hashlib.sha256(key.encode()).hexdigest(),
+                        "langfuse": protocol,
+                    }
+                    for protocol, key in GATEWAY_KEYS.items()
+                }
+            ),
+            "LANGFUSE_PROJECTS": json.dumps(
+                {protocol: {**keys, "base_url": server.url} for protocol, server in servers.items()}
+            ),
+            "LANGFUSE_FLUSH_AT": "10",
+            "LANGFUSE_FLUSH_INTERVAL": "500",
+            # No upload is to fail because the machine is busy.
+            "LANGFUSE_TIMEOUT": "20",
+        }
+        yield World(stack.enter_context(Runtime(env)), servers)

@@ -1,4 +1,4 @@
-"""The page docs/self-hosting.md: its snippets, and what runs them."""
+"""The snippets of docs/self-hosting.md, and functions that run them."""
 
 import hashlib
 import json
@@ -16,7 +16,8 @@ import httpx
 
 from local.runtime.workerd import ROOT
 
-from .conftest import CHAT, PROVIDER_KEY, PUBLIC_KEY, SECRET_KEY
+from .conftest import CHAT, TIMEOUT_SECONDS
+from .deployment import PROVIDER_KEY, PUBLIC_KEY, SECRET_KEY
 
 PAGE = (ROOT / "docs" / "self-hosting.md").read_text()
 KEY = "gw_of-an-example-0123456789abcdef"
@@ -24,7 +25,7 @@ HASH = hashlib.sha256(KEY.encode()).hexdigest()
 
 
 def blocks() -> dict[str, str]:
-    """Each block of the page by the heading that it stands under, and its number there."""
+    """The blocks of the page, by heading and number below it."""
     found = {}
     for section in re.split(r"^#+ (?=[^\n]*\n\n)", PAGE, flags=re.MULTILINE):
         codes = re.findall(r"^```\w*\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
@@ -35,8 +36,8 @@ def blocks() -> dict[str, str]:
 
 BLOCKS = blocks()
 EXECUTED: set[str] = set()
-# What no test runs, and why.
-LEFT_OUT = {
+# Snippets that no test runs, with the reason.
+NOT_EXECUTED = {
     "Docker 0": "needs a Docker engine; the Dockerfile's steps are run without one",
     "Docker 2": "needs a Docker engine",
     "systemd 1": "needs systemd; the unit's command is compared with the image's",
@@ -46,7 +47,7 @@ LEFT_OUT = {
 
 
 def block(name: str) -> str:
-    """A block of the page, which a test executes."""
+    """A block of the page that a test executes."""
     EXECUTED.add(name)
     return BLOCKS[name]
 
@@ -58,7 +59,7 @@ ENV_FILE, UNIT, UPGRADE = block("Docker 1"), block("systemd 0"), block("Operatio
 
 
 def run(script: str, folder: Path) -> str:
-    """Run a snippet of the page, without what `make` would install; what it printed."""
+    """Run a snippet of the page, without what `make` would install. Returns what it prints."""
     left_out = 'git() { :; }; systemctl() { :; }; make() { command make -o setup "$@"; }'
     done = subprocess.run(
         ["bash", "-ec", f"{left_out}\n{script}"], cwd=folder, capture_output=True, text=True
@@ -67,23 +68,24 @@ def run(script: str, folder: Path) -> str:
     return done.stdout
 
 
-def moved(folder: Path, name: str) -> Path:
-    """What was built, at another place than where it was built."""
+def move_build(folder: Path, name: str) -> Path:
+    """Move the built folder, since it must not depend on where it was built."""
     return Path(shutil.move(folder / "dist", folder / name))
 
 
 @dataclass
 class Gateway:
-    """A workerd that a command of the page has started."""
+    """A workerd, started by a command of the page."""
 
     process: subprocess.Popen[str]
     url: str
     lines: list[str] = field(default_factory=list)
 
     def chat(self, provider: str = "openai", **headers: str) -> httpx.Response:
-        """One chat, whole."""
+        """Make a chat completion."""
         headers = {"x-portkey-provider": provider, **headers}
-        return httpx.post(f"{self.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=30)
+        url = f"{self.url}/v1/chat/completions"
+        return httpx.post(url, json=CHAT, headers=headers, timeout=TIMEOUT_SECONDS)
 
     def wait_for_log(self, event: str) -> dict[str, Any]:
         """The next line of the log about this event."""
@@ -95,13 +97,13 @@ class Gateway:
         raise AssertionError(f"no {event} in the log:\n" + "".join(self.lines))
 
     def end(self) -> int:
-        """End it as a service manager does; its exit code."""
+        """End it as a service manager does. Returns the exit code."""
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(TIMEOUT_SECONDS)
 
 
 @contextmanager
-def started(
+def running(
     script: str, folder: Path, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()
 ) -> Iterator[Gateway]:
     """Run a snippet whose last command is workerd, on a free port of loopback.
@@ -144,8 +146,8 @@ def command(folder: Path) -> str:
     return RUN.splitlines()[-1].replace("dist/", f"{folder}/")
 
 
-def with_own(script: str, environment: dict[str, Any]) -> str:
-    """A snippet of settings with this test's keys in the place of the page's."""
+def with_test_values(script: str, environment: dict[str, Any]) -> str:
+    """A snippet of settings with the keys and URLs of the tests."""
     for placeholder, value in (
         ("SHA-256 OF HER KEY", HASH),
         ("pk-lf-YOURS", PUBLIC_KEY),
@@ -157,13 +159,13 @@ def with_own(script: str, environment: dict[str, Any]) -> str:
     return script
 
 
-def asked(url: str, key: str) -> str:
-    """The page's first request, sent to a gateway; what it printed."""
+def first_request(url: str, key: str) -> str:
+    """Send the page's first request to a gateway. Returns what it prints."""
     script = FIRST_REQUEST.replace("http://127.0.0.1:8787", url)
     keys = f"GATEWAY_KEY={key} OPENAI_API_KEY={PROVIDER_KEY}"
     return run(f'{keys}\ncurl() {{ command curl -sS --fail-with-body "$@"; }}\n{script}', ROOT)
 
 
-def is_hers(observation: Any) -> bool:
-    """Whether an observation is of alice's key."""
+def is_of_alice(observation: Any) -> bool:
+    """Whether an observation is of a call with alice's key."""
     return observation["metadata"].get("gateway_key") == "alice"

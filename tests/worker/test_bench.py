@@ -1,4 +1,4 @@
-"""`make bench` at its smallest."""
+"""`make bench` with as few calls as possible."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def _psutil() -> None:
 
 
 def bench(*arguments: str) -> str:
-    """What `make bench` prints with these arguments."""
+    """Run `make bench` with these arguments. Returns what it prints."""
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
@@ -40,12 +40,12 @@ def measured(tmp_path_factory) -> tuple[dict[str, Any], str]:
     """The JSON and the report of one round."""
     file = tmp_path_factory.mktemp("bench") / "new" / "results.json"
     arguments = ["--rounds=1", "--share=0.02", f"--out={file}"]
-    wanted = [WHOLE, STREAMED, "source", "import", "memory"]
-    report = bench(*arguments, *(f"--scenario={text}" for text in wanted))
+    scenarios = [WHOLE, STREAMED, "source", "import", "memory"]
+    report = bench(*arguments, *(f"--scenario={text}" for text in scenarios))
     return json.loads(file.read_text()), report
 
 
-def test_every_subject_has_its_figures(measured):
+def test_every_subject_is_measured(measured):
     found, report = measured
     assert set(found["versions"]) >= {"workerd", "pyodide", "node", "python"}
     assert found["cpu"]
@@ -73,7 +73,7 @@ def test_every_subject_has_its_figures(measured):
 def test_every_traced_call_has_its_observation(measured):
     found, report = measured
     traces = found["traces"]
-    # The warm-up, and the two scenarios.
+    # Those of the warm-up and of the two scenarios.
     assert traces["calls"] > 32
     assert traces["stored"] == traces["calls"]
     assert traces["dropped"] == 0

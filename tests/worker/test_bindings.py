@@ -1,6 +1,6 @@
-"""The rate limit and the cache of the platform's side, in a Worker made to show them.
+"""The rate limit and the cache in `cloudflare.platform`, in a Worker that exposes them.
 
-The cache is tested on both hosts, since each has one of its own.
+The cache is tested with and without miniflare, since each has its own.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from local.runtime import Runtime, bundle
+
+from .conftest import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.long
 
@@ -33,7 +35,7 @@ class Default(WorkerEntrypoint):
                 return Response(str(await platform.is_within_rate_limit(key)))
             case "enabled":
                 return Response(str(platform.is_cache_enabled))
-            case "keep":
+            case "write":
                 status, max_age = platform.call.query.split(",")
                 content_type = platform.call.headers["content-type"]
                 body = await request.bytes()
@@ -81,17 +83,17 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
 
 
 def get(runtime: Runtime, path: str, **headers: str) -> httpx.Response:
-    return httpx.get(runtime.url + path, headers=headers, timeout=20)
+    return httpx.get(runtime.url + path, headers=headers, timeout=TIMEOUT_SECONDS)
 
 
-def keep(
+def write(
     runtime: Runtime, key: str, body: bytes, *, status: int = 200, max_age: int = 60
 ) -> httpx.Response:
     return httpx.post(
-        f"{runtime.url}/keep/{key}?{status},{max_age}",
+        f"{runtime.url}/write/{key}?{status},{max_age}",
         content=body,
         headers={"content-type": "text/event-stream; charset=utf-8"},
-        timeout=20,
+        timeout=TIMEOUT_SECONDS,
     )
 
 
@@ -106,11 +108,11 @@ def lines(runtime: Runtime, event: str, **fields: Any) -> list[dict[str, Any]]:
         read = (json.loads(line) for line in runtime.logs if line.startswith("{"))
         return [line for line in read if line.items() >= {"event": event, **fields}.items()]
 
-    runtime.wait_for_logs(lambda _: bool(found()))
+    runtime.wait_for_logs(lambda _: bool(found()), TIMEOUT_SECONDS)
     return found()
 
 
-def test_a_limit_is_counted_for_each_name(limited: Runtime):
+def test_a_rate_limit_counts_each_name(limited: Runtime):
     # A new minute may begin meanwhile, and with it a new count.
     answers = [get(limited, "/limit/alice").text for _ in range(2 * LIMIT + 1)]
     assert answers[:LIMIT] == ["True"] * LIMIT
@@ -119,7 +121,7 @@ def test_a_limit_is_counted_for_each_name(limited: Runtime):
     assert not any("rate_limit_failed" in line for line in limited.logs)
 
 
-def test_a_limit_that_breaks_limits_nobody(bare: Runtime):
+def test_a_rate_limit_that_fails_limits_no_call(bare: Runtime):
     assert get(bare, "/limit/alice").text == "True"
     (line,) = lines(bare, "rate_limit_failed")
     assert line["reason"]
@@ -127,10 +129,10 @@ def test_a_limit_that_breaks_limits_nobody(bare: Runtime):
 
 @pytest.mark.parametrize("path", ["relay", "capture"])
 @pytest.mark.parametrize("size", [0, 20, 2_000_000], ids=str)
-def test_what_is_kept_comes_back_as_it_was(runtime: Runtime, path: str, size: int):
+def test_a_cached_reply_is_returned_unchanged(runtime: Runtime, path: str, size: int):
     key, body = key_of(f"{path} {size}"), bytes(i * i % 251 for i in range(size))
     assert get(runtime, f"/{path}/{key}").status_code == 404
-    assert keep(runtime, key, body).text == "True"
+    assert write(runtime, key, body).text == "True"
     for _ in range(2):
         reply = get(runtime, f"/{path}/{key}")
         assert (reply.status_code, reply.content) == (200, body)
@@ -143,34 +145,34 @@ def test_what_is_kept_comes_back_as_it_was(runtime: Runtime, path: str, size: in
             assert line["content_type"] == "text/event-stream; charset=utf-8"
 
 
-def test_the_status_is_kept_too_and_the_last_put_counts(runtime: Runtime):
+def test_a_second_write_replaces_the_reply_with_its_status(runtime: Runtime):
     key = key_of("status")
-    keep(runtime, key, b"first", status=200)
-    keep(runtime, key, b"second", status=404)
+    write(runtime, key, b"first", status=200)
+    write(runtime, key, b"second", status=404)
     reply = get(runtime, f"/relay/{key}")
     assert (reply.status_code, reply.text) == (404, "second")
 
 
-def test_what_is_kept_for_a_time_is_gone_after_it(runtime: Runtime):
+def test_a_cached_reply_expires(runtime: Runtime):
     brief, longer, never = map(key_of, ("brief", "longer", "never"))
     began = time.monotonic()
-    keep(runtime, brief, b"brief", max_age=2)
-    keep(runtime, longer, b"longer", max_age=60)
-    keep(runtime, never, b"never", max_age=0)
+    write(runtime, brief, b"brief", max_age=2)
+    write(runtime, longer, b"longer", max_age=60)
+    write(runtime, never, b"never", max_age=0)
     found = get(runtime, f"/relay/{brief}").status_code
     assert found == 200 or time.monotonic() - began > 2
     while get(runtime, f"/relay/{brief}").status_code == 200:
-        assert time.monotonic() - began < 10
+        time.sleep(0.1)
     assert time.monotonic() - began >= 2 or found == 404
     assert get(runtime, f"/relay/{longer}").text == "longer"
     assert get(runtime, f"/relay/{never}").status_code == 404
 
 
-def test_an_entry_belongs_to_its_host(runtime: Runtime):
+def test_each_host_has_a_cache_of_its_own(runtime: Runtime):
     key = key_of("host")
-    keep(runtime, key, b"ours")
+    write(runtime, key, b"a body")
     assert get(runtime, f"/relay/{key}", host="other.example.com").status_code == 404
-    assert get(runtime, f"/relay/{key}").text == "ours"
+    assert get(runtime, f"/relay/{key}").text == "a body"
 
 
 def test_a_workers_dev_address_has_no_cache(runtime: Runtime):
@@ -178,30 +180,30 @@ def test_a_workers_dev_address_has_no_cache(runtime: Runtime):
     assert get(runtime, "/enabled", host="gateway.alice.workers.dev").text == "False"
 
 
-def test_what_the_cache_refuses_is_said_once_and_fails_nothing(runtime: Runtime):
-    reply = keep(runtime, key_of("partial"), b"a part", status=206)
+def test_a_failed_write_disables_the_cache_and_is_logged_once(runtime: Runtime):
+    reply = write(runtime, key_of("partial"), b"a part", status=206)
     assert (reply.status_code, reply.text) == (200, "False")
     (line,) = lines(runtime, "cache_failed")
     assert "206" in line["reason"]
 
 
-def test_a_client_that_leaves_a_cached_reply_is_noticed(runtime: Runtime):
+def test_a_client_that_leaves_during_a_cached_reply_is_recorded(runtime: Runtime):
     key = key_of("leaves")
-    keep(runtime, key, bytes(30_000_000))
-    with httpx.stream("GET", f"{runtime.url}/capture/{key}", timeout=20) as reply:
+    write(runtime, key, bytes(30_000_000))
+    with httpx.stream("GET", f"{runtime.url}/capture/{key}", timeout=TIMEOUT_SECONDS) as reply:
         next(reply.iter_raw(1000))
     (line,) = lines(runtime, "captured", key=key)
     assert line["ending"] == "client_left"
     assert not any("job_failed" in line for line in runtime.logs)
 
 
-def test_the_local_cache_keeps_the_newest_of_what_fits(bare: Runtime):
+def test_the_local_cache_removes_the_oldest_replies(bare: Runtime):
     keys = [key_of(f"large {number}") for number in range(4)]
     for key in keys:
-        keep(bare, key, bytes(25_000_000))
+        write(bare, key, bytes(25_000_000))
     found = [get(bare, f"/relay/{key}").status_code for key in keys]
     assert found == [404, 404, 200, 200]
-    keep(bare, keys[3], b"small")  # in its own place, so that there is room again
-    keep(bare, keys[0], bytes(25_000_000))
+    write(bare, keys[3], b"small")  # replaces the large one, so that another one fits
+    write(bare, keys[0], bytes(25_000_000))
     found = [get(bare, f"/relay/{key}").status_code for key in keys]
     assert found == [200, 404, 200, 200]

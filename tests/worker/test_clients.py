@@ -1,4 +1,6 @@
-"""The official SDKs through the gateway: the answer is right, and so is the trace."""
+"""The official SDKs through the gateway: what they return, and what is traced."""
+
+import asyncio
 
 import anthropic
 import openai
@@ -11,7 +13,7 @@ MESSAGES = {
     "max_tokens": 50,
     "messages": [{"role": "user", "content": "Hello there"}],
 }
-SAID = "You said: Hello there"
+REPLY = "You said: Hello there"
 
 
 def assert_generation(observation, *, streamed, endpoint, provider="openai"):
@@ -38,14 +40,14 @@ def assert_generation(observation, *, streamed, endpoint, provider="openai"):
 
 def test_chat_whole(stage: Stage):
     reply = stage.openai().chat.completions.create(**CHAT, temperature=0.5, user="body-user")
-    assert reply.choices[0].message.content == SAID
+    assert reply.choices[0].message.content == REPLY
     observation = stage.observation()
     assert_generation(observation, streamed=False, endpoint="/v1/chat/completions")
     assert observation["type"] == "GENERATION"
     assert observation["model"] == reply.model
     assert observation["metadata"]["requested_model"] == "gpt-4o-mini"
     assert observation["input"] == CHAT["messages"]
-    assert observation["output"] == {"role": "assistant", "content": SAID}
+    assert observation["output"] == {"role": "assistant", "content": REPLY}
     assert observation["model_parameters"]["temperature"] == 0.5
     assert reply.usage
     assert observation["usage"] == {
@@ -61,10 +63,10 @@ def test_chat_streamed(stage: Stage):
         **CHAT, stream=True, stream_options={"include_usage": True}
     )
     text = "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
-    assert text == SAID
+    assert text == REPLY
     observation = stage.observation()
     assert_generation(observation, streamed=True, endpoint="/v1/chat/completions")
-    assert observation["output"] == {"role": "assistant", "content": SAID}
+    assert observation["output"] == {"role": "assistant", "content": REPLY}
 
 
 def test_a_request_is_one_trace_with_its_context(stage: Stage):
@@ -118,10 +120,10 @@ def test_responses(stage: Stage, streamed):
         text = "".join(e.delta for e in reply if e.type == "response.output_text.delta")
     else:
         text = reply.output_text
-    assert text == SAID
+    assert text == REPLY
     observation = stage.observation()
     assert_generation(observation, streamed=streamed, endpoint="/v1/responses")
-    assert SAID in str(observation["output"])
+    assert REPLY in str(observation["output"])
 
 
 def test_embeddings(stage: Stage):
@@ -135,7 +137,7 @@ def test_embeddings(stage: Stage):
     assert observation["metadata"]["request_type"] == "embedding"
 
 
-def test_embeddings_at_a_langfuse_that_does_not_know_them(stage: Stage, monkeypatch):
+def test_embeddings_are_generations_in_langfuse_2(stage: Stage, monkeypatch):
     monkeypatch.setattr(stage.inbox, "version", "2.95.0")
     stage.openai().embeddings.create(model="text-embedding-3-small", input="one")
     observation = stage.observation()
@@ -145,11 +147,11 @@ def test_embeddings_at_a_langfuse_that_does_not_know_them(stage: Stage, monkeypa
 
 def test_messages_whole(stage: Stage):
     reply = stage.anthropic().messages.create(**MESSAGES, system="Be brief.")
-    assert reply.content[0].text == SAID
+    assert reply.content[0].text == REPLY
     observation = stage.observation()
     assert_generation(observation, streamed=False, endpoint="/v1/messages", provider="anthropic")
     assert observation["input"][0] == {"role": "system", "content": "Be brief."}
-    assert observation["output"]["content"] == SAID
+    assert observation["output"]["content"] == REPLY
     assert observation["model_parameters"]["max_tokens"] == 50
     assert observation["usage"]["input"] == reply.usage.input_tokens
     assert observation["usage"]["output"] == reply.usage.output_tokens
@@ -157,14 +159,14 @@ def test_messages_whole(stage: Stage):
 
 def test_messages_streamed(stage: Stage):
     with stage.anthropic().messages.stream(**MESSAGES) as stream:
-        assert "".join(stream.text_stream) == SAID
+        assert "".join(stream.text_stream) == REPLY
     observation = stage.observation()
     assert_generation(observation, streamed=True, endpoint="/v1/messages", provider="anthropic")
-    assert observation["output"]["content"] == SAID
+    assert observation["output"]["content"] == REPLY
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 529])
-def test_a_providers_error_is_the_clients_and_the_traces(stage: Stage, status):
+def test_a_providers_error_reaches_the_client_and_the_trace(stage: Stage, status):
     headers = {"x-echo-status": str(status)}
     with pytest.raises(openai.APIStatusError) as caught:
         stage.openai().chat.completions.create(**CHAT, extra_headers=headers)
@@ -184,8 +186,8 @@ def test_an_anthropic_error_keeps_its_shape(stage: Stage):
     assert "rate_limit_error" in stage.observation()["status_message"]
 
 
-def test_concurrent_requests_are_kept_apart(stage: Stage):
-    async def ask(client, n):
+def test_concurrent_requests_are_not_mixed_up(stage: Stage):
+    async def call(client, n):
         reply = await client.chat.completions.create(
             model="gpt-4o-mini",
             messages=[{"role": "user", "content": f"question {n}"}],
@@ -193,13 +195,11 @@ def test_concurrent_requests_are_kept_apart(stage: Stage):
         )
         return reply.choices[0].message.content
 
-    import asyncio
-
-    async def ask_all():
+    async def call_all():
         async with openai.AsyncOpenAI(base_url=f"{stage.url}/v1", api_key="sk-test-12345") as c:
-            return await asyncio.gather(*(ask(c, n) for n in range(40)))
+            return await asyncio.gather(*(call(c, n) for n in range(40)))
 
-    assert asyncio.run(ask_all()) == [f"You said: question {n}" for n in range(40)]
+    assert asyncio.run(call_all()) == [f"You said: question {n}" for n in range(40)]
     observations = stage.observations(40)
     assert len({o["trace_id"] for o in observations}) == 40
     for observation in observations:

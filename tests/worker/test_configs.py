@@ -1,4 +1,4 @@
-"""Configs against providers that fail: asked again, and others in their place."""
+"""Configs against providers that fail: retries and fallbacks."""
 
 import json
 import math
@@ -8,29 +8,25 @@ import openai
 import pytest
 from aiohttp import web
 
-from .conftest import CHAT, Provider, Stage, keep
+from .conftest import CHAT, Provider, Stage, record
+from .deployment import ALICE, STORED, fallback
 from .targets import (
-    ALICE,
-    COUNTED,
     MESSAGES,
-    STORED,
-    asked,
+    RECORDED_USAGE,
     assert_no_key_is_recorded,
+    called,
     chat,
     fails,
-    fails_at_length,
-    fallback,
+    fails_with_long_body,
     key_of,
-    places,
-    play,
     post,
-    received,
-    says,
+    read_events,
+    replies,
+    set_replies,
+    span_and_attempts,
     streams,
-    trace_of,
-    tree,
+    summaries,
     using,
-    variables,
 )
 from .test_streaming import END, delta, until_aborted
 
@@ -58,22 +54,22 @@ TARGETS = ["config.targets[0]", "config.targets[1]"]
 
 
 @pytest.fixture
-def stage(stage_with, environment, provider: Provider) -> Stage:
-    return stage_with(**variables(provider, environment))
+def stage(with_configs: Stage) -> Stage:
+    return with_configs
 
 
 def retry(attempts: int, **members) -> dict:
     return {"provider": "first", "retry": {"attempts": attempts, **members}}
 
 
-def test_a_rate_limit_and_an_outage_are_waited_out(stage: Stage, provider: Provider):
+def test_retries_wait_as_long_as_the_provider_requires(stage: Stage, provider: Provider):
     times: list[float] = []
-    replies = [fails(429, retry_after="1"), fails(503), says("at last")]
+    scripted = [fails(429, retry_after="1"), fails(503), replies("at last")]
 
     async def script(request):
         times.append(time.monotonic())
-        await keep(provider, request)
-        return await replies.pop(0)(request)
+        await record(provider, request)
+        return await scripted.pop(0)(request)
 
     provider.script = script
     reply = chat(stage, using(retry(3)))
@@ -81,9 +77,9 @@ def test_a_rate_limit_and_an_outage_are_waited_out(stage: Stage, provider: Provi
     assert reply.headers["x-portkey-retry-attempt-count"] == "2"
     assert reply.headers["x-portkey-last-used-option-index"] == "config"
     assert times[1] - times[0] >= 1
-    assert len({seen.body for seen in provider.seen}) == 1
-    span, calls = tree(stage, 3)
-    assert places(calls) == [
+    assert len({request.body for request in provider.received}) == 1
+    span, calls = span_and_attempts(stage, 3)
+    assert summaries(calls) == [
         ("first", 1, "ERROR", "config"),
         ("first", 2, "ERROR", "config"),
         ("first", 3, "DEFAULT", "config"),
@@ -94,19 +90,16 @@ def test_a_rate_limit_and_an_outage_are_waited_out(stage: Stage, provider: Provi
     assert span["end_time"] == calls[-1]["end_time"]
 
 
-def test_retries_that_are_in_vain(stage: Stage, provider: Provider):
-    """Of the last one the client gets all that the provider said, and nothing is waited for."""
+def test_the_last_failure_is_relayed_without_a_pause(stage: Stage, provider: Provider):
     last = fails(503, "the last one", retry_after="59", x_own="1")
-    play(provider, first=[fails(500, retry_after="0"), last])
-    began = time.monotonic()
+    set_replies(provider, first=[fails(500, retry_after="0"), last])
     with pytest.raises(openai.InternalServerError, match="the last one") as caught:
-        chat(stage, using(retry(1)))
-    assert time.monotonic() - began < 30
+        chat(stage, using(retry(1)), timeout=30)
     headers = caught.value.response.headers
     assert (headers["retry-after"], headers["x-own"]) == ("59", "1")
     assert headers["x-portkey-retry-attempt-count"] == "-1"
-    assert asked(provider) == ["first"] * 2
-    span, calls = tree(stage, 2)
+    assert called(provider) == ["first"] * 2
+    span, calls = span_and_attempts(stage, 2)
     assert span["level"] == "ERROR"
     assert span["status_message"] == calls[1]["status_message"] == "HTTP 503: the last one"
     assert headers["x-portkey-trace-id"] == span["trace_id"]
@@ -121,25 +114,27 @@ def test_retries_that_are_in_vain(stage: Stage, provider: Provider):
         (retry(1, on_status_codes=[418]), fails(418), "-1", 2),
         (retry(1, use_retry_after_header=False), fails(429, retry_after="61"), "-1", 2),
         (retry(0), fails(500), "0", 1),
-        (retry(5), says(status=201), "0", 1),
+        (retry(5), replies(status=201), "0", 1),
     ],
 )
-def test_what_is_tried_again(stage: Stage, provider: Provider, config, reply, count, requests):
-    play(provider, first=reply)
+def test_which_responses_are_tried_again(
+    stage: Stage, provider: Provider, config, reply, count, requests
+):
+    set_replies(provider, first=reply)
     answer = post(stage, using(config))
     assert answer.headers["x-portkey-retry-attempt-count"] == count
-    assert len(provider.seen) == requests
-    tree(stage, requests)
+    assert len(provider.received) == requests
+    span_and_attempts(stage, requests)
 
 
-def test_a_dead_provider_is_tried_again(stage: Stage, provider: Provider):
-    config = {"provider": "nobody", "retry": {"attempts": 1}}
-    with pytest.raises(openai.InternalServerError, match="nobody could not be reached") as caught:
+def test_an_unreachable_provider_is_tried_again(stage: Stage, provider: Provider):
+    config = {"provider": "offline", "retry": {"attempts": 1}}
+    with pytest.raises(openai.InternalServerError, match="offline could not be reached") as caught:
         chat(stage, using(config))
     assert caught.value.status_code == 502
     headers = caught.value.response.headers
     assert headers["x-portkey-retry-attempt-count"] == "-1"
-    span, calls = tree(stage, 2)
+    span, calls = span_and_attempts(stage, 2)
     assert headers["x-portkey-trace-id"] == span["trace_id"]
     for observation in (span, *calls):
         assert observation["level"] == "ERROR"
@@ -148,18 +143,18 @@ def test_a_dead_provider_is_tried_again(stage: Stage, provider: Provider):
 
 
 @pytest.mark.parametrize(
-    ("dead", "reply", "message"),
+    ("failing", "reply", "message"),
     [
-        ("nobody", fails(500), "The provider could not be reached: "),
-        ("first", fails(500), "HTTP 500: so it goes"),
+        ("offline", fails(500), "The provider could not be reached: "),
+        ("first", fails(500), "HTTP 500: a failure"),
         ("first", fails(429, "slow down"), "HTTP 429: slow down"),
         ("first", fails(401, "no such key"), "HTTP 401: no such key"),
     ],
 )
 @pytest.mark.parametrize("anthropic", [False, True])
-def test_a_fallback(stage: Stage, provider: Provider, dead, reply, message, anthropic):
-    play(provider, first=reply, second=says("from the second"))
-    headers = using(fallback(dead, "second"))
+def test_a_fallback(stage: Stage, provider: Provider, failing, reply, message, anthropic):
+    set_replies(provider, first=reply, second=replies("from the second"))
+    headers = using(fallback(failing, "second"))
     if anthropic:
         client = stage.anthropic(api_key=ALICE, default_headers=headers)
         native = client.messages.with_raw_response.create(**MESSAGES)
@@ -172,10 +167,13 @@ def test_a_fallback(stage: Stage, provider: Provider, dead, reply, message, anth
     assert answered["x-portkey-provider"] == "second"
     assert answered["x-portkey-last-used-option-index"] == TARGETS[1]
     assert answered["x-portkey-retry-attempt-count"] == "0"
-    assert key_of(provider.seen[-1]) == f"Bearer {STORED['second']}"
-    span, calls = tree(stage, 2)
+    assert key_of(provider.received[-1]) == f"Bearer {STORED['second']}"
+    span, calls = span_and_attempts(stage, 2)
     assert answered["x-portkey-trace-id"] == span["trace_id"]
-    assert places(calls) == [(dead, 1, "ERROR", TARGETS[0]), ("second", 1, "DEFAULT", TARGETS[1])]
+    assert summaries(calls) == [
+        (failing, 1, "ERROR", TARGETS[0]),
+        ("second", 1, "DEFAULT", TARGETS[1]),
+    ]
     assert calls[0]["status_message"].startswith(message)
     assert calls[1]["status_message"] is None
     assert span["input"] == CHAT["messages"]
@@ -183,12 +181,12 @@ def test_a_fallback(stage: Stage, provider: Provider, dead, reply, message, anth
     assert "from the second" in str(span["output"])
     assert (span["level"], span["status_message"]) == ("DEFAULT", None)
     assert (calls[0]["usage"], calls[0]["cost"]) == ({}, {})
-    assert calls[1]["usage"].items() >= COUNTED.items()
+    assert calls[1]["usage"].items() >= RECORDED_USAGE.items()
     assert calls[1]["cost"] == ({} if anthropic else {"total": 0.25})
     assert calls[1]["model"] == "served-model"
-    about = {"config": "inline", "gateway_key": "alice", "attempts": 2, "target": TARGETS[1]}
-    assert span["metadata"].items() >= about.items()
-    trace = trace_of(stage, span)
+    metadata = {"config": "inline", "gateway_key": "alice", "attempts": 2, "target": TARGETS[1]}
+    assert span["metadata"].items() >= metadata.items()
+    trace = stage.trace_of(span)
     assert trace["name"] == span["name"]
     assert_no_key_is_recorded(stage)
 
@@ -198,9 +196,9 @@ def test_a_fallback(stage: Stage, provider: Provider, dead, reply, message, anth
     [("/v1/chat/completions", CHAT, CHUNKS), ("/v1/messages", MESSAGES, EVENTS)],
 )
 def test_a_streamed_fallback(stage: Stage, provider: Provider, path, body, events):
-    play(provider, first=fails(500), second=streams(provider, *events))
-    assert received(stage, using(fallback("first", "second")), body, path) == events
-    span, calls = tree(stage, 2)
+    set_replies(provider, first=fails(500), second=streams(provider, *events))
+    assert read_events(stage, using(fallback("first", "second")), body, path) == events
+    span, calls = span_and_attempts(stage, 2)
     assert "one two three" in str(calls[1]["output"])
     assert span["output"] == calls[1]["output"]
     assert [o["level"] for o in (span, *calls)] == ["DEFAULT", "ERROR", "DEFAULT"]
@@ -209,15 +207,14 @@ def test_a_streamed_fallback(stage: Stage, provider: Provider, path, body, event
     assert span["metadata"]["streamed"] is True
 
 
-def test_a_streamed_fallback_of_anthropics_sdk(stage: Stage, provider: Provider):
-    """By its second target, which the echo provider plays."""
-    play(provider, first=fails(529, "overloaded"))
+def test_a_streamed_fallback_with_anthropics_sdk(stage: Stage, provider: Provider):
+    set_replies(provider, first=fails(529, "overloaded"))
     headers = using(fallback("first", "anthropic"))
     client = stage.anthropic(api_key=ALICE, default_headers=headers)
     with client.messages.stream(**MESSAGES) as stream:
         text = "".join(stream.text_stream)
     assert text == "You said: Hello there"
-    span, calls = tree(stage, 2)
+    span, calls = span_and_attempts(stage, 2)
     assert span["output"] == calls[1]["output"]
     assert text in str(span["output"])
     assert calls[0]["status_message"] == "HTTP 529: overloaded"
@@ -235,46 +232,48 @@ def test_a_streamed_fallback_of_anthropics_sdk(stage: Stage, provider: Provider)
     ],
 )
 def test_which_statuses_fall_back(stage: Stage, provider: Provider, codes, status, providers):
-    play(provider, first=fails(status), second=says())
+    set_replies(provider, first=fails(status), second=replies())
     answer = post(stage, using(fallback("first", "second", on_status_codes=codes)))
     assert answer.status_code == (200 if len(providers) == 2 else status)
-    assert asked(provider) == providers
-    tree(stage, len(providers))
+    assert called(provider) == providers
+    span_and_attempts(stage, len(providers))
 
 
-def test_all_fail_and_the_last_one_is_answered(stage: Stage, provider: Provider):
-    play(provider, first=fails(500), second=fails(429, "the second's own"))
+def test_where_all_fail_the_last_response_is_relayed(stage: Stage, provider: Provider):
+    set_replies(provider, first=fails(500), second=fails(429, "the second's own"))
     with pytest.raises(openai.RateLimitError, match="the second's own"):
         chat(stage, using(fallback("first", "second")))
-    span, _ = tree(stage, 2)
+    span, _ = span_and_attempts(stage, 2)
     assert (span["level"], span["status_message"]) == ("ERROR", "HTTP 429: the second's own")
 
 
-def test_eight_are_asked_at_most(stage: Stage, provider: Provider):
-    play(provider, first=fails(500), second=says())
+def test_a_request_has_at_most_eight_attempts(stage: Stage, provider: Provider):
+    set_replies(provider, first=fails(500), second=replies())
     config = fallback(*["first"] * 8, "second")
     assert post(stage, using(config)).status_code == 500
-    assert asked(provider) == ["first"] * 8
-    span, calls = tree(stage, 8)
+    assert called(provider) == ["first"] * 8
+    span, calls = span_and_attempts(stage, 8)
     assert span["metadata"]["attempts"] == 8
     assert calls[7]["metadata"]["target"] == "config.targets[7]"
 
 
 @pytest.mark.parametrize("size", [10_000_000, math.inf])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
-def test_a_failing_reply_is_not_waited_for(stage: Stage, provider: Provider, size, path):
-    play(provider, first=fails_at_length(provider, 500, size), second=says())
+def test_a_fallback_does_not_wait_for_the_end_of_a_failed_reply(
+    stage: Stage, provider: Provider, size, path
+):
+    set_replies(provider, first=fails_with_long_body(provider, 500, size), second=replies())
     assert post(stage, using(fallback("first", "second")), path=path).status_code == 200
-    provider.wait("let go")
+    provider.wait("discarded")
     if path == "/v1/chat/completions":
-        _, calls = tree(stage, 2)
+        _, calls = span_and_attempts(stage, 2)
         assert calls[0]["status_message"].startswith("HTTP 500: xxx")
         assert "bytes are recorded" in str(calls[0]["metadata"]["notes"])
 
 
 @pytest.mark.long
-def test_a_failing_reply_that_does_not_go_on(stage: Stage, provider: Provider):
-    """The client has its answer long before the trace gives up waiting for the rest of it."""
+def test_a_failed_reply_that_stalls_is_captured_for_some_seconds(stage: Stage, provider: Provider):
+    """The client has its reply before the capture ends."""
 
     async def stuck(request):
         response = web.StreamResponse(status=500)
@@ -283,10 +282,10 @@ def test_a_failing_reply_that_does_not_go_on(stage: Stage, provider: Provider):
         await until_aborted(provider)
         return response
 
-    play(provider, first=stuck, second=says())
+    set_replies(provider, first=stuck, second=replies())
     assert post(stage, using(fallback("first", "second"))).status_code == 200
     assert not provider.gate("aborted").is_set()
     provider.wait("aborted")
-    _, calls = tree(stage, 2)
+    _, calls = span_and_attempts(stage, 2)
     assert calls[0]["status_message"] == "HTTP 500: it is"
     assert calls[0]["metadata"]["ending"] == "cut"

@@ -1,4 +1,4 @@
-"""Headers that say what a trace is, through the gateway into the inbox."""
+"""Headers and body members that set a trace's fields, from the client to the inbox."""
 
 import json
 
@@ -12,10 +12,6 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 def chat(stage: Stage, headers: dict[str, str], **body):
     create = stage.openai().chat.completions.with_raw_response.create
     return create(**{**CHAT, **body}, extra_headers=headers)
-
-
-def trace_of(stage: Stage, trace_id: str):
-    return next(t for t in stage.inbox.traces() if t["id"] == trace_id)
 
 
 def test_portkey_headers(stage: Stage):
@@ -55,17 +51,17 @@ def test_calls_of_one_trace_id_are_one_trace(stage: Stage):
     assert len({o["trace_id"] for o in observations}) == 1
 
 
-def test_a_joined_trace_is_not_overwritten(stage: Stage):
-    body = {"id": TRACE, "name": "the app's own", "input": "question", "output": "answer"}
+def test_an_existing_trace_is_not_overwritten(stage: Stage):
+    body = {"id": TRACE, "name": "of the app", "input": "question", "output": "answer"}
     event = {"id": "e1", "type": "trace-create", "timestamp": "2026-01-01T00:00:00Z", "body": body}
     url = stage.gateway_env["LANGFUSE_BASE_URL"] + "/api/public/ingestion"
     httpx.post(url, json={"batch": [event]}, auth=(PUBLIC_KEY, SECRET_KEY)).raise_for_status()
     chat(stage, {"traceparent": f"00-{TRACE}-{SPAN}-01", "langfuse-user-id": "ada"})
     observation = stage.observation()
     assert (observation["trace_id"], observation["parent_id"]) == (TRACE, SPAN)
-    trace = trace_of(stage, TRACE)
+    trace = stage.trace_of(observation)
     assert (trace["name"], trace["input"], trace["output"]) == (
-        "the app's own",
+        "of the app",
         "question",
         "answer",
     )
@@ -92,14 +88,14 @@ def test_langfuse_headers_and_baggage(stage: Stage):
     assert (observation["user_id"], observation["session_id"]) == ("grace", "s9")
 
 
-def test_the_body_says_it_last(stage: Stage):
+def test_user_session_and_metadata_may_be_in_the_body(stage: Stage):
     chat(stage, {}, user="body", metadata={"session_id": "body", "topic": "greeting"})
     observation = stage.observation()
     assert (observation["user_id"], observation["session_id"]) == ("body", "body")
     assert observation["metadata"]["topic"] == "greeting"
 
 
-def test_what_cannot_be_read_is_noted_and_costs_nothing_else(stage: Stage):
+def test_a_malformed_header_is_noted_and_the_rest_is_recorded(stage: Stage):
     response = chat(stage, {"x-portkey-metadata": "{oops", "langfuse-environment": "NO"})
     assert response.parse().choices[0].message.content == "You said: Hello there"
     observation = stage.observation()

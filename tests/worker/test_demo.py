@@ -1,4 +1,4 @@
-"""The first thing a newcomer does: `make demo`, and the commands that it prints."""
+"""`make demo` and the commands that it prints, `make dev`, and `make key`."""
 
 import hashlib
 import json
@@ -22,11 +22,13 @@ from local.runtime import ROOT
 from local.server import Server
 from settings.gateway_keys import GatewayKey, authenticate, parse_gateway_keys
 
+from .conftest import TIMEOUT_SECONDS
+
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[tuple[str, str, subprocess.Popen[str]]]:
     """The demo's gateway URL, its inbox URL, and its process."""
-    process = local("demo", "--port=0", "--inbox-port=0")
+    process = start_local("demo", "--port=0", "--inbox-port=0")
     assert process.stdout
     urls: dict[str, str] = {}
     printed = []
@@ -43,50 +45,50 @@ def demo() -> Iterator[tuple[str, str, subprocess.Popen[str]]]:
     process.wait()
 
 
-def asked(inbox: str, path: str = "") -> Any:
-    """What the page asks the inbox for."""
+def inbox_api(inbox: str, path: str = "") -> Any:
+    """A response to a request that the inbox's page makes."""
     return json.load(urllib.request.urlopen(f"{inbox}/api/inbox{path}"))
 
 
-def one_more(inbox: str, listed: dict[str, Any]) -> dict[str, Any]:
-    """The next trace, with its observations."""
+def next_trace(inbox: str, listed: dict[str, Any]) -> dict[str, Any]:
+    """The first trace after those of a list, with its observations."""
     changed = {"traces": [], **listed}
-    while not (changed := asked(inbox, f"?since={changed['revision']}"))["traces"]:
+    while not (changed := inbox_api(inbox, f"?since={changed['revision']}"))["traces"]:
         continue
-    return asked(inbox, f"/trace?id={changed['traces'][0]['id']}")
+    return inbox_api(inbox, f"/trace?id={changed['traces'][0]['id']}")
 
 
-def test_each_printed_command_shows_an_answer_and_a_trace(demo):
+def test_each_printed_command_shows_a_reply_and_a_trace(demo):
     gateway, inbox, _ = demo
     for command in curl_lines(gateway):
-        before = asked(inbox)
+        before = inbox_api(inbox)
         done = subprocess.run(
             ["bash", "-c", f"{command} --silent --show-error --fail-with-body"],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=TIMEOUT_SECONDS,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         streamed = '"stream": true' in command
         assert ("data: " in done.stdout) == streamed
         assert "Hello!" in done.stdout
-        (observation,) = one_more(inbox, before)["observations"]
+        (observation,) = next_trace(inbox, before)["observations"]
         assert "You said: Hello!" in json.dumps(observation["output"])
         assert observation["metadata"]["streamed"] is streamed
         assert observation["level"] == "DEFAULT"
 
 
-def test_the_readme_shows_the_first_of_these_commands():
+def test_the_readme_shows_the_first_command():
     command, *_ = curl_lines("http://127.0.0.1:8787")
     assert command in (ROOT / "README.md").read_text()
 
 
 def test_the_empty_page_shows_a_command_that_works(demo):
     gateway, inbox, _ = demo
-    assert asked(inbox)["example"] in curl_lines(gateway)
+    assert inbox_api(inbox)["example"] in curl_lines(gateway)
 
 
-def gone(*urls: str) -> None:
+def assert_stopped(*urls: str) -> None:
     for url in urls:
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(url)
@@ -95,15 +97,15 @@ def gone(*urls: str) -> None:
 def test_ctrl_c_stops_everything(demo):
     gateway, inbox, process = demo
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
-    gone(gateway, inbox)
+    assert process.wait(TIMEOUT_SECONDS) == 0
+    assert_stopped(gateway, inbox)
 
 
-def local(*arguments: str) -> subprocess.Popen[str]:
-    return started("-m", "local", *arguments)
+def start_local(*arguments: str) -> subprocess.Popen[str]:
+    return start_python("-m", "local", *arguments)
 
 
-def started(*arguments: str) -> subprocess.Popen[str]:
+def start_python(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -116,10 +118,11 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def developed(
+def make_dev(
     folder: Path, variables: str, ending: signal.Signals = signal.SIGINT
 ) -> Iterator[dict[str, str]]:
-    """What `make dev` prints with these `.dev.vars`: each line's first word, and the rest."""
+    """Run `make dev` with these lines in `.dev.vars`. Returns what it prints: the rest of each line
+    by its first word."""
     for name in ("local", "src", "node_modules", "python_modules", "wrangler.toml"):
         (folder / name).symlink_to(ROOT / name)
     (folder / ".dev.vars").write_text(f"LANGFUSE_BASE_URL=http://127.0.0.1:1\n{variables}")
@@ -129,7 +132,7 @@ def developed(
         "sys.argv[1:] = ['dev', '--port=0', '--inbox-port=0']; "
         "__main__.main()"
     )
-    process = started("-c", code)
+    process = start_python("-c", code)
     assert process.stdout
     printed: list[str] = []
     try:
@@ -141,7 +144,7 @@ def developed(
         assert "gateway" in dict(found), "".join(printed)
         yield dict(found)
         process.send_signal(ending)
-        assert process.wait(10) == 0
+        assert process.wait(TIMEOUT_SECONDS) == 0
     finally:
         process.kill()
         process.wait()
@@ -150,43 +153,43 @@ def developed(
 def test_dev_without_langfuse_keys_has_an_inbox(tmp_path):
     with Server(echo.app(delay_ms=0)) as provider:
         base = json.dumps({"openai": {"base_url": f"{provider.url}/v1"}})
-        with developed(tmp_path, f"PROVIDERS='{base}'\nLANGFUSE_PUBLIC_KEY=\n") as printed:
+        with make_dev(tmp_path, f"PROVIDERS='{base}'\nLANGFUSE_PUBLIC_KEY=\n") as printed:
             assert printed["tracing"] == "on"
-            inbox, _, why = printed["inbox"].partition("      ")
-            assert "no Langfuse keys" in why
-            before = asked(inbox)
+            inbox, _, note = printed["inbox"].partition("      ")
+            assert "no Langfuse keys" in note
+            before = inbox_api(inbox)
             assert printed["gateway"] in before["example"]
             done = subprocess.run(
                 ["bash", "-c", f"{before['example']} --silent --show-error --fail-with-body"],
                 env={**os.environ, "OPENAI_API_KEY": "sk-local-0123456789"},
                 capture_output=True,
                 text=True,
-                timeout=30,
+                timeout=TIMEOUT_SECONDS,
             )
             assert "Hello!" in done.stdout, done.stderr
-            (observation,) = one_more(inbox, before)["observations"]
+            (observation,) = next_trace(inbox, before)["observations"]
             assert "You said: Hello!" in json.dumps(observation["output"])
 
 
 @pytest.mark.long
 def test_dev_ends_with_its_terminal(tmp_path):
-    with developed(tmp_path, "", ending=signal.SIGHUP) as printed:
+    with make_dev(tmp_path, "", ending=signal.SIGHUP) as printed:
         urls = [printed["gateway"], printed["inbox"].partition(" ")[0]]
-    gone(*urls)
+    assert_stopped(*urls)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("variables", ["", "GATEWAY_API_KEYS='{}'"])
-def test_dev_has_a_key_for_the_provider_keys_that_it_was_given(tmp_path, variables: str):
+def test_dev_prints_a_gateway_key_for_the_provider_keys_in_dev_vars(tmp_path, variables: str):
     gateway_key = "gw_of-a-test-0123456789"
     digest = hashlib.sha256(gateway_key.encode()).hexdigest()
     variables = variables.format(json.dumps({"ada": digest}))
     with Server(echo.app(delay_ms=0)) as provider:
         base = json.dumps({"openai": {"base_url": f"{provider.url}/v1"}})
-        given = f"PROVIDERS='{base}'\nOPENAI_API_KEY=sk-stored-0123456789\n{variables}\n"
-        with developed(tmp_path, given) as printed:
+        lines = f"PROVIDERS='{base}'\nOPENAI_API_KEY=sk-stored-0123456789\n{variables}\n"
+        with make_dev(tmp_path, lines) as printed:
             inbox = printed["inbox"].partition(" ")[0]
-            before = asked(inbox)
+            before = inbox_api(inbox)
             assert ("key" in printed) == (not variables)
             if not variables:
                 assert printed["key"].partition(" ")[0] in before["example"]
@@ -195,10 +198,10 @@ def test_dev_has_a_key_for_the_provider_keys_that_it_was_given(tmp_path, variabl
                 env={**os.environ, "GATEWAY_KEY": gateway_key},
                 capture_output=True,
                 text=True,
-                timeout=30,
+                timeout=TIMEOUT_SECONDS,
             )
             assert "Hello!" in done.stdout, done.stderr
-            (observation,) = one_more(inbox, before)["observations"]
+            (observation,) = next_trace(inbox, before)["observations"]
             assert observation["metadata"]["gateway_key"] == ("ada" if variables else "dev")
 
 
@@ -212,21 +215,21 @@ def test_dev_has_a_key_for_the_provider_keys_that_it_was_given(tmp_path, variabl
         ),
     ],
 )
-def test_dev_with_langfuse_keys_has_none(tmp_path, variables: str):
-    with developed(tmp_path, variables) as printed:
+def test_dev_with_langfuse_keys_has_no_inbox(tmp_path, variables: str):
+    with make_dev(tmp_path, variables) as printed:
         assert printed.keys() == {"gateway", "tracing"}
         health = json.load(urllib.request.urlopen(f"{printed['gateway']}/health"))
         assert printed["tracing"].startswith("on" if health["tracing"] else "off")
 
 
 def test_dev_names_the_status_of_a_misconfigured_gateway(tmp_path):
-    with developed(tmp_path, "GATEWAY_API_KEYS=nonsense\n") as printed:
+    with make_dev(tmp_path, "GATEWAY_API_KEYS=nonsense\n") as printed:
         assert printed["status"].startswith("misconfigured")
 
 
-def test_a_new_gateway_key_is_let_in():
-    process = local("key", "alice")
-    printed, _ = process.communicate(timeout=30)
+def test_a_printed_gateway_key_is_valid():
+    process = start_local("key", "alice")
+    printed, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     (key,) = re.findall(r"gw_\S+", printed)
     (entry,) = re.findall(r"\{.*\}", printed)
     call = Call("GET", "/v1/models", "", {"x-portkey-api-key": key})
@@ -235,7 +238,7 @@ def test_a_new_gateway_key_is_let_in():
     assert caller.name == "alice"
 
 
-def test_secrets_of_a_local_run_stand_in_dev_vars(tmp_path):
+def test_a_local_run_reads_secrets_from_dev_vars(tmp_path):
     (tmp_path / "wrangler.toml").write_text('[vars]\nA = "from toml"\nB = "from toml"\n')
     (tmp_path / ".dev.vars").write_text('B="from dev"\nC=secret\nEMPTY=\n')
     assert environment(tmp_path) == {"A": "from toml", "B": "from dev", "C": "secret"}

@@ -1,4 +1,4 @@
-"""The examples in the docs do what they say."""
+"""The examples in the docs, run against a gateway with the echo provider."""
 
 import hashlib
 import json
@@ -15,12 +15,13 @@ from local.__main__ import CONFIGS, everything_at
 from local.runtime import ROOT
 from tests.pages import OWN_TESTS, PAGES, Block, blocks, text_of
 
-from .conftest import PROVIDER_KEY, Stage
+from .conftest import TIMEOUT_SECONDS, Stage
+from .deployment import PROVIDER_KEY
 
 pytestmark = pytest.mark.long
 
 KEY = "gw_of-an-example-0123456789abcdef"
-# Commands that do nothing here, and why.
+# Commands that are replaced by a function without effect, with the reason.
 LEFT_OUT = {
     "make": "installs; test_demo runs what `make demo` and `make key` do",
     "wrangler": "needs an account at Cloudflare, which test_dry_run does without",
@@ -30,14 +31,15 @@ LEFT_OUT = {
     "npm": "would change what is installed",
     "pip": "would fetch from a registry",
 }
-NOT_ASKED = "/api/public/projects"  # of Langfuse's; the inbox has no projects
+# A path of Langfuse's API that the inbox does not have.
+MISSING_PATH = "/api/public/projects"
 # Addresses that stand for this stage's gateway.
 GATEWAY = re.compile(r"http://127\.0\.0\.1:8787|https://[\w.-]*YOUR-[\w.-]+\.workers\.dev")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A block of code, and what its page defines for all of them."""
+    """A block of code, and the definitions of functions in its page."""
 
     block: Block
     definitions: str
@@ -66,9 +68,9 @@ GATEWAY_PAGE = [e for e in EVERY if e.page == "docs/gateway.md" and re.search(r"
 
 
 def run(stage: Stage, example: Example, **env: str) -> str:
-    """Run an example; what it printed."""
+    """Run an example. Returns what it prints."""
     curl = f"""curl() {{
-      case "$*" in *{NOT_ASKED}*) return; esac
+      case "$*" in *{MISSING_PATH}*) return; esac
       command curl --silent --show-error --fail-with-body "$@"
     }}"""
     left_out = "\n".join(f"{command}() {{ :; }}" for command in LEFT_OUT)
@@ -77,9 +79,9 @@ def run(stage: Stage, example: Example, **env: str) -> str:
         ["bash", "-c", f"set -e\n{curl}\n{left_out}\n{script}"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=TIMEOUT_SECONDS,
         cwd=ROOT,
-        # A test that an example runs is none of this run's.
+        # An example may run tests, which must not have the options of this run.
         env={
             **{k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "HYPOTHESIS_"))},
             **env,
@@ -91,14 +93,14 @@ def run(stage: Stage, example: Example, **env: str) -> str:
 
 @pytest.fixture
 def demo(stage_with, environment) -> Stage:
-    """What `make demo` runs."""
+    """The gateway of `make demo`."""
     echo = json.loads(environment["PROVIDERS"])["openai"]["base_url"]
     return stage_with(PROVIDERS=everything_at(echo), CONFIGS=json.dumps(CONFIGS))
 
 
 @pytest.fixture
 def deployment(stage_with, environment) -> Stage:
-    """A gateway with keys and configs as the page has them."""
+    """A gateway with the keys and configs of the page about the gateway."""
     echo = json.loads(environment["PROVIDERS"])["openai"]["base_url"]
     page = (ROOT / "docs" / "gateway.md").read_text()
     configs = re.search(r"CONFIGS = '''(.*?)'''", page, re.DOTALL)
@@ -121,7 +123,7 @@ def test_each_call_of_the_tracing_page_is_traced(stage: Stage, example: Example)
     observations = stage.observations(calls)
     assert len(observations) == calls
     recorded = json.dumps(observations)
-    # Every word of a header's value, but for those that steer, is found again.
+    # Every word of a header's value is recorded, but for headers without content.
     for name, value in re.findall(r"-H '([\w-]+): (.*?)'", example.code):
         if name in ("x-portkey-trace", "baggage", "traceparent"):
             continue
@@ -130,8 +132,8 @@ def test_each_call_of_the_tracing_page_is_traced(stage: Stage, example: Example)
     assert not any("notes" in o["metadata"] for o in observations)
 
 
-# Whom an example with a config asks in turn; None for whoever chance chooses.
-ASKED: dict[str, list[str] | None] = {
+# The providers that an example with a config calls, in this order; None for a random one.
+CALLED: dict[str, list[str] | None] = {
     "Fallback-0": ["openai"],
     "Fallback-1": ["openai", "groq"],
     "Load balancing-0": None,
@@ -143,22 +145,22 @@ ASKED: dict[str, list[str] | None] = {
 
 
 @pytest.mark.parametrize("example", GATEWAY_PAGE, ids=str)
-def test_each_call_of_the_gateway_page_goes_where_it_says(demo: Stage, example: Example):
+def test_each_call_of_the_gateway_page_reaches_the_named_provider(demo: Stage, example: Example):
     printed = run(demo, example)
     assert "You said: Hello!" in printed
-    assert ("ask_by" in example.code) == (str(example) in ASKED)
+    assert ("ask_by" in example.code) == (str(example) in CALLED)
     if "ask_by" not in example.code:
         provider = re.search(r"x-portkey-provider: ([\w-]+)|\"@([\w-]+)/", example.code)
         metadata = demo.observation()["metadata"]
         assert metadata["provider"] == (provider[1] or provider[2] if provider else "openai")
         return
     spans = len(re.findall(r"^ask_by ", example.code, re.MULTILINE))
-    asked = ASKED[str(example)]
-    observations = demo.observations(spans + len(asked or ["one"]))
+    called = CALLED[str(example)]
+    observations = demo.observations(spans + len(called or ["one"]))
     assert [o["type"] for o in observations].count("SPAN") == spans
     attempts = [o for o in observations if o["type"] != "SPAN"]
     providers = [o["metadata"]["provider"] for o in attempts]
-    assert providers == asked if asked else providers[0] in ("openai", "groq")
+    assert providers == called if called else providers[0] in ("openai", "groq")
     if example.block.heading == "Cache":
         statuses = [o["metadata"]["cache_status"] for o in observations if o["type"] == "SPAN"]
         assert statuses == ["MISS", "REFRESH"]
@@ -167,13 +169,13 @@ def test_each_call_of_the_gateway_page_goes_where_it_says(demo: Stage, example: 
 
 
 @pytest.mark.parametrize("example", [e for e in GATEWAY_PAGE if "GATEWAY_KEY" in e.code], ids=str)
-def test_a_gateway_key_opens_the_stored_keys(deployment: Stage, example: Example):
+def test_calls_with_a_gateway_key_use_the_stored_keys(deployment: Stage, example: Example):
     printed = run(deployment, example, GATEWAY=deployment.url, GATEWAY_KEY=KEY)
     assert "You said: Hello!" in printed
     assert deployment.observations(1)[0]["metadata"]["gateway_key"] == "alice"
 
 
-def test_the_configs_of_the_page_are_the_demos():
+def test_the_demo_has_the_configs_of_the_page():
     page = (ROOT / "docs" / "gateway.md").read_text()
     configs = re.search(r"CONFIGS = '''(.*?)'''", page, re.DOTALL)
     assert configs
@@ -191,7 +193,7 @@ def test_every_other_example_runs(demo: Stage, deployment: Stage, environment, e
 
 
 def keys_of(environment: dict[str, Any]) -> dict[str, str]:
-    """What a reader has in variables of their shell."""
+    """The variables that the examples expect in the shell."""
     settings = ("LANGFUSE_BASE_URL", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY")
     keys = {"GATEWAY_KEY": KEY, "OPENAI_API_KEY": PROVIDER_KEY}
     return {**keys, **{name: environment[name] for name in settings}}
@@ -203,24 +205,24 @@ def keys_of(environment: dict[str, Any]) -> dict[str, str]:
     ids=lambda e: f"{e.page}-{e}",
 )
 def test_every_example_in_python(demo: Stage, environment, example: Example):
-    """In a process of its own: some of what is imported changes what clients do."""
+    """In a process of its own, since some imports change what clients do."""
     code = GATEWAY.sub(demo.url, example.code)
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nprint(reply.model_dump_json())"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=TIMEOUT_SECONDS,
         env={**os.environ, **keys_of(environment)},
     )
     assert done.returncode == 0, done.stderr
     assert "You said: Hello!" in done.stdout
-    # What stands for a key must not be a word that a trace needs.
+    # The placeholder of a key must not be a word of the metadata, which would be redacted.
     observations = demo.observations(2 if "get_client" in example.code else 1)
     assert any(o["metadata"].get("provider") for o in observations)
     assert not any("[redacted]" in o["metadata"] for o in observations)
 
 
-def test_a_wrong_base_url_gives_what_troubleshooting_says(demo: Stage):
+def test_a_wrong_base_url_gives_the_errors_of_the_troubleshooting_page(demo: Stage):
     page = text_of("docs/troubleshooting.md")
     with demo.http() as client:
         reply = client.post("/chat/completions", json={})
@@ -232,5 +234,5 @@ def test_a_wrong_base_url_gives_what_troubleshooting_says(demo: Stage):
 
 
 @pytest.mark.parametrize("command", LEFT_OUT)
-def test_what_is_left_out_is_needed(command: str):
+def test_every_replaced_command_occurs_in_the_docs(command: str):
     assert any(re.search(rf"(?m)(?:^|[`|;(]) *{command} ", text_of(page)) for page in COVERED)

@@ -1,5 +1,5 @@
-"""The examples of docs/extending.md do what they say: they are applied to the source, the Worker is
-called that results, and their own tests are run."""
+"""The examples of docs/extending.md: they are applied to the source, the resulting Worker is
+called, and their own tests are run."""
 
 import json
 import os
@@ -18,7 +18,8 @@ from local.runtime import ROOT, Runtime, bundle
 from local.server import Server
 from tests.examples import changes
 
-from .conftest import CHAT, PROVIDER_KEY, PUBLIC_KEY, SECRET_KEY, Provider, Stage, keep
+from .conftest import CHAT, TIMEOUT_SECONDS, Provider, Stage, record
+from .deployment import PROVIDER_KEY, PUBLIC_KEY, SECRET_KEY
 
 pytestmark = pytest.mark.long
 
@@ -31,33 +32,37 @@ RANKING = {
 
 
 def modules(*headings: str) -> dict[str, str]:
-    """The Worker's modules with the examples below these headings."""
-    made = bundle()
+    """The Worker's modules, changed by the examples below these headings."""
+    changed = bundle()
     for heading in headings:
         for path, text in changes(heading).items():
             if path.startswith("src/"):
-                made[path.removeprefix("src/")] = text
-    return made
+                changed[path.removeprefix("src/")] = text
+    return changed
 
 
-def test_a_dialect_and_a_provider(stage: Stage, provider: Provider):
+def test_the_worker_with_a_new_dialect_and_a_new_provider(stage: Stage, provider: Provider):
     async def script(request):
-        await keep(provider, request)
+        await record(provider, request)
         return web.json_response(RANKING)
 
     provider.script = script
     env = {**stage.gateway_env, "PROVIDERS": json.dumps({"acme": {"base_url": provider.url}})}
     with Runtime(env, modules=modules("A dialect", "A provider")) as gateway:
         headers = {"x-portkey-provider": "acme", "authorization": f"Bearer {PROVIDER_KEY}"}
-        reply = httpx.post(f"{gateway.url}/v1/rerank", json=RERANK, headers=headers, timeout=20)
+        reply = httpx.post(
+            f"{gateway.url}/v1/rerank", json=RERANK, headers=headers, timeout=TIMEOUT_SECONDS
+        )
         assert reply.json() == RANKING
-        refused = httpx.post(f"{gateway.url}/v1/responses", json={}, headers=headers, timeout=20)
+        refused = httpx.post(
+            f"{gateway.url}/v1/responses", json={}, headers=headers, timeout=TIMEOUT_SECONDS
+        )
         assert refused.status_code == 404
         observation = stage.observation()
-    (seen,) = provider.seen
-    sent = dict(seen.headers)
-    assert (seen.target, sent["x-api-key"]) == ("/rerank", PROVIDER_KEY)
-    assert sent["acme-version"] == "2026-11-01"
+    (request,) = provider.received
+    headers = dict(request.headers)
+    assert (request.target, headers["x-api-key"]) == ("/rerank", PROVIDER_KEY)
+    assert headers["acme-version"] == "2026-11-01"
     assert observation["input"] == {"query": "Which one?", "documents": ["this", "that"]}
     assert observation["output"] == [{"index": 1, "score": 0.9}, {"index": 0, "score": 0.1}]
     assert observation["model"] == "acme-rank-2"
@@ -70,30 +75,37 @@ def test_a_dialect_and_a_provider(stage: Stage, provider: Provider):
 
 @pytest.fixture
 def collector() -> Iterator[tuple[str, SimpleQueue]]:
-    """The URL of a server that takes lines of JSON, and what it got. It first says 503."""
-    got: SimpleQueue = SimpleQueue()
+    """The URL of a server that accepts lines of JSON, and the requests that it received. Its first
+    response is 503."""
+    received: SimpleQueue = SimpleQueue()
     answers = [503, 204]
 
     async def take(request: web.Request) -> web.Response:
-        got.put((dict(request.headers), await request.text()))
+        received.put((dict(request.headers), await request.text()))
         return web.Response(status=answers.pop(0))
 
     app = web.Application()
     app.router.add_post("/observations", take)
     with Server(app) as server:
-        yield server.url, got
+        yield server.url, received
 
 
-def test_a_delivery(stage: Stage, collector: tuple[str, SimpleQueue]):
-    url, got = collector
+def test_the_worker_with_a_new_export_protocol(stage: Stage, collector: tuple[str, SimpleQueue]):
+    url, received = collector
     env = {**stage.gateway_env, "LANGFUSE_BASE_URL": url, "LANGFUSE_PROTOCOL": "lines"}
     with Runtime(env, modules=modules("An export protocol")) as gateway:
         headers = {"authorization": f"Bearer {PROVIDER_KEY}"}
         reply = httpx.post(
-            f"{gateway.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=20
+            f"{gateway.url}/v1/chat/completions",
+            json=CHAT,
+            headers=headers,
+            timeout=TIMEOUT_SECONDS,
         )
         assert reply.status_code == 200
-        (first_headers, first), (_, again) = got.get(timeout=10), got.get(timeout=10)
+        (first_headers, first), (_, again) = (
+            received.get(timeout=TIMEOUT_SECONDS),
+            received.get(timeout=TIMEOUT_SECONDS),
+        )
         assert not [line for line in gateway.logs if "trace_not_delivered" in line]
     assert first == again
     (line,) = first.splitlines()
@@ -116,8 +128,8 @@ def test_a_delivery(stage: Stage, collector: tuple[str, SimpleQueue]):
         ),
     ],
 )
-def test_the_examples_own_tests(heading: str, tests: str, tmp_path: Path):
-    """In a copy of the project, which is also what ruff and the import rules are asked about."""
+def test_the_examples_own_tests_pass(heading: str, tests: str, tmp_path: Path):
+    """In a copy of the project, which ruff and the rules for imports check too."""
     for name in ("src", "local", "tests", "docs"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
@@ -136,7 +148,7 @@ def test_the_examples_own_tests(heading: str, tests: str, tmp_path: Path):
 
 
 def run(folder: Path, *command: str) -> None:
-    # A test that runs in here is none of this run's, nor as long.
+    # These tests must not have the options of this run.
     ours = ("PYTEST_", "HYPOTHESIS_")
     done = subprocess.run(
         [sys.executable, "-m", *command],
@@ -144,6 +156,6 @@ def run(folder: Path, *command: str) -> None:
         env={name: value for name, value in os.environ.items() if not name.startswith(ours)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=2 * TIMEOUT_SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,21 +1,54 @@
-"""Requests that are made to harm: to hang the isolate, or to get at what is another's."""
+"""Hostile requests: to block the isolate, or to use the keys of others."""
 
 import json
-import time
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import test_keys
-from .conftest import Provider, Stage
-from .test_keys import ALICE, MO, ask, inline
+from .conftest import Provider, Stage, reply_json
+from .deployment import ALICE, SOME_MODELS
+from .test_keys import REPLY, call, inline
 
 pytestmark = pytest.mark.long
 
-settings, stage, _kept = test_keys.settings, test_keys.stage, test_keys._kept
 A = {"x-portkey-api-key": ALICE}
-# Seconds. Each of these took many times as long before it was bounded.
-SOON = 4.0
+# Of CPU time, which does not depend on the load of the machine. Each of these needed many times as
+# much before it was bounded.
+MAX_CPU_SECONDS = 4.0
+
+
+@pytest.fixture
+def stage(with_keys: Stage) -> Stage:
+    return with_keys
+
+
+@pytest.fixture(autouse=True)
+def _replies(provider: Provider):
+    reply_json(provider, REPLY)
+
+
+@contextmanager
+def cpu_limit(stage: Stage) -> Iterator[None]:
+    """Assert that workerd uses little CPU time within this context."""
+    before = cpu_seconds(stage.gateway.pid)
+    yield
+    assert cpu_seconds(stage.gateway.pid) - before < MAX_CPU_SECONDS
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU time of a process; 0 on a system without this file.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    """
+    file = Path(f"/proc/{pid}/stat")
+    if not file.exists():
+        return 0.0
+    fields = file.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def conditional(query: Any) -> str:
@@ -26,13 +59,12 @@ def conditional(query: Any) -> str:
     )
 
 
-def test_a_condition_on_a_long_list_is_checked_soon(stage: Stage, provider: Provider):
+def test_a_condition_on_a_long_list_is_evaluated_quickly(stage: Stage):
     messages = [{"role": "user", "content": "x"}] * 20_000
     query = {"params.messages": {"$in": ["a"] * 1000}}
-    began = time.monotonic()
-    answer = ask(stage, {**A, "x-portkey-config": conditional(query)}, {"messages": messages})
-    assert answer.status_code == 200
-    assert time.monotonic() - began < SOON
+    headers = {**A, "x-portkey-config": conditional(query)}
+    with cpu_limit(stage):
+        assert call(stage, headers, {"messages": messages}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -43,10 +75,10 @@ def test_a_condition_on_a_long_list_is_checked_soon(stage: Stage, provider: Prov
         {"x-portkey-request-timeout": "000000001" + 12 * "9"},
     ],
 )
-def test_a_number_of_any_length_is_refused(stage: Stage, provider: Provider, headers):
-    answer = ask(stage, {**A, **headers})
+def test_a_number_that_is_too_large_is_refused(stage: Stage, provider: Provider, headers):
+    answer = call(stage, {**A, **headers})
     assert answer.status_code == 400, answer.text
-    assert provider.seen == []
+    assert provider.received == []
 
 
 SMALL = {"model": "small", "messages": []}
@@ -64,42 +96,49 @@ SMALL = {"model": "small", "messages": []}
         {"content-type": "application/json", "content-encoding": "br"},
     ],
 )
-def test_a_key_for_some_models_sends_plain_json(stage: Stage, provider: Provider, headers):
-    answer = send(stage, {"authorization": f"Bearer {MO}", **headers}, json.dumps(SMALL).encode())
+def test_a_key_for_some_models_needs_plain_json(stage: Stage, provider: Provider, headers):
+    answer = send(
+        stage, {"authorization": f"Bearer {SOME_MODELS}", **headers}, json.dumps(SMALL).encode()
+    )
     assert answer.status_code == 403
-    assert provider.seen == []
+    assert provider.received == []
 
 
 @pytest.mark.parametrize("charset", ["", "; charset=utf-8", ';charset="UTF-8"'])
-def test_a_key_for_some_models_may_say_that_it_is_utf_8(stage: Stage, provider, charset):
-    headers = {"authorization": f"Bearer {MO}", "content-type": f"application/json{charset}"}
+def test_a_key_for_some_models_may_name_utf_8(stage: Stage, provider, charset):
+    headers = {
+        "authorization": f"Bearer {SOME_MODELS}",
+        "content-type": f"application/json{charset}",
+    }
     assert send(stage, headers, json.dumps(SMALL).encode()).status_code == 200
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        # The tools of a provider that call another model.
+        # Tools of a provider that call another model.
         {**SMALL, "tools": [{"type": "image_generation", "model": "o1"}]},
         {**SMALL, "tools": [{"type": "x:search", "parameters": {"models": ["small", "o1"]}}]},
         {**SMALL, "plugins": [{"id": "x", "model": "o1"}]},
-        # What some readers take for the same letters.
+        # Characters that some parsers take for the same letters.
         {**SMALL, "model\u017f": ["o1"]},
         b'{"model": "small", "\xc1\xadodel": "o1"}',
     ],
 )
-def test_no_other_model_is_asked_by_a_detour(stage: Stage, provider: Provider, body):
-    headers = {"authorization": f"Bearer {MO}", "content-type": "application/json"}
+def test_a_key_for_some_models_cannot_name_another_one_elsewhere_in_the_body(
+    stage: Stage, provider: Provider, body
+):
+    headers = {"authorization": f"Bearer {SOME_MODELS}", "content-type": "application/json"}
     data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
     assert send(stage, headers, data, "/responses").status_code == 403
-    assert provider.seen == []
+    assert provider.received == []
 
 
-def test_a_function_with_a_model_among_its_parameters_is_none_that_is_asked(stage: Stage, provider):
+def test_a_function_may_have_a_parameter_that_is_called_model(stage: Stage):
     properties = {"model": {"type": "string", "enum": ["o1"]}, "models": {"type": "array"}}
     function = {"name": "f", "parameters": {"properties": properties, "required": ["model"]}}
     body = {**SMALL, "tools": [{"type": "function", "function": function}]}
-    assert ask(stage, {"authorization": f"Bearer {MO}"}, body).status_code == 200
+    assert call(stage, {"authorization": f"Bearer {SOME_MODELS}"}, body).status_code == 200
 
 
 def send(stage: Stage, headers: dict[str, str], body: bytes, path: str = "/chat/completions"):
@@ -107,45 +146,41 @@ def send(stage: Stage, headers: dict[str, str], body: bytes, path: str = "/chat/
         return client.post(f"/v1{path}", content=body, headers=headers)
 
 
-def test_no_kept_reply_is_for_who_shows_another_key(stage_with, settings, provider: Provider):
-    stage: Stage = stage_with(**settings, ALLOW_ANONYMOUS="true")
+def test_a_cached_reply_is_not_used_for_another_credential(with_configs: Stage, provider: Provider):
     config = {"x-portkey-config": inline(provider="bare", cache={"mode": "simple"})}
     for headers in ({"x-goog-api-key": "A"}, {"x-goog-api-key": "B"}, {"x-auth-token": "C"}, {}):
-        answer = ask(stage, {**config, **headers}, {**SMALL, "user": "kept"})
+        answer = call(with_configs, {**config, **headers}, {**SMALL, "user": "cached"})
         assert answer.headers["x-portkey-cache-status"] == "MISS"
-    assert len(provider.seen) == 4
+    assert len(provider.received) == 4
 
 
 @pytest.mark.parametrize("own", [{}, {"x-portkey-trace-id": "a" * 32}])
-def test_who_shows_no_key_is_not_taken_for_one_who_does(stage_with, settings, provider, own):
-    stage: Stage = stage_with(**settings, ALLOW_ANONYMOUS="true")
-    said = {"x-portkey-provider": "bare", "x-portkey-metadata": '{"gateway_key": "alice"}', **own}
-    answer = ask(stage, said, {**SMALL, "metadata": {"gateway_key": "alice"}})
+def test_metadata_cannot_name_a_gateway_key(with_configs: Stage, own):
+    metadata = {"x-portkey-metadata": '{"gateway_key": "alice"}'}
+    headers = {"x-portkey-provider": "bare", **metadata, **own}
+    answer = call(with_configs, headers, {**SMALL, "metadata": {"gateway_key": "alice"}})
     assert answer.status_code == 200
-    observation = stage.observation()
+    observation = with_configs.observation()
     assert "gateway_key" not in observation["metadata"]
-    (trace,) = (t for t in stage.inbox.traces() if t["id"] == observation["trace_id"])
-    assert "gateway_key" not in trace["metadata"]
+    assert "gateway_key" not in with_configs.trace_of(observation)["metadata"]
 
 
-def test_a_text_like_the_beginnings_of_many_tokens_is_searched_soon(stage: Stage, provider):
-    began = time.monotonic()
+def test_a_text_with_many_beginnings_of_tokens_is_searched_quickly(stage: Stage):
     content = "eyJ" * 500_000
-    assert ask(stage, A, {"messages": [{"role": "user", "content": content}]}).status_code == 200
-    stage.observation()
-    assert time.monotonic() - began < SOON
+    with cpu_limit(stage):
+        body = {"messages": [{"role": "user", "content": content}]}
+        assert call(stage, A, body).status_code == 200
+        stage.observation()
 
 
-def test_metadata_of_any_number_is_recorded_soon(stage: Stage, provider: Provider):
-    began = time.monotonic()
+def test_metadata_with_many_names_is_recorded_quickly(stage: Stage):
     names = {f"k{i}": "v" for i in range(100_000)}
-    assert ask(stage, A, {"messages": [], "metadata": names}).status_code == 200
-    assert '"k0":"v"' in stage.observation()["metadata"]["cut"]
-    assert time.monotonic() - began < SOON
+    with cpu_limit(stage):
+        assert call(stage, A, {"messages": [], "metadata": names}).status_code == 200
+        assert '"k0":"v"' in stage.observation()["metadata"]["cut"]
 
 
-def test_many_credentials_and_much_to_search_for_them(stage: Stage, provider: Provider):
-    began = time.monotonic()
+def test_many_credentials_and_long_texts_are_handled_quickly(stage: Stage):
     names = {f"k{i}": "v" for i in range(2000)}
     headers = {
         "x-portkey-key": " ".join(f"{i:09d}" for i in range(5000)),
@@ -153,8 +188,8 @@ def test_many_credentials_and_much_to_search_for_them(stage: Stage, provider: Pr
         "langfuse-tags": ",".join(names),
     }
     body = {"messages": [], "tool_choice": [*names], "metadata": names}
-    assert ask(stage, {**A, **headers}, body).status_code == 200
-    metadata = stage.observation()["metadata"]
+    with cpu_limit(stage):
+        assert call(stage, {**A, **headers}, body).status_code == 200
+        metadata = stage.observation()["metadata"]
     assert metadata["gateway_key"] == "alice"
     assert "too many credentials" in str(metadata["notes"])
-    assert time.monotonic() - began < SOON

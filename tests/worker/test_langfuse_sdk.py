@@ -1,4 +1,4 @@
-"""An app's own spans, by Langfuse's SDK, and the gateway's generations are one tree."""
+"""The spans of an app that uses Langfuse's SDK, and the gateway's generations, form one tree."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from aiohttp import web
 from local.inbox.store import Observation, Trace
 from local.runtime import ROOT
 
-from .conftest import CHAT, Stage
+from .conftest import CHAT, TIMEOUT_SECONDS, Stage
 
 TOOL_CALL = {
     "id": "call_1",
@@ -37,16 +37,16 @@ REPLY = {
     "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
 }
 
-KEPT = f"{1:032x}"  # a trace of any sample
+SAMPLED = f"{1:032x}"  # a trace of every sample
 
 
 def run(stage: Stage, app: str, **env: str) -> dict[str, Any]:
-    """Run one of the apps to its end; what it says."""
+    """Run one of the apps to its end. Returns the JSON that it prints."""
     return json.loads(python(stage, "-m", "tests.worker.traced_apps", app, **env))
 
 
 def python(stage: Stage, *arguments: str, **env: str) -> str:
-    """Run Python as an app runs: with Langfuse's keys, and nothing of this process. Its stdout."""
+    """Run Python with the stage's Langfuse variables, not this process's. Returns stdout."""
     env = {
         **{name: value for name, value in os.environ.items() if "LANGFUSE" not in name},
         **{name: stage.gateway_env[name] for name in stage.gateway_env if "LANGFUSE" in name},
@@ -59,10 +59,10 @@ def python(stage: Stage, *arguments: str, **env: str) -> str:
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TIMEOUT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
-    # The SDK warns of what it could not send.
+    # The SDK warns about what it could not send.
     assert done.stderr == ""
     return done.stdout
 
@@ -72,7 +72,7 @@ def trace_of(stage: Stage, trace_id: str) -> Trace:
 
 
 def split(observations: list[Observation]) -> tuple[dict[str, Any], list[Observation]]:
-    """The app's spans by their name, and the gateway's generations."""
+    """The app's spans by name, and the gateway's generations."""
     ours = [o for o in observations if "http_status" in o["metadata"]]
     return {str(o["name"]): o for o in observations if o not in ours}, ours
 
@@ -83,38 +83,38 @@ def split(observations: list[Observation]) -> tuple[dict[str, Any], list[Observa
         pytest.param(
             ("3.120.0", "otlp", {"LANGFUSE_PROTOCOL": "otlp"}), id="3-otlp", marks=pytest.mark.long
         ),
-        # With a gateway of its own, which keeps the protocol in mind.
+        # An isolate keeps the protocol that it has found, so that this one is not `stage`.
         pytest.param(("4.16.0", "otlp", {"LANGFUSE_PROTOCOL": "auto"}), id="4-otlp"),
     ]
 )
 def server(request, stage_with: Callable[..., Stage]) -> tuple[Stage, str]:
-    """A stage with each kind of Langfuse, and the protocol that the gateway speaks there."""
+    """A stage for each version of Langfuse, and the protocol that its gateway uses."""
     version, protocol, env = request.param
     stage = stage_with(**env)
     stage.inbox.version = version
     return stage, protocol
 
 
-def test_an_agent_and_its_calls_are_one_tree(server: tuple[Stage, str]):
+def test_the_spans_of_an_agent_and_its_calls_form_one_tree(server: tuple[Stage, str]):
     stage, protocol = server
 
     async def call_a_tool(request: web.Request) -> web.StreamResponse:
         return web.json_response(REPLY)
 
     stage.provider.script = call_a_tool
-    told = run(stage, "agent")
-    assert told["said"] == {
+    printed = run(stage, "agent")
+    assert printed["replies"] == {
         "plan": TOOL_CALL,
         "look_up": "You said: look up",
         "write": "You said: write",
         "check": "You said: check",
     }
     observations = stage.observations(9)
-    assert {o["trace_id"] for o in observations} == {told["trace"]}
+    assert {o["trace_id"] for o in observations} == {printed["trace"]}
     spans, generations = split(observations)
     assert {o["protocol"] for o in generations} == {protocol}
 
-    # The app's own.
+    # The app's spans.
     assert {name: spans[name]["type"] for name in spans} == {
         "agent": "AGENT",
         "plan": "SPAN",
@@ -123,22 +123,22 @@ def test_an_agent_and_its_calls_are_one_tree(server: tuple[Stage, str]):
         "check": "SPAN",
     }
     assert spans["agent"]["parent_id"] is None
-    for name, span_id in told["ids"].items():
+    for name, span_id in printed["ids"].items():
         assert spans[name]["id"] == span_id
-        assert spans[name]["parent_id"] == told["agent"]
+        assert spans[name]["parent_id"] == printed["agent"]
         assert spans[name]["usage"] == {}
 
-    # One generation below each step, of the call that was made there.
+    # One generation below each step: the call that was made there.
     by_parent = {o["parent_id"]: o for o in generations}
-    found = {name: by_parent[span_id] for name, span_id in told["ids"].items()}
+    found = {name: by_parent[span_id] for name, span_id in printed["ids"].items()}
     for name, generation in found.items():
         assert generation["type"] == "GENERATION"
-        asked = generation["input"]["messages"] if name == "plan" else generation["input"]
-        assert asked == [{"role": "user", "content": name.replace("_", " ")}]
+        messages = generation["input"]["messages"] if name == "plan" else generation["input"]
+        assert messages == [{"role": "user", "content": name.replace("_", " ")}]
         assert generation["metadata"]["streamed"] is (name in ("look_up", "check"))
         assert generation["usage"]["total"] > 0
         assert generation["received"] == 1
-        # Nor does the user in the call's body take the app's user's place.
+        # The user in the call's body does not replace the app's user.
         assert generation["user_id"] in ("ada", None)
         assert generation["session_id"] in ("session-7", None)
         assert str(spans[name]["start_time"]) <= str(generation["start_time"])
@@ -147,7 +147,7 @@ def test_an_agent_and_its_calls_are_one_tree(server: tuple[Stage, str]):
     assert found["check"]["output"]["content"] == "You said: check"
 
     # The trace is the app's.
-    trace = trace_of(stage, told["trace"])
+    trace = trace_of(stage, printed["trace"])
     assert trace["name"] == "my app"
     assert (trace["user_id"], trace["session_id"]) == ("ada", "session-7")
     assert sorted(trace["tags"]) == ["beta", "search"]
@@ -157,10 +157,10 @@ def test_an_agent_and_its_calls_are_one_tree(server: tuple[Stage, str]):
     assert trace["timestamp"] == spans["agent"]["start_time"]
 
 
-def test_what_the_app_propagates_reaches_the_generation(server: tuple[Stage, str]):
+def test_propagated_attributes_reach_the_generation(server: tuple[Stage, str]):
     stage, _ = server
-    told = run(stage, "baggage", LANGFUSE_OTEL_COMPRESSION="gzip")
-    assert told["said"] == "You said: Hello there"
+    printed = run(stage, "baggage", LANGFUSE_OTEL_COMPRESSION="gzip")
+    assert printed["replies"] == "You said: Hello there"
     spans, (generation,) = split(stage.observations(2))
     headers = [{n.lower(): v for n, v in r.headers} for r in stage.inbox.requests]
     (sent,) = (h for h in headers if h.get("content-type") == "application/x-protobuf")
@@ -185,42 +185,42 @@ def test_what_the_app_propagates_reaches_the_generation(server: tuple[Stage, str
 
 
 @pytest.mark.long
-def test_calls_at_once_stand_below_their_own_spans(stage: Stage):
-    told = run(stage, "at_once")
+def test_concurrent_calls_are_below_their_own_spans(stage: Stage):
+    printed = run(stage, "at_once")
     spans, generations = split(stage.observations(17))
-    assert {o["trace_id"] for o in generations} == {told["trace"]}
+    assert {o["trace_id"] for o in generations} == {printed["trace"]}
     for generation in generations:
         name = generation["input"][0]["content"]
-        assert generation["parent_id"] == told["ids"][name] == spans[name]["id"]
+        assert generation["parent_id"] == printed["ids"][name] == spans[name]["id"]
     assert len({o["parent_id"] for o in generations}) == 8
 
 
 @pytest.mark.long
-def test_a_client_that_traces_itself_makes_a_second_generation(stage: Stage):
-    told = run(stage, "drop_in")
+def test_langfuses_openai_client_creates_a_second_generation(stage: Stage):
+    printed = run(stage, "drop_in")
     spans, (generation,) = split(stage.observations(3))
     own = spans["OpenAI-generation"]
-    assert {own["trace_id"], generation["trace_id"]} == {told["trace"]}
-    assert {own["usage"]["total"], generation["usage"]["total"]} == {told["total"]}
+    assert {own["trace_id"], generation["trace_id"]} == {printed["trace"]}
+    assert {own["usage"]["total"], generation["usage"]["total"]} == {printed["total"]}
 
 
 @pytest.mark.long
-def test_of_which_the_gateways_can_be_left_out(stage: Stage):
-    told = run(stage, "drop_in_alone")
-    found = [o for o in stage.traced_so_far() if o["trace_id"] == told["trace"]]
+def test_with_trace_off_there_is_only_the_generation_of_langfuses_client(stage: Stage):
+    printed = run(stage, "drop_in_alone")
+    found = [o for o in stage.traced_so_far() if o["trace_id"] == printed["trace"]]
     spans, generations = split(found)
     assert spans.keys() == {"agent", "OpenAI-generation"}
-    assert spans["OpenAI-generation"]["usage"]["total"] == told["total"]
+    assert spans["OpenAI-generation"]["usage"]["total"] == printed["total"]
     assert generations == []
 
 
 @pytest.mark.long
-def test_anthropics_client_names_its_own_generation_as_the_parent(stage: Stage):
-    told = run(stage, "anthropic_alone")
+def test_anthropics_client_names_its_generation_as_the_parent(stage: Stage):
+    printed = run(stage, "anthropic_alone")
     spans, (generation,) = split(stage.observations(3))
     own = spans["anthropic.messages.create"]
-    assert {o["trace_id"] for o in (own, generation)} == {told["trace"]}
-    assert (own["type"], own["parent_id"]) == ("GENERATION", told["agent"])
+    assert {o["trace_id"] for o in (own, generation)} == {printed["trace"]}
+    assert (own["type"], own["parent_id"]) == ("GENERATION", printed["agent"])
     assert generation["parent_id"] == own["id"]
     assert own["usage"]["output"] == generation["usage"]["output"] > 0
     assert own["input"] is None
@@ -228,15 +228,15 @@ def test_anthropics_client_names_its_own_generation_as_the_parent(stage: Stage):
 
 
 @pytest.mark.long
-def test_the_same_sample_rate_keeps_the_same_traces(stage_with: Callable[..., Stage]):
-    stage = stage_with(LANGFUSE_SAMPLE_RATE="0.5")
+def test_the_gateway_and_the_sdk_sample_the_same_traces(without_content: Stage):
+    stage = without_content
     run(stage, "sampled", LANGFUSE_SAMPLE_RATE="0.5")
-    spans = stage.inbox.wait_for(1, where=lambda o: o["name"] == "ask")
+    spans = stage.inbox.wait_for(1, TIMEOUT_SECONDS, where=lambda o: o["name"] == "ask")
     assert 0 < len(spans) < 24
-    # In a trace that is kept, and after all the others.
-    stage.openai().chat.completions.create(**CHAT, extra_headers={"x-portkey-trace-id": KEPT})
+    # The last call is in a sampled trace: when it is traced, all others are.
+    stage.openai().chat.completions.create(**CHAT, extra_headers={"x-portkey-trace-id": SAMPLED})
     observations = stage.observations(2 * len(spans) + 1)
-    traces = [o["trace_id"] for o in observations if o["trace_id"] != KEPT]
+    traces = [o["trace_id"] for o in observations if o["trace_id"] != SAMPLED]
     assert Counter(traces) == {span["trace_id"]: 2 for span in spans}
 
 
@@ -245,8 +245,8 @@ def test_the_example_in_the_docs(stage: Stage):
     section = page.split("\n## An app that traces itself\n")[1].split("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     code = code.replace("http://127.0.0.1:8787", stage.url)
-    said = python(stage, "-c", f"{code}\nprint(reply.choices[0].message.content)")
-    assert said == "You said: Hello!\n"
+    printed = python(stage, "-c", f"{code}\nprint(reply.choices[0].message.content)")
+    assert printed == "You said: Hello!\n"
     spans, (generation,) = split(stage.observations(2))
     assert generation["parent_id"] == spans["greet"]["id"]
     for observation in (spans["greet"], generation):

@@ -1,4 +1,5 @@
-"""Langfuse in trouble: the client notices nothing, and the log says so once."""
+"""Faults of Langfuse, of a provider and of the gateway itself: what the client receives, and what
+the log reports."""
 
 import asyncio
 import json
@@ -9,7 +10,7 @@ from aiohttp import web
 
 from local.runtime import Runtime, bundle
 
-from .conftest import CHAT, SCRIPTED, Provider, Stage
+from .conftest import CHAT, SCRIPTED, TIMEOUT_SECONDS, Provider, Stage
 
 CHUNKS = [
     f'data: {{"choices": [{{"index": 0, "delta": {{"content": "{letter}"}}}}]}}\n\n'
@@ -17,7 +18,7 @@ CHUNKS = [
 ]
 
 
-async def _down(request):
+async def _closing(request):
     request.transport.abort()
     return web.Response()
 
@@ -31,7 +32,7 @@ async def _hanging(request):
     return web.Response()
 
 
-async def _elsewhere(request):
+async def _redirecting(request):
     return web.Response(status=302, headers={"location": "https://login.example/"})
 
 
@@ -48,7 +49,7 @@ async def _refusing(request):
     return web.json_response({"successes": [], "errors": errors}, status=207)
 
 
-async def _flooding(request):
+async def _too_long(request):
     return web.Response(body=b"x" * 5_000_000)
 
 
@@ -57,21 +58,24 @@ async def _quoting(request):
     return web.json_response({"successes": [], "errors": errors}, status=207)
 
 
-TROUBLES = [
-    (_down, "could not be reached"),
-    pytest.param(_failing, "HTTP 500", marks=pytest.mark.long),
-    pytest.param(_hanging, "could not be reached", marks=pytest.mark.long),
-    (_elsewhere, "redirected to https://login.example/"),
+# Faults that are tried again until the time is over, and those that are not.
+RETRIED = [
+    (_closing, "could not be reached"),
+    (_failing, "HTTP 500"),
+    (_hanging, "could not be reached"),
+    (_too_long, "more than 1048576 bytes"),
+]
+FINAL = [
+    (_redirecting, "redirected to https://login.example/"),
     (_html, "not Langfuse's"),
     (_unauthorized, "HTTP 401"),
-    pytest.param(_flooding, "more than 1048576 bytes", marks=pytest.mark.long),
     (_quoting, "[cut: "),
     (_refusing, "Event type not accepted"),
 ]
 
 
-def ask(stage: Stage, streamed: bool) -> tuple[tuple[int, dict[str, str], bytes], str]:
-    """What the client sees that must not differ, and the trace id, which does."""
+def call(stage: Stage, streamed: bool) -> tuple[tuple[int, dict[str, str], bytes], str]:
+    """What the client receives that is equal for each call, and the trace id, which is not."""
     with stage.http() as client:
         body = {**CHAT, "stream": streamed}
         response = client.post("/v1/chat/completions", json=body, headers=SCRIPTED)
@@ -80,38 +84,61 @@ def ask(stage: Stage, streamed: bool) -> tuple[tuple[int, dict[str, str], bytes]
     return (response.status_code, headers, response.content), trace_id
 
 
-@pytest.mark.parametrize(("fault", "reason"), TROUBLES)
-def test_the_client_gets_the_same(stage_with, provider: Provider, fault, reason):
-    stage = stage_with(LANGFUSE_PROTOCOL="ingestion", LANGFUSE_RETRY_SECONDS="1")
+@pytest.fixture
+def with_ingestion(stage_with) -> Stage:
+    return stage_with(LANGFUSE_PROTOCOL="ingestion")
+
+
+@pytest.mark.parametrize(("fault", "reason"), FINAL)
+def test_a_final_fault_of_langfuse_does_not_change_the_reply(
+    with_ingestion: Stage, fault, reason: str
+):
+    check_replies(with_ingestion, with_ingestion, fault, reason)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("fault", "reason"), RETRIED)
+def test_a_fault_of_langfuse_that_is_retried_does_not_change_the_reply(
+    stage: Stage, stage_with, fault, reason: str
+):
+    impatient = stage_with(LANGFUSE_PROTOCOL="ingestion", LANGFUSE_RETRY_SECONDS="1")
+    check_replies(stage, impatient, fault, reason)
+
+
+def check_replies(undisturbed: Stage, stage: Stage, fault, reason: str) -> None:
+    """Compare the replies of two gateways, the second one with a fault of Langfuse."""
 
     async def script(request):
         if (await request.json())["stream"]:
             return web.Response(text="".join(CHUNKS), content_type="text/event-stream")
         return web.json_response({"choices": [{"message": {"content": "abc"}}]})
 
-    provider.script = script
-    undisturbed = [ask(stage, streamed)[0] for streamed in (False, True)]
-    stage.observations(2)
+    stage.provider.script = script
+    expected = [call(undisturbed, streamed)[0] for streamed in (False, True)]
+    undisturbed.observations(2)
     stage.inbox.fault = fault
-    seen, trace_id = ask(stage, streamed=False)
+    whole, trace_id = call(stage, streamed=False)
     (line,) = stage.wait_for_logs("trace_not_delivered", trace_ids=trace_id)
     assert reason in line["reason"]
     assert len(line["reason"]) < 400
-    streamed, trace_id = ask(stage, streamed=True)
-    assert [seen, streamed] == undisturbed
-    # It has met this fault to the end, and not the next test's, which would then be no news.
-    stage.inbox.wait_for_requests(1, where=lambda request: trace_id.encode() in request.body)
-    if fault in (_down, _failing, _hanging, _flooding):
+    streamed, trace_id = call(stage, streamed=True)
+    assert [whole, streamed] == expected
+    # The second upload must meet this fault completely, and not that of the next test. A
+    # misconfiguration is not logged again.
+    stage.inbox.wait_for_requests(
+        1, TIMEOUT_SECONDS, where=lambda request: trace_id.encode() in request.body
+    )
+    if fault in [retried for retried, _ in RETRIED]:
         stage.wait_for_logs("trace_not_delivered", trace_ids=trace_id)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_nothing_waits_for_langfuse(stage: Stage, provider: Provider, streamed):
-    """A whole conversation takes place while Langfuse has not answered the first upload."""
-    answering = asyncio.Event()
+def test_clients_do_not_wait_for_langfuse(stage: Stage, provider: Provider, streamed):
+    """Three calls end while Langfuse has not responded to the first upload."""
+    released = asyncio.Event()
 
     async def hold(request):
-        await answering.wait()
+        await released.wait()
 
     async def script(request):
         if not streamed:
@@ -135,19 +162,19 @@ def test_nothing_waits_for_langfuse(stage: Stage, provider: Provider, streamed):
             provider.open("client has 0")
             for n, _ in enumerate(response.iter_raw(), 1):
                 provider.open(f"client has {n}")
-    # All three answers are complete, and not one upload has been answered.
-    stage.inbox.wait_for_requests(3)
-    assert stage.observations(0) == []
-    stage.inbox_loop.call_soon_threadsafe(answering.set)
+    # All three replies are complete, and no upload has a response.
+    stage.inbox.wait_for_requests(3, TIMEOUT_SECONDS)
+    assert stage.observations_now() == []
+    stage.inbox_loop.call_soon_threadsafe(released.set)
     assert len(stage.observations(3)) == 3
 
 
-def test_a_provider_that_is_not_there(stage: Stage):
+def test_an_unreachable_provider(stage: Stage):
     with stage.http() as client:
-        headers = {**SCRIPTED, "x-portkey-provider": "nobody"}
+        headers = {**SCRIPTED, "x-portkey-provider": "offline"}
         response = client.post("/v1/chat/completions", json=CHAT, headers=headers)
         assert response.status_code == 502
-        assert "nobody could not be reached" in response.json()["error"]["message"]
+        assert "offline could not be reached" in response.json()["error"]["message"]
         assert client.get("/v1/models", headers=headers).status_code == 502
     observation = stage.observation()
     assert observation["level"] == "ERROR"
@@ -157,7 +184,9 @@ def test_a_provider_that_is_not_there(stage: Stage):
     assert observation["input"] == CHAT["messages"]
 
 
-def test_without_langfuse_credentials_only_tracing_is_missing(stage_with, provider: Provider):
+def test_without_langfuse_keys_replies_are_the_same(
+    stage: Stage, untraced: Stage, provider: Provider
+):
     async def script(request):
         body = await request.json()
         if body.get("stream"):
@@ -165,36 +194,35 @@ def test_without_langfuse_credentials_only_tracing_is_missing(stage_with, provid
         return web.json_response({"choices": []}, headers={"x-thing": "1"})
 
     provider.script = script
-    stage, off = stage_with(), stage_with(LANGFUSE_PUBLIC_KEY=None, LANGFUSE_SECRET_KEY=None)
     for streamed in (False, True):
-        with off.http() as client:
+        with untraced.http() as client:
             body = {**CHAT, "stream": streamed}
             response = client.post("/v1/chat/completions", json=body, headers=SCRIPTED)
-        (status, headers, content), _ = ask(stage, streamed)
+        (status, headers, content), _ = call(stage, streamed)
         assert (response.status_code, response.content) == (status, content)
         assert headers.items() <= response.headers.items()
         assert "x-portkey-trace-id" not in response.headers
     assert len(stage.traced_so_far()) == 2
 
 
+def test_that_tracing_is_off_is_logged_once(untraced: Stage):
+    for _ in range(2):
+        assert untraced.openai().chat.completions.create(**CHAT).choices
+    assert sum("tracing_off" in line for line in untraced.gateway.logs) == 1
+    assert untraced.observations_now() == []
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"LANGFUSE_TRACING_ENABLED": "false"},
-        {"LANGFUSE_SECRET_KEY": None},
-        {"LANGFUSE_BASE_URL": "http://langfuse.example"},
-    ],
+    [{"LANGFUSE_TRACING_ENABLED": "false"}, {"LANGFUSE_BASE_URL": "http://langfuse.example"}],
 )
-def test_tracing_off_is_said_once(stage_with, changes):
-    stage = stage_with(**changes)
-    for _ in range(2):
-        assert stage.openai().chat.completions.create(**CHAT).choices
-    assert sum("tracing_off" in line for line in stage.gateway.logs) == 1
-    assert stage.inbox.requests == []
+def test_variables_that_turn_tracing_off(stage_with, changes):
+    test_that_tracing_is_off_is_logged_once(stage_with(**changes))
 
 
-def test_a_fault_of_our_own_is_a_clear_error(environment, provider: Provider):
-    """Planted in two places: in the answer's way, and in the trace's."""
+def test_an_exception_in_the_gateway_is_a_clear_error(environment, provider: Provider):
+    """In the code before the response, and in the code after it."""
     broken = "\n\ndef effective_content_mode(*_):\n    raise ValueError('a text with content')\n"
     modules = bundle()
     with Runtime(
@@ -203,7 +231,9 @@ def test_a_fault_of_our_own_is_a_clear_error(environment, provider: Provider):
         response = httpx.post(f"{r.url}/v1/messages", json=CHAT, headers=SCRIPTED)
         assert response.status_code == 500
         assert response.json()["error"]["type"] == "api_error"
-        r.wait_for_logs(lambda lines: any("request_failed" in line for line in lines))
+        r.wait_for_logs(
+            lambda lines: any("request_failed" in line for line in lines), TIMEOUT_SECONDS
+        )
         (line,) = (json.loads(line) for line in r.logs if "request_failed" in line)
         assert line["request_id"] == response.headers["request-id"]
         assert "a text with content" not in "".join(r.logs)
@@ -213,26 +243,20 @@ def test_a_fault_of_our_own_is_a_clear_error(environment, provider: Provider):
     ) as r:
         response = httpx.post(f"{r.url}/v1/messages", json=CHAT, headers=SCRIPTED)
         assert response.status_code == 200
-        r.wait_for_logs(lambda lines: any("job_failed" in line for line in lines))
+        r.wait_for_logs(lambda lines: any("job_failed" in line for line in lines), TIMEOUT_SECONDS)
         assert "a text with content" not in "".join(r.logs)
 
 
-def test_langfuse_host_is_understood(stage_with, environment):
-    url = environment["LANGFUSE_BASE_URL"]
-    stage = stage_with(LANGFUSE_BASE_URL=None, LANGFUSE_HOST=url + "/")
-    stage.openai().chat.completions.create(**CHAT)
-    assert stage.observation()["output"]["content"] == "You said: Hello there"
-
-
-def test_environment_and_release(stage_with):
-    stage = stage_with(LANGFUSE_TRACING_ENVIRONMENT="staging", LANGFUSE_RELEASE="r7")
-    stage.openai().chat.completions.create(**CHAT)
-    observation = stage.observation()
+def test_langfuse_host_environment_and_release(with_variables: Stage):
+    client = with_variables.openai(default_headers={"x-portkey-provider": "openai"})
+    client.chat.completions.create(**CHAT)
+    observation = with_variables.observation()
+    assert observation["output"]["content"] == "You said: Hello there"
     assert (observation["environment"], observation["release"]) == ("staging", "r7")
 
 
 def test_deep_json_does_not_end_the_interpreter(stage: Stage, provider: Provider):
-    """In WebAssembly it would overflow the stack, which no `except` catches."""
+    """It would overflow the stack of WebAssembly, which no `except` catches."""
     deep = "[" * 8000
 
     async def script(request):
@@ -259,7 +283,7 @@ def test_deep_json_does_not_end_the_interpreter(stage: Stage, provider: Provider
     assert stage.openai().chat.completions.create(**CHAT).choices
 
 
-def test_a_body_that_is_no_json_is_the_providers_to_refuse(stage: Stage):
+def test_a_body_that_is_not_json_is_sent_to_the_provider(stage: Stage):
     with stage.http() as client:
         response = client.post("/v1/chat/completions", content=b"{not json")
     assert response.status_code == 400

@@ -1,4 +1,4 @@
-"""What goes through the gateway: to the provider, and back to the client, unchanged."""
+"""Requests and replies that pass through the gateway unchanged."""
 
 import gzip
 import http.client
@@ -10,13 +10,14 @@ import httpx
 import pytest
 from aiohttp import web
 
-from .conftest import CHAT, PROVIDER_KEY, SCRIPTED, Provider, Stage, keep
+from .conftest import CHAT, SCRIPTED, TIMEOUT_SECONDS, Provider, Stage, record, reply_json
+from .deployment import PROVIDER_KEY
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"])
-def test_other_paths_go_through_untraced(stage: Stage, provider: Provider, method):
+def test_other_paths_are_relayed_without_a_trace(stage: Stage, provider: Provider, method):
     async def script(request):
-        await keep(provider, request)
+        await record(provider, request)
         return web.Response(status=201, body=b"made", headers={"x-provider": "yes"})
 
     provider.script = script
@@ -25,9 +26,9 @@ def test_other_paths_go_through_untraced(stage: Stage, provider: Provider, metho
         response = client.request(
             method, "/v1/files/a%20b?purpose=batch&x=%2F", content=body, headers=SCRIPTED
         )
-    (seen,) = provider.seen
-    assert (seen.method, seen.target) == (method, "/base/files/a%20b?purpose=batch&x=%2F")
-    assert seen.body == (body or b"")
+    (request,) = provider.received
+    assert (request.method, request.target) == (method, "/base/files/a%20b?purpose=batch&x=%2F")
+    assert request.body == (body or b"")
     assert response.status_code == 201
     assert response.content == (b"" if method == "HEAD" else b"made")
     assert response.headers["x-provider"] == "yes"
@@ -36,7 +37,7 @@ def test_other_paths_go_through_untraced(stage: Stage, provider: Provider, metho
     assert stage.traced_so_far() == []
 
 
-def test_paths_of_real_sdks_that_are_not_traced(stage: Stage):
+def test_untraced_paths_of_the_sdks(stage: Stage):
     assert any(model.id for model in stage.openai().models.list())
     tokens = stage.anthropic().messages.count_tokens(
         model="claude-opus-4-6", messages=[{"role": "user", "content": "Hello there"}]
@@ -45,8 +46,8 @@ def test_paths_of_real_sdks_that_are_not_traced(stage: Stage):
     assert stage.traced_so_far() == []
 
 
-def test_an_upload_is_streamed_not_buffered(stage: Stage, provider: Provider):
-    """The client sends the second half only when the provider has the first."""
+def test_an_upload_is_streamed(stage: Stage, provider: Provider):
+    """The client sends the second half only after the provider has received the first."""
 
     async def script(request):
         first = await request.content.readexactly(5)
@@ -66,45 +67,32 @@ def test_an_upload_is_streamed_not_buffered(stage: Stage, provider: Provider):
     assert response.json() == {"got": "first second"}
 
 
-def test_the_same_bytes_go_out(stage: Stage, provider: Provider):
-    """Odd spacing, repeated names, unknown members, escapes: nothing is parsed and rewritten."""
-
-    async def script(request):
-        await keep(provider, request)
-        return web.json_response({})
-
-    provider.script = script
+def test_a_body_is_sent_byte_for_byte(stage: Stage, provider: Provider):
+    """With odd spacing, repeated names, unknown members and escapes."""
+    reply_json(provider)
     body = (
         b'{ "model":"m", "x":1,"x":2 ,"u":"\\u00e9\xc3\xa9", "big":12345678901234567890, "f":1.0}'
     )
     with stage.http() as client:
         client.post("/v1/chat/completions", content=body, headers=SCRIPTED)
-    assert provider.seen[0].body == body
+    assert provider.received[0].body == body
 
 
 @pytest.mark.parametrize("sized", [True, False])
-def test_a_large_body_goes_out_whole(stage: Stage, provider: Provider, sized):
-    async def script(request):
-        await keep(provider, request)
-        return web.json_response({})
-
-    provider.script = script
+def test_a_large_body_is_sent_completely(stage: Stage, provider: Provider, sized):
+    reply_json(provider)
     text = "x" * 6_000_000
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
     pieces = (body[i : i + 100_000] for i in range(0, len(body), 100_000))
     with stage.http() as client:
         client.post("/v1/chat/completions", content=body if sized else pieces, headers=SCRIPTED)
-    assert provider.seen[0].body == body
+    assert provider.received[0].body == body
     notes = stage.observation()["metadata"]["notes"]
     assert "request: the first 4194304 bytes are recorded" in notes
 
 
 def test_which_headers_reach_the_provider(stage: Stage, provider: Provider):
-    async def script(request):
-        await keep(provider, request)
-        return web.json_response({})
-
-    provider.script = script
+    reply_json(provider)
     forwarded = {
         "authorization": f"Bearer {PROVIDER_KEY}",
         "openai-beta": "assistants=v2",
@@ -117,8 +105,8 @@ def test_which_headers_reach_the_provider(stage: Stage, provider: Provider):
         "x-request-id": "r1",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }
-    kept_back = {
-        "x-api-key": "another-provider-key",  # for there is one in Authorization
+    removed = {
+        "x-api-key": "another-provider-key",  # Authorization has one
         "x-portkey-provider": "scripted",
         "x-portkey-config": '{"retry": {"attempts": 3}}',
         "x-portkey-user-id": "ada",
@@ -139,17 +127,17 @@ def test_which_headers_reach_the_provider(stage: Stage, provider: Provider):
         "accept-encoding": "zstd, deflate",
     }
     with stage.http() as client:
-        client.post("/v1/chat/completions", json=CHAT, headers={**forwarded, **kept_back})
-        client.post("/v1/moderations", json=CHAT, headers={**forwarded, **kept_back})
-    for seen in provider.seen:
-        headers = {name.lower(): value for name, value in seen.headers}
+        client.post("/v1/chat/completions", json=CHAT, headers={**forwarded, **removed})
+        client.post("/v1/moderations", json=CHAT, headers={**forwarded, **removed})
+    for request in provider.received:
+        headers = {name.lower(): value for name, value in request.headers}
         assert forwarded.items() <= headers.items()
         added = set(headers) - set(forwarded)
         assert added <= {"host", "content-length", "accept-encoding", "cf-worker", "connection"}
         assert headers["accept-encoding"] == "identity"
 
 
-def test_repeated_reply_headers_all_reach_the_client(stage: Stage, provider: Provider):
+def test_repeated_headers_of_a_reply_reach_the_client(stage: Stage, provider: Provider):
     async def script(request):
         response = web.Response(status=418, reason="Odd", body=b'{"a": 1}')
         response.headers.add("set-cookie", "a=1; Path=/")
@@ -175,7 +163,7 @@ def test_repeated_reply_headers_all_reach_the_client(stage: Stage, provider: Pro
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_are_not_followed(stage: Stage, provider: Provider, path, status):
     async def script(request):
-        await keep(provider, request)
+        await record(provider, request)
         location = {"location": f"{provider.url}/elsewhere"}
         return web.Response(status=status, headers=location)
 
@@ -184,7 +172,7 @@ def test_redirects_are_not_followed(stage: Stage, provider: Provider, path, stat
         response = client.post(path, json=CHAT, headers=SCRIPTED)
     assert response.status_code == status
     assert response.headers["location"] == f"{provider.url}/elsewhere"
-    assert len(provider.seen) == 1
+    assert len(provider.received) == 1
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
@@ -203,7 +191,7 @@ def test_replies_without_a_body(stage: Stage, provider: Provider, path, status):
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_encoded_replies_come_out_right(stage: Stage, provider: Provider, path, encoding):
+def test_an_encoded_reply_is_decoded(stage: Stage, provider: Provider, path, encoding):
     reply = {"model": "m-1", "choices": [{"index": 0, "message": {"content": "Grüße" * 1000}}]}
     plain = json.dumps(reply).encode()
     encoded = gzip.compress(plain) if encoding == "gzip" else zlib.compress(plain)
@@ -220,7 +208,7 @@ def test_encoded_replies_come_out_right(stage: Stage, provider: Provider, path, 
         assert stage.observation()["output"]["content"] == "Grüße" * 1000
 
 
-def test_a_large_reply_comes_through_byte_for_byte(stage: Stage, provider: Provider):
+def test_a_large_reply_is_relayed_byte_for_byte(stage: Stage, provider: Provider):
     plain = json.dumps({"choices": [{"message": {"content": "ab" * 4_000_000}}]}).encode()
 
     async def script(request):
@@ -234,14 +222,12 @@ def test_a_large_reply_comes_through_byte_for_byte(stage: Stage, provider: Provi
     assert "reply: the first 4194304 bytes are recorded" in notes
 
 
-def test_the_provider_is_the_headers_else_the_paths_else_the_default(stage_with, provider):
-    async def script(request):
-        await keep(provider, request)
-        return web.json_response({})
-
-    provider.script = script
-    stage = stage_with(DEFAULT_PROVIDER="scripted")
-    with stage.http() as client:
+def test_the_header_the_path_or_the_default_names_the_provider(
+    with_variables: Stage, provider: Provider
+):
+    reply_json(provider)
+    own = {"authorization": f"Bearer {PROVIDER_KEY}"}
+    with with_variables.http(headers=own) as client:
         by_path = client.post("/v1/messages", json={"model": "m", "messages": []})
         by_default = client.post("/v1/embeddings", json={"model": "m", "input": "x"})
         by_header = client.post(
@@ -249,27 +235,19 @@ def test_the_provider_is_the_headers_else_the_paths_else_the_default(stage_with,
         )
     providers = [r.headers["x-portkey-provider"] for r in (by_path, by_default, by_header)]
     assert providers == ["anthropic", "scripted", "scripted"]
-    assert [seen.target for seen in provider.seen] == ["/base/embeddings", "/base/messages"]
+    targets = [request.target for request in provider.received]
+    assert targets == ["/json/embeddings", "/json/messages"]
 
 
-def test_variables_may_be_json(stage_with, provider: Provider):
-    """As a table or a list in wrangler.toml, which reach the Worker as JavaScript objects."""
-
-    async def script(request):
-        await keep(provider, request)
-        return web.json_response({})
-
-    provider.script = script
-    stage = stage_with(
-        PROVIDERS={"scripted": {"base_url": f"{provider.url}/json"}},
-        TRACED_ENDPOINTS=["/v1/moderations"],
-        MAX_CAPTURE_BYTES=1000,
-        LANGFUSE_TRACING_ENABLED=True,
-    )
-    with stage.http() as client:
-        client.post("/v1/moderations", json={"input": "x" * 2000}, headers=SCRIPTED)
-    assert provider.seen[0].target == "/json/moderations"
-    assert stage.observation()["metadata"]["endpoint"] == "/v1/moderations"
+def test_variables_may_be_json(with_variables: Stage, provider: Provider):
+    """A table or a list in wrangler.toml reaches the Worker as a JavaScript object."""
+    reply_json(provider)
+    with with_variables.http() as client:
+        client.post("/v1/moderations", json={"input": "x" * 21_000}, headers=SCRIPTED)
+    assert provider.received[0].target == "/json/moderations"
+    metadata = with_variables.observation()["metadata"]
+    assert metadata["endpoint"] == "/v1/moderations"
+    assert "request: the first 20000 bytes are recorded" in metadata["notes"]
 
 
 @pytest.mark.parametrize(
@@ -287,41 +265,33 @@ def test_variables_may_be_json(stage_with, provider: Provider):
         ("/v1/models#part", "/base/models"),
     ],
 )
-def test_a_path_stays_below_the_base_url(stage: Stage, provider: Provider, target, reached):
-    async def script(request):
-        await keep(provider, request)
-        return web.json_response({})
-
-    provider.script = script
+def test_a_path_cannot_leave_the_base_url(stage: Stage, provider: Provider, target, reached):
+    reply_json(provider)
     host, port = stage.url.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_SECONDS)
     connection.putrequest("POST", target, skip_host=False)
     for name, value in {**SCRIPTED, "content-length": "2"}.items():
         connection.putheader(name, value)
     connection.endheaders(b"{}")
     response = connection.getresponse()
     connection.close()
-    assert [seen.target for seen in provider.seen] == ([reached] if reached else [])
+    assert [request.target for request in provider.received] == ([reached] if reached else [])
     assert response.status == (200 if reached else 404)
     if reached == "/base/chat/completions":
         assert stage.observation()["metadata"]["endpoint"] == "/v1/chat/completions"
 
 
-def test_the_traced_list_is_a_variable(stage_with, provider: Provider):
-    async def script(request):
-        return web.json_response({"results": [{"flagged": False}]})
-
-    provider.script = script
-    stage = stage_with(TRACED_ENDPOINTS="/v1/moderations, /v1/embeddings")
-    with stage.http() as client:
-        client.post("/v1/chat/completions", json=CHAT, headers=SCRIPTED)
-        client.post("/v1/moderations", json={"input": "hm", "model": "m"}, headers=SCRIPTED)
-    observation = stage.observation()
+def test_a_variable_names_the_traced_paths(with_variables: Stage, provider: Provider):
+    reply_json(provider, {"results": [{"flagged": False}]})
+    with with_variables.http() as client:
+        client.post("/v1/embeddings", json={"input": "x", "model": "m"}, headers=SCRIPTED)
+        client.post("/v1/moderations", json={"input": "x", "model": "m"}, headers=SCRIPTED)
+    observation = with_variables.observation()
     assert observation["metadata"]["endpoint"] == "/v1/moderations"
     assert observation["output"] == {"results": [{"flagged": False}]}
 
 
-def test_reading_a_stored_completion_is_not_a_generation(stage: Stage, provider: Provider):
+def test_a_get_of_stored_completions_is_not_traced(stage: Stage, provider: Provider):
     async def script(request):
         return web.json_response({"object": "list", "data": []})
 
@@ -331,8 +301,8 @@ def test_reading_a_stored_completion_is_not_a_generation(stage: Stage, provider:
     assert stage.traced_so_far() == []
 
 
-def say(*lines: str, body: bytes = b"") -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A script that answers with these bytes, however odd, and closes the connection."""
+def send_raw(*lines: str, body: bytes = b"") -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A script that sends these bytes, valid HTTP or not, and closes the connection."""
 
     async def script(request: web.Request) -> web.Response:
         await request.read()
@@ -346,8 +316,8 @@ def say(*lines: str, body: bytes = b"") -> Callable[[web.Request], Awaitable[web
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
 @pytest.mark.parametrize("status", ["101 Switching Protocols", "600 Odd", "999 Odd"])
-def test_a_status_that_is_none_is_a_bad_gateway(stage: Stage, provider: Provider, path, status):
-    provider.script = say(f"HTTP/1.1 {status}", "content-length: 2", body=b"{}")
+def test_an_invalid_status_is_a_bad_gateway(stage: Stage, provider: Provider, path, status):
+    provider.script = send_raw(f"HTTP/1.1 {status}", "content-length: 2", body=b"{}")
     with stage.http() as client:
         assert client.post(path, json=CHAT, headers=SCRIPTED).status_code == 502
     if path == "/v1/chat/completions":
@@ -364,8 +334,10 @@ def test_a_status_that_is_none_is_a_bad_gateway(stage: Stage, provider: Provider
         ((), b"{}"),
     ],
 )
-def test_odd_lengths_of_a_reply(stage: Stage, provider: Provider, path, headers, body):
-    provider.script = say("HTTP/1.1 200 OK", "content-type: application/json", *headers, body=body)
+def test_a_reply_with_contradicting_lengths(stage: Stage, provider: Provider, path, headers, body):
+    provider.script = send_raw(
+        "HTTP/1.1 200 OK", "content-type: application/json", *headers, body=body
+    )
     with stage.http() as client:
         response = client.post(path, json=CHAT, headers=SCRIPTED)
     assert (response.status_code, response.content) == (200, b"{}")
@@ -374,9 +346,9 @@ def test_odd_lengths_of_a_reply(stage: Stage, provider: Provider, path, headers,
 
 
 @pytest.mark.parametrize("name", ["constructor", "__proto__", "get", "to_py", "length"])
-def test_headers_with_the_names_of_members(stage: Stage, provider: Provider, name):
+def test_headers_with_the_names_of_javascript_members(stage: Stage, provider: Provider, name):
     async def script(request):
-        await keep(provider, request)
+        await record(provider, request)
         return web.json_response({}, headers={name: "x"})
 
     provider.script = script
@@ -384,11 +356,10 @@ def test_headers_with_the_names_of_members(stage: Stage, provider: Provider, nam
         response = client.post("/v1/other", json=CHAT, headers={**SCRIPTED, name: "x"})
     assert response.status_code == 200
     assert response.headers[name] == "x"
-    assert dict(provider.seen[0].headers).get(name) == "x"
+    assert dict(provider.received[0].headers).get(name) == "x"
 
 
-def test_trailing_data_after_a_reply_head_is_http(stage: Stage):
-    """A connection that is used again gets each answer once."""
+def test_a_connection_can_be_reused(stage: Stage):
     with stage.http() as client:
         answers = [
             client.post("/v1/chat/completions", json=CHAT).json()["choices"][0]["message"]

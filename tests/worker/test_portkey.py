@@ -1,9 +1,9 @@
-"""Portkey's own client through the gateway, as it would speak to Portkey's."""
+"""Portkey's own client through the gateway, used as with Portkey's gateway."""
 
 import asyncio
-import hashlib
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
@@ -11,32 +11,21 @@ from portkey_ai import AsyncPortkey, Portkey
 from portkey_ai._vendor import openai as vendored
 from portkey_ai.api_resources import exceptions
 
-from .conftest import CHAT, PROVIDER_KEY, Provider, Stage, keep
+from .conftest import CHAT, Provider, Stage, record
+from .deployment import ALICE, PROVIDER_KEY, STORED, fallback
 from .targets import (
-    ALICE,
-    STORED,
-    asked,
     assert_no_key_is_recorded,
+    called,
     fails,
-    fallback,
     hangs,
     key_of,
-    play,
-    says,
-    tree,
-    variables,
+    replies,
+    set_replies,
+    span_and_attempts,
 )
-from .test_clients import MESSAGES, SAID, assert_generation
+from .test_clients import MESSAGES, REPLY, assert_generation
 
 pytestmark = pytest.mark.long
-
-KEY = "gw_of-a-portkey-client-0123456789"
-KEYS = json.dumps({"ada": hashlib.sha256(KEY.encode()).hexdigest()})
-
-
-@pytest.fixture
-def locked(stage_with) -> Stage:
-    return stage_with(GATEWAY_API_KEYS=KEYS)
 
 
 @pytest.fixture(autouse=True)
@@ -45,48 +34,48 @@ def _no_key_from_the_environment(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def _kept(provider: Provider):
+def _replies(provider: Provider):
     async def script(request):
-        await keep(provider, request)
+        await record(provider, request)
         status = int(request.headers.get("x-status", 200))
-        return web.json_response({"error": {"message": "so it goes"}}, status=status)
+        return web.json_response({"error": {"message": "a failure"}}, status=status)
 
     provider.script = script
 
 
 def portkey(stage: Stage, client: Any = Portkey, **options: Any) -> Any:
     """A client with a gateway key, and its caller's own key for the provider."""
-    options = {"api_key": KEY, "Authorization": PROVIDER_KEY, "provider": "openai", **options}
+    options = {"api_key": ALICE, "Authorization": PROVIDER_KEY, "provider": "openai", **options}
     return client(base_url=f"{stage.url}/v1", **options)
 
 
-def test_chat_whole(locked: Stage):
-    reply = portkey(locked).chat.completions.create(**CHAT, temperature=0.5)
-    assert reply.choices[0].message.content == SAID
-    observation = locked.observation()
+def test_chat_whole(with_keys: Stage):
+    reply = portkey(with_keys).chat.completions.create(**CHAT, temperature=0.5)
+    assert reply.choices[0].message.content == REPLY
+    observation = with_keys.observation()
     assert_generation(observation, streamed=False, endpoint="/v1/chat/completions")
     assert observation["input"] == CHAT["messages"]
-    assert observation["output"] == {"role": "assistant", "content": SAID}
+    assert observation["output"] == {"role": "assistant", "content": REPLY}
     assert observation["model_parameters"]["temperature"] == 0.5
     assert reply.get_headers() == {"trace-id": observation["trace_id"], "provider": "openai"}
-    recorded = str(locked.inbox.requests)
-    assert KEY not in recorded
+    recorded = str(with_keys.inbox.requests)
+    assert ALICE not in recorded
     assert PROVIDER_KEY not in recorded
 
 
-def test_chat_streamed(locked: Stage):
-    stream = portkey(locked).chat.completions.create(**CHAT, stream=True)
-    assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices) == SAID
-    observation = locked.observation()
+def test_chat_streamed(with_keys: Stage):
+    stream = portkey(with_keys).chat.completions.create(**CHAT, stream=True)
+    assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices) == REPLY
+    observation = with_keys.observation()
     assert observation["metadata"]["streamed"] is True
     assert observation["completion_start_time"] is not None
-    assert observation["output"] == {"role": "assistant", "content": SAID}
+    assert observation["output"] == {"role": "assistant", "content": REPLY}
     assert stream.response.headers["x-portkey-trace-id"] == observation["trace_id"]
 
 
-def test_chat_of_the_async_client(locked: Stage):
+def test_chat_of_the_async_client(with_keys: Stage):
     async def ask() -> Any:
-        client = portkey(locked, AsyncPortkey)
+        client = portkey(with_keys, AsyncPortkey)
         whole = await client.chat.completions.create(**CHAT)
         stream = await client.chat.completions.create(**CHAT, stream=True)
         chunks = [c async for c in stream]
@@ -94,50 +83,50 @@ def test_chat_of_the_async_client(locked: Stage):
         return whole.choices[0].message.content, chunks
 
     text, chunks = asyncio.run(ask())
-    assert text == SAID
-    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == SAID
-    assert [o["output"]["content"] for o in locked.observations(2)] == [SAID, SAID]
+    assert text == REPLY
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == REPLY
+    assert [o["output"]["content"] for o in with_keys.observations(2)] == [REPLY, REPLY]
 
 
-def test_embeddings(locked: Stage):
-    reply = portkey(locked).embeddings.create(
+def test_embeddings(with_keys: Stage):
+    reply = portkey(with_keys).embeddings.create(
         model="text-embedding-3-small", input=["one", "two"], encoding_format="float"
     )
     assert len(reply.data) == 2
-    observation = locked.observation()
+    observation = with_keys.observation()
     assert observation["input"] == ["one", "two"]
     assert observation["output"] == {"dimensions": len(reply.data[0].embedding), "count": 2}
 
 
-def test_completions_and_responses(locked: Stage):
-    client = portkey(locked)
+def test_completions_and_responses(with_keys: Stage):
+    client = portkey(with_keys)
     text = client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Hello there")
     assert "Hello there" in text.choices[0].text
-    assert client.responses.create(model="gpt-4o-mini", input="Hello there").output_text == SAID
-    endpoints = {o["metadata"]["endpoint"] for o in locked.observations(2)}
+    assert client.responses.create(model="gpt-4o-mini", input="Hello there").output_text == REPLY
+    endpoints = {o["metadata"]["endpoint"] for o in with_keys.observations(2)}
     assert endpoints == {"/v1/completions", "/v1/responses"}
 
 
-def test_messages_by_post(locked: Stage):
-    reply = portkey(locked, provider="anthropic").post("/messages", **MESSAGES)
-    assert reply.content[0]["text"] == SAID
-    observation = locked.observation()
+def test_messages_by_post(with_keys: Stage):
+    reply = portkey(with_keys, provider="anthropic").post("/messages", **MESSAGES)
+    assert reply.content[0]["text"] == REPLY
+    observation = with_keys.observation()
     assert_generation(observation, streamed=False, endpoint="/v1/messages", provider="anthropic")
     assert reply.get_headers()["trace-id"] == observation["trace_id"]
 
 
-def test_what_the_client_says_of_the_trace(locked: Stage):
+def test_the_clients_trace_options_reach_the_trace(with_keys: Stage):
     client = portkey(
-        locked,
+        with_keys,
         trace_id="checkout 42",
         span_name="summarize",
         metadata={"_user": "ada", "_session": "s1", "_tags": ["a", "b"], "team": "søk"},
     )
     client.chat.completions.create(**CHAT, user="body")
     client.with_options(metadata={"_user": "ada", "team": "søk"}).chat.completions.create(**CHAT)
-    observations = locked.observations(2)
-    (trace_id,) = {o["trace_id"] for o in observations}
-    (trace,) = (t for t in locked.inbox.traces() if t["id"] == trace_id)
+    observations = with_keys.observations(2)
+    assert len({o["trace_id"] for o in observations}) == 1
+    trace = with_keys.trace_of(observations[0])
     assert (trace["user_id"], trace["session_id"]) == ("ada", "s1")
     assert sorted(trace["tags"]) == ["a", "b"]
     for observation in observations:
@@ -146,12 +135,12 @@ def test_what_the_client_says_of_the_trace(locked: Stage):
         assert observation["metadata"]["x-portkey-trace-id"] == "checkout 42"
 
 
-def test_options_of_one_call(locked: Stage):
-    client = portkey(locked, metadata={"_user": "ada", "team": "search"})
+def test_options_of_one_call(with_keys: Stage):
+    client = portkey(with_keys, metadata={"_user": "ada", "team": "search"})
     client.chat.completions.create(**CHAT)
     client.with_options(metadata={"_user": "grace"}).chat.completions.create(**CHAT)
     client.with_options(user_id="mary").chat.completions.create(**CHAT)
-    teams = {o["user_id"]: o["metadata"].get("team") for o in locked.observations(3)}
+    teams = {o["user_id"]: o["metadata"].get("team") for o in with_keys.observations(3)}
     assert teams == {"ada": "search", "grace": None, "mary": "search"}
 
 
@@ -159,67 +148,63 @@ def test_options_of_one_call(locked: Stage):
     ("provider_slug", "model"),
     [("scripted", "m"), ("scripted", "@openai/m"), (None, "@scripted/m")],
 )
-def test_the_provider_of_choice(locked: Stage, provider: Provider, provider_slug, model):
-    client = portkey(locked, provider=provider_slug, metadata={"_user": "ada"})
+def test_which_provider_is_called(with_keys: Stage, provider: Provider, provider_slug, model):
+    client = portkey(with_keys, provider=provider_slug, metadata={"_user": "ada"})
     reply = client.chat.completions.create(**{**CHAT, "model": model})
-    (seen,) = provider.seen
-    assert seen.target == "/base/chat/completions"
-    sent = {name.lower(): value for name, value in seen.headers}
+    (request,) = provider.received
+    assert request.target == "/base/chat/completions"
+    sent = {name.lower(): value for name, value in request.headers}
     assert sent["authorization"] == f"Bearer {PROVIDER_KEY}"
     assert not [name for name in sent if name.startswith("x-portkey")]
-    assert KEY not in str(seen)
-    assert json.loads(seen.body) == {**CHAT, "model": model.removeprefix("@scripted/")}
+    assert ALICE not in str(request)
+    assert json.loads(request.body) == {**CHAT, "model": model.removeprefix("@scripted/")}
     assert reply.get_headers()["provider"] == "scripted"
-    assert locked.observation()["metadata"]["provider"] == "scripted"
+    assert with_keys.observation()["metadata"]["provider"] == "scripted"
 
 
-def test_a_path_that_is_not_traced(locked: Stage, provider: Provider):
-    reply = portkey(locked, provider="scripted").models.list()
-    (seen,) = provider.seen
-    assert (seen.method, seen.target) == ("GET", "/base/models")
+def test_an_untraced_path(with_keys: Stage, provider: Provider):
+    reply = portkey(with_keys, provider="scripted").models.list()
+    (request,) = provider.received
+    assert (request.method, request.target) == ("GET", "/base/models")
     assert reply.get_headers() == {"provider": "scripted"}
 
 
 @pytest.mark.parametrize(
-    ("key", "words"), [("gw_unknown", "not valid"), (None, "asks for a gateway key")]
+    ("key", "message"), [("gw_unknown", "not valid"), (None, "asks for a gateway key")]
 )
-def test_without_a_valid_gateway_key(locked: Stage, provider: Provider, key, words):
-    client = portkey(locked, api_key=key, provider="scripted")
+def test_without_a_valid_gateway_key_a_call_is_refused(
+    with_keys: Stage, provider: Provider, key, message
+):
+    client = portkey(with_keys, api_key=key, provider="scripted")
     for streamed in (False, True):
-        with pytest.raises(vendored.AuthenticationError, match=words) as caught:
+        with pytest.raises(vendored.AuthenticationError, match=message) as caught:
             client.chat.completions.create(**CHAT, stream=streamed)
         assert caught.value.status_code == 401
-    with pytest.raises(vendored.AuthenticationError, match=words):
+    with pytest.raises(vendored.AuthenticationError, match=message):
         client.models.list()
-    with pytest.raises(exceptions.AuthenticationError, match=words):
+    with pytest.raises(exceptions.AuthenticationError, match=message):
         client.post("/messages", **MESSAGES)
-    assert provider.seen == []
-    portkey(locked).chat.completions.create(**CHAT)
-    assert locked.observation()["metadata"]["provider"] == "openai"
+    assert provider.received == []
+    portkey(with_keys).chat.completions.create(**CHAT)
+    assert with_keys.observation()["metadata"]["provider"] == "openai"
 
 
 @pytest.mark.parametrize(
     ("status", "error"), [(429, vendored.RateLimitError), (500, vendored.InternalServerError)]
 )
-def test_a_providers_error(locked: Stage, provider: Provider, status, error):
+def test_a_providers_error_is_not_tried_again(with_keys: Stage, provider: Provider, status, error):
     headers = {"x-status": str(status)}
-    client = portkey(locked, provider="scripted")
-    with pytest.raises(error, match="so it goes") as caught:
+    client = portkey(with_keys, provider="scripted")
+    with pytest.raises(error, match="a failure") as caught:
         client.chat.completions.create(**CHAT, extra_headers=headers)
-    observation = locked.observation()
+    observation = with_keys.observation()
     assert observation["level"] == "ERROR"
     assert caught.value.response.headers["x-portkey-trace-id"] == observation["trace_id"]
-    # The client tries a 5xx again by itself, unless the reply has Portkey's trace id.
-    assert len(provider.seen) == 1
+    # The client retries a 5xx, unless the response has Portkey's trace id.
+    assert len(provider.received) == 1
 
 
 # Configs.
-
-
-@pytest.fixture
-def keyed(stage_with, environment, provider: Provider) -> Stage:
-    """A gateway with providers' keys of its own."""
-    return stage_with(**variables(provider, environment))
 
 
 OWN = [f"sk-own-of-an-app-{n}{n}{n}{n}" for n in range(2)]
@@ -230,23 +215,23 @@ TWO = {
 
 
 def an_app(base_url: str, **options: Any) -> tuple[str, dict[str, str]]:
-    """An app as it is written for Portkey, whichever keys it has."""
+    """A call of an app that is written for Portkey."""
     client = Portkey(base_url=f"{base_url}/v1", metadata={"_user": "ada", "team": "søk"}, **options)
     reply: Any = client.chat.completions.create(**CHAT)
     return reply.choices[0].message.content, reply.get_headers()
 
 
 @pytest.mark.parametrize("config", ["one-after-the-other", fallback("first", "second")])
-def test_an_app_with_a_gateway_key(keyed: Stage, provider: Provider, config):
-    play(provider, first=fails(500), second=says("here"))
-    text, headers = an_app(keyed.url, api_key=ALICE, config=config)
+def test_an_app_with_a_gateway_key(with_configs: Stage, provider: Provider, config):
+    set_replies(provider, first=fails(500), second=replies("here"))
+    text, headers = an_app(with_configs.url, api_key=ALICE, config=config)
     assert text == "here"
-    # What Portkey's client sends where it is given no key goes to nobody.
-    assert [key_of(seen) for seen in provider.seen] == [
+    # The placeholder that Portkey's client sends without a key is not sent on.
+    assert [key_of(request) for request in provider.received] == [
         f"Bearer {STORED['first']}",
         f"Bearer {STORED['second']}",
     ]
-    span, calls = tree(keyed, 2)
+    span, calls = span_and_attempts(with_configs, 2)
     assert headers == {
         "trace-id": span["trace_id"],
         "provider": "second",
@@ -256,83 +241,90 @@ def test_an_app_with_a_gateway_key(keyed: Stage, provider: Provider, config):
     assert span["user_id"] == "ada"
     assert span["metadata"]["config"] == (config if isinstance(config, str) else "inline")
     assert {o["metadata"]["team"] for o in (span, *calls)} == {"søk"}
-    assert_no_key_is_recorded(keyed)
+    assert_no_key_is_recorded(with_configs)
 
 
 @pytest.mark.parametrize("api_key", [None, ALICE])
-def test_an_app_with_keys_of_its_own(keyed: Stage, provider: Provider, api_key):
-    play(provider, first=fails(429, retry_after="0"), second=[fails(500), says("here")])
-    text, headers = an_app(keyed.url, api_key=api_key, config=TWO)
+def test_an_app_with_keys_of_its_own(with_configs: Stage, provider: Provider, api_key):
+    set_replies(provider, first=fails(429, retry_after="0"), second=[fails(500), replies("here")])
+    text, headers = an_app(with_configs.url, api_key=api_key, config=TWO)
     assert (text, headers["retry-attempt-count"]) == ("here", "1")
-    assert asked(provider) == ["first", "first", "second", "second"]
-    assert [key_of(seen) for seen in provider.seen] == [
+    assert called(provider) == ["first", "first", "second", "second"]
+    assert [key_of(request) for request in provider.received] == [
         f"Bearer {key}" for key in (OWN[0], OWN[0], OWN[1], OWN[1])
     ]
-    span, _ = tree(keyed, 4)
+    span, _ = span_and_attempts(with_configs, 4)
     assert span["metadata"].get("gateway_key") == (api_key and "alice")
-    assert_no_key_is_recorded(keyed, *OWN)
+    assert_no_key_is_recorded(with_configs, *OWN)
 
 
-def test_a_config_streamed(keyed: Stage, provider: Provider):
-    play(provider, first=fails(500))
+def test_a_stream_by_a_config(with_configs: Stage, provider: Provider):
+    set_replies(provider, first=fails(500))
     client = portkey(
-        keyed, api_key=ALICE, Authorization=None, provider=None, config=fallback("first", "openai")
+        with_configs,
+        api_key=ALICE,
+        Authorization=None,
+        provider=None,
+        config=fallback("first", "openai"),
     )
     stream = client.chat.completions.create(**CHAT, stream=True)
-    assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices) == SAID
+    assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices) == REPLY
     headers = stream.response.headers
     assert headers["x-portkey-last-used-option-index"] == "config.targets[1]"
-    span, _ = tree(keyed, 2)
-    assert span["output"]["content"] == SAID
+    span, _ = span_and_attempts(with_configs, 2)
+    assert span["output"]["content"] == REPLY
 
 
-def test_retries_are_the_gateways_and_not_the_clients_too(keyed: Stage, provider: Provider):
-    play(provider, first=fails(500, retry_after="0"))
+def test_the_client_does_not_retry_after_the_gateways_retries(
+    with_configs: Stage, provider: Provider
+):
+    set_replies(provider, first=fails(500, retry_after="0"))
     client = portkey(
-        keyed,
+        with_configs,
         api_key=ALICE,
         Authorization=None,
         provider=None,
         config={"provider": "first", "retry": {"attempts": 1}},
     )
-    with pytest.raises(vendored.InternalServerError, match="so it goes") as caught:
+    with pytest.raises(vendored.InternalServerError, match="a failure") as caught:
         client.chat.completions.create(**CHAT)
     assert caught.value.response.headers["x-portkey-retry-attempt-count"] == "-1"
-    assert len(provider.seen) == 2
-    tree(keyed, 2)
+    assert len(provider.received) == 2
+    span_and_attempts(with_configs, 2)
 
 
-def test_a_timeout_of_the_client(keyed: Stage, provider: Provider):
-    play(provider, first=hangs(provider))
+def test_the_clients_request_timeout(with_configs: Stage, provider: Provider):
+    set_replies(provider, first=hangs(provider))
     options = {"api_key": ALICE, "Authorization": None, "request_timeout": 100}
-    client = portkey(keyed, provider="first", **options)
+    client = portkey(with_configs, provider="first", **options)
     with pytest.raises(vendored.InternalServerError, match=r"did not answer in 0\.1 s") as caught:
         client.chat.completions.create(**CHAT)
     assert caught.value.status_code == 504
     provider.wait("aborted")
-    assert len(provider.seen) == 1
+    assert len(provider.received) == 1
 
 
-def test_a_cache_by_the_client(keyed: Stage, provider: Provider):
-    play(provider, first=[says("one"), says("two"), says("three")])
+def test_the_clients_cache_config(with_configs: Stage, provider: Provider):
+    set_replies(provider, first=[replies("one"), replies("two"), replies("three")])
+    prompt = f"to be cached by the client, {uuid4()}"
     config = {"provider": "first", "cache": {"mode": "simple", "max_age": 600}}
     options = {"api_key": ALICE, "Authorization": None, "provider": None, "config": config}
 
     def answer(**more: Any) -> tuple[str, str]:
-        reply = portkey(keyed, **options, **more).chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "to be kept by the client"}]
+        reply = portkey(with_configs, **options, **more).chat.completions.create(
+            model="m", messages=[{"role": "user", "content": prompt}]
         )
         return reply.choices[0].message.content, reply.get_headers()["cache-status"]
 
     assert answer() == ("one", "MISS")
-    tree(keyed, 1)  # it is kept before it is told
+    span_and_attempts(with_configs, 1)  # the reply is cached before it is traced
     assert answer() == ("one", "HIT")
     assert answer(cache_force_refresh=False) == ("one", "HIT")
     assert answer(cache_force_refresh=True) == ("two", "REFRESH")
 
 
-def test_an_unknown_config(keyed: Stage, provider: Provider):
-    client = portkey(keyed, api_key=ALICE, provider=None, config="pc-somewhere-else")
+def test_an_unknown_config_is_refused(with_configs: Stage, provider: Provider):
+    client = portkey(with_configs, api_key=ALICE, provider=None, config="pc-somewhere-else")
     with pytest.raises(vendored.BadRequestError, match="has no config 'pc-somewhere-else'"):
         client.chat.completions.create(**CHAT)
-    assert provider.seen == []
+    assert provider.received == []

@@ -1,4 +1,4 @@
-"""Several Langfuse projects behind one gateway: each gets its own callers' traces alone."""
+"""Several Langfuse projects of one gateway: each gets only the traces of its own callers."""
 
 import asyncio
 import base64
@@ -17,12 +17,13 @@ from local.inbox import Inbox
 from local.inbox.contents import Received
 from local.server import Server
 
-from .conftest import Stage
-from .targets import digest, fallback, using
+from .conftest import TIMEOUT_SECONDS, Stage
+from .deployment import digest, fallback
+from .targets import using
 
 pytestmark = pytest.mark.long
 
-TEAMS = ("red", "blue", "plain")  # the last one has no project of its own
+TEAMS = ("red", "blue", "plain")  # the last one uses the default project
 KEYS = {team: f"gw_of-team-{team}-0123456789abcdef" for team in TEAMS}
 PAIRS = {
     "red": ("pk-lf-red-0123", "sk-lf-red-0123456789"),
@@ -30,7 +31,7 @@ PAIRS = {
     "plain": ("pk-lf-plain-0123", "sk-lf-plain-0123456789"),
 }
 MODEL = "gpt-4o-mini"
-CALLS = 15  # of each team; a third of them each is plain, streamed, and by a config
+CALLS = 15  # of each team: a third of them whole, a third streamed, a third by a config
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Teams:
 @pytest.fixture(scope="module")
 def _teams() -> Iterator[Teams]:
     inboxes = {team: Inbox(*PAIRS[team]) for team in TEAMS}
-    shared = Inbox()  # takes any key
+    shared = Inbox()  # accepts any key
     with ExitStack() as stack:
         servers = {t: stack.enter_context(Server(inbox.app())) for t, inbox in inboxes.items()}
         server = stack.enter_context(Server(shared.app()))
@@ -61,7 +62,7 @@ def teams(_teams: Teams) -> Teams:
 
 
 def variables(urls: dict[str, str]) -> dict[str, Any]:
-    """The Worker's variables, with the projects' servers."""
+    """The gateway's variables. `urls` are the projects' servers by team."""
     projects, keys = {}, {}
     for team in ("red", "blue"):
         public_key, secret_key = PAIRS[team]
@@ -86,7 +87,7 @@ def stage(stage_with, teams: Teams) -> Stage:
 
 
 def call_at_once(stage: Stage, *teams: str) -> None:
-    """Calls of all teams, in turn and all at once; each says whose it is."""
+    """Calls of all teams, in turn and all at once. Each prompt names its team."""
 
     async def call(client: openai.AsyncOpenAI, team: str, n: int) -> None:
         text = f"of {team} only, {n}"
@@ -94,15 +95,15 @@ def call_at_once(stage: Stage, *teams: str) -> None:
         create = client.chat.completions.create
         if n % 3 == 0:
             reply = await create(model=MODEL, messages=messages, user=team)
-            said = reply.choices[0].message.content or ""
+            answer = reply.choices[0].message.content or ""
         elif n % 3 == 1:
             stream = await create(model=MODEL, messages=messages, user=team, stream=True)
-            said = "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
+            answer = "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
         else:
-            headers = using(fallback("nobody", "openai"))
+            headers = using(fallback("offline", "openai"))
             reply = await create(model=MODEL, messages=messages, user=team, extra_headers=headers)
-            said = reply.choices[0].message.content or ""
-        assert said == f"You said: {text}"
+            answer = reply.choices[0].message.content or ""
+        assert answer == f"You said: {text}"
 
     async def run() -> None:
         options: Any = {"base_url": f"{stage.url}/v1", "max_retries": 0}
@@ -116,7 +117,7 @@ def call_at_once(stage: Stage, *teams: str) -> None:
     asyncio.run(run())
 
 
-# An observation for each call, and of each third call three: a span and two attempts.
+# One observation for each call; for each third call three: a span and two attempts.
 OBSERVATIONS = CALLS + 2 * (CALLS // 3)
 
 
@@ -130,7 +131,7 @@ def credential(request: Received) -> str:
 
 
 def assert_only(team: str, requests: list[Received]) -> None:
-    """What was posted is this team's own, in content and in keys."""
+    """Assert that requests have only this team's content and keys."""
     assert requests
     posted = str(requests)
     for other in TEAMS:
@@ -142,57 +143,57 @@ def assert_only(team: str, requests: list[Received]) -> None:
     assert {credential(request) for request in requests} == {":".join(PAIRS[team])}
 
 
-def test_each_project_has_its_own(stage: Stage, teams: Teams):
+def test_each_project_gets_only_its_own_traces(stage: Stage, teams: Teams):
     call_at_once(stage, *TEAMS)
     for team, inbox in teams.inboxes.items():
-        found = inbox.wait_for(OBSERVATIONS)
+        found = inbox.wait_for(OBSERVATIONS, TIMEOUT_SECONDS)
         assert len(found) == OBSERVATIONS
         assert {o["user_id"] for o in found} == {team}
         assert {o["metadata"]["gateway_key"] for o in found} == {team}
         inputs = {o["input"][0]["content"] for o in found}
         assert inputs == {f"of {team} only, {n}" for n in range(CALLS)}
         assert_only(team, posts(inbox))
-        # They went out together.
+        # In batches of several requests.
         assert len(posts(inbox)) < CALLS
         assert {o["received"] for o in found} == {1}
 
 
-def test_projects_of_one_server(stage_with, teams: Teams):
+def test_projects_of_one_server_are_separate(stage_with, teams: Teams):
     stage = stage_with(**variables(dict.fromkeys(TEAMS, teams.shared_url)))
     call_at_once(stage, *TEAMS)
-    found = teams.shared.wait_for(len(TEAMS) * OBSERVATIONS)
+    found = teams.shared.wait_for(len(TEAMS) * OBSERVATIONS, TIMEOUT_SECONDS)
     assert len(found) == len(TEAMS) * OBSERVATIONS
     for team in TEAMS:
         pair = ":".join(PAIRS[team])
         assert_only(team, [r for r in posts(teams.shared) if credential(r) == pair])
 
 
-def test_an_outage_of_one_is_none_of_the_others(stage: Stage, teams: Teams):
-    """Nothing of it goes elsewhere either, and it is made up for."""
+def test_an_outage_of_one_project_does_not_affect_the_others(stage: Stage, teams: Teams):
+    """Its traces are delivered after the outage, and to no other project."""
 
     async def outage(request: web.Request) -> web.StreamResponse | None:
         return web.Response(status=503)
 
     teams.inboxes["red"].fault = outage
     call_at_once(stage, "red", "blue")
-    teams.inboxes["blue"].wait_for(OBSERVATIONS)
-    teams.inboxes["red"].wait_for_requests(1)
+    teams.inboxes["blue"].wait_for(OBSERVATIONS, TIMEOUT_SECONDS)
+    teams.inboxes["red"].wait_for_requests(1, TIMEOUT_SECONDS)
     assert teams.inboxes["red"].observations() == []
     teams.inboxes["red"].fault = None
-    teams.inboxes["red"].wait_for(OBSERVATIONS)
+    teams.inboxes["red"].wait_for(OBSERVATIONS, TIMEOUT_SECONDS)
     for team in ("red", "blue"):
         assert_only(team, posts(teams.inboxes[team]))
     assert teams.inboxes["plain"].observations() == []
 
 
-def test_each_sees_the_state_of_its_own(stage: Stage, teams: Teams):
+def test_health_has_the_state_of_the_callers_project(stage: Stage, teams: Teams):
     def state(team: str) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {KEYS[team]}"}
         return httpx.get(f"{stage.url}/health", headers=headers, timeout=20).json()["delivery"]
 
     before = {team: state(team)["stored"] for team in ("red", "plain")}
     call_at_once(stage, "blue")
-    teams.inboxes["blue"].wait_for(OBSERVATIONS)
+    teams.inboxes["blue"].wait_for(OBSERVATIONS, TIMEOUT_SECONDS)
     for team, stored in before.items():
         assert state(team)["stored"] == stored
     assert "delivery" not in httpx.get(f"{stage.url}/health", timeout=20).json()

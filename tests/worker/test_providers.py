@@ -1,7 +1,7 @@
-"""Each provider gets the call at its address, and the caller's credential as it wants it.
+"""The URL and the credential header of a call to each provider.
 
-The scripted provider plays them all: `PROVIDERS` puts it in the place of their hosts, and leaves
-the rest of their addresses, and how they take a credential, as they are.
+The scripted provider stands for all of them: `PROVIDERS` replaces their hosts, and leaves the rest
+of their URLs and their credential headers as they are.
 """
 
 import http.client
@@ -13,7 +13,8 @@ import openai
 import pytest
 from aiohttp import web
 
-from .conftest import CHAT, PROVIDER_KEY, Provider, Seen, Stage, keep
+from .conftest import CHAT, TIMEOUT_SECONDS, Provider, ReceivedRequest, Stage, record
+from .deployment import PROVIDER_KEY
 
 HI: Any = [{"role": "user", "content": "hi"}]
 OPENAI_REPLY = {
@@ -38,9 +39,9 @@ CREDENTIALS = ("authorization", "x-api-key", "api-key")
 
 
 @pytest.fixture(autouse=True)
-def _answering(provider: Provider):
+def _replies(provider: Provider):
     async def script(request):
-        await keep(provider, request)
+        await record(provider, request)
         native = request.path.endswith("/messages")
         return web.json_response(ANTHROPIC_REPLY if native else OPENAI_REPLY)
 
@@ -70,7 +71,7 @@ def everywhere(stage_with, environment: dict[str, Any], provider: Provider) -> S
     text = json.dumps({**json.loads(environment["PROVIDERS"]), **moved})
     return stage_with(
         PROVIDERS=text[:500],
-        PROVIDERS_2=text[500:],  # a variable has room for 5 KB
+        PROVIDERS_2=text[500:],  # a variable holds at most 5 KB
         AWS_REGION="eu-west-1",
         ALLOWED_CUSTOM_HOSTS=f"llm.example.com, *.example.org, {provider.url.split('//')[1]}",
     )
@@ -82,8 +83,9 @@ def chat(stage: Stage, model="m", api_key=PROVIDER_KEY, **headers: str):
     return client.chat.completions.create(model=model, messages=HI, extra_headers=named)
 
 
-def credentials(seen: Seen) -> dict[str, str]:
-    headers = {name.lower(): value for name, value in seen.headers}
+def credentials(request: ReceivedRequest) -> dict[str, str]:
+    """The headers with a credential."""
+    headers = {name.lower(): value for name, value in request.headers}
     return {name: headers[name] for name in CREDENTIALS if name in headers}
 
 
@@ -129,12 +131,14 @@ BEARER = {"authorization": f"Bearer {PROVIDER_KEY}"}
         ({"x_portkey_provider": "mine"}, "/mine/chat/completions", {"api-key": PROVIDER_KEY}),
     ],
 )
-def test_an_openai_client(everywhere: Stage, provider: Provider, headers, target, credential):
+def test_an_openai_client_reaches_each_provider(
+    everywhere: Stage, provider: Provider, headers, target, credential
+):
     assert chat(everywhere, **headers).choices[0].message.content == "hello"
-    (seen,) = provider.seen
-    assert seen.target == target
-    assert credentials(seen) == credential
-    names = {name.lower() for name, _ in seen.headers}
+    (request,) = provider.received
+    assert request.target == target
+    assert credentials(request) == credential
+    names = {name.lower() for name, _ in request.headers}
     assert not any(name.startswith("x-portkey") for name in names)
     assert ("x-team" in names) == (headers["x_portkey_provider"] == "mine")
     assert "anthropic-version" not in names
@@ -147,7 +151,7 @@ def test_an_openai_client(everywhere: Stage, provider: Provider, headers, target
     ("options", "headers", "target", "credential"),
     [
         ({}, {}, "/anthropic/v1/messages", {"x-api-key": PROVIDER_KEY}),
-        # Claude Code's login: a token that is no key.
+        # Claude Code's login: a token, not an API key.
         (
             {"api_key": None, "auth_token": "sk-ant-oat01-0123456789"},
             {},
@@ -163,7 +167,7 @@ def test_an_openai_client(everywhere: Stage, provider: Provider, headers, target
         ),
     ],
 )
-def test_an_anthropic_client(
+def test_an_anthropic_client_reaches_each_provider(
     everywhere: Stage, provider: Provider, options, headers, target, credential
 ):
     reply = everywhere.anthropic(**options).messages.create(
@@ -173,17 +177,17 @@ def test_an_anthropic_client(
         extra_headers=headers,
     )
     assert reply.to_dict()["content"] == ANTHROPIC_REPLY["content"]
-    (seen,) = provider.seen
-    assert seen.target == target
-    assert credentials(seen) == credential
-    assert {name.lower(): value for name, value in seen.headers}["anthropic-version"]
+    (request,) = provider.received
+    assert request.target == target
+    assert credentials(request) == credential
+    assert {name.lower(): value for name, value in request.headers}["anthropic-version"]
 
 
-def test_the_version_of_anthropics_api_is_added_for_clients_that_send_none(everywhere, provider):
+def test_the_version_of_anthropics_api_is_added_where_it_is_missing(everywhere, provider):
     with everywhere.http() as client:
         headers = {"x-api-key": PROVIDER_KEY}
         client.post("/v1/messages", json={"model": "m", "messages": HI}, headers=headers)
-    assert dict(provider.seen[0].headers)["anthropic-version"] == "2023-06-01"
+    assert dict(provider.received[0].headers)["anthropic-version"] == "2023-06-01"
 
 
 @pytest.mark.parametrize(
@@ -199,57 +203,63 @@ def test_the_version_of_anthropics_api_is_added_for_clients_that_send_none(every
             "@cf/meta/llama",
         ),
         ("@groq/m", {"x_portkey_provider": "groq"}, "/groq/chat/completions", "m"),
-        # The header counts, and what is not its own it leaves alone.
+        # The header has priority, and a prefix for another provider stays.
         ("@groq/m", {"x_portkey_provider": "openrouter"}, "/openrouter/chat/completions", None),
         ("openai/gpt-4.1", {"x_portkey_provider": "groq"}, "/groq/chat/completions", None),
         ("@cf/meta/llama", {"x_portkey_provider": "groq"}, "/groq/chat/completions", None),
     ],
 )
-def test_a_model_names_its_provider(everywhere: Stage, provider, model, headers, target, sent):
+def test_the_prefix_of_a_model_names_the_provider(
+    everywhere: Stage, provider, model, headers, target, sent
+):
     chat(everywhere, model=model, **headers)
-    (seen,) = provider.seen
-    assert seen.target == target
-    assert json.loads(seen.body)["model"] == (sent or model)
+    (request,) = provider.received
+    assert request.target == target
+    assert json.loads(request.body)["model"] == (sent or model)
     observation = everywhere.observation()
     assert observation["model"] == "served-model"
     assert observation["metadata"]["requested_model"] == model
 
 
-@pytest.mark.parametrize("tracing", [True, False])
-def test_only_the_model_changes_in_a_body(stage_with, everywhere, provider, tracing):
-    environment = everywhere.gateway_env
-    stage = everywhere
-    if not tracing:
-        moved = {**json.loads(environment["PROVIDERS"]), "groq": {"base_url": provider.url}}
-        stage = stage_with(LANGFUSE_SECRET_KEY=None, PROVIDERS=json.dumps(moved))
+def test_only_the_prefix_of_the_model_is_removed_from_a_body(everywhere: Stage, provider: Provider):
+    check_body_without_prefix(everywhere, provider)
+
+
+def test_only_the_prefix_of_the_model_is_removed_from_a_body_without_tracing(
+    untraced: Stage, provider: Provider
+):
+    check_body_without_prefix(untraced, provider)
+
+
+def check_body_without_prefix(stage: Stage, provider: Provider) -> None:
     body = b'{ "x":1,"x":2 ,"u":"\\u00e9\xc3\xa9", "model" : "@groq/m", "f":1.0, "n":1e400}\n'
     with stage.http() as client:
         client.post("/v1/chat/completions", content=body, headers=BEARER)
-    assert provider.seen[0].body == body.replace(b"@groq/", b"")
+    assert provider.received[0].body == body.replace(b"@groq/", b"")
 
 
-def test_a_large_body_is_searched_to_its_end(everywhere: Stage, provider: Provider):
+def test_a_large_body_is_searched_completely_for_its_model(everywhere: Stage, provider: Provider):
     text = "x" * 1_000_000
     chat_body = {"messages": [{"role": "user", "content": text}], "model": "@groq/m", "n": 1}
     with everywhere.http() as client:
         client.post("/v1/chat/completions", json=chat_body, headers=BEARER)
-    (seen,) = provider.seen
-    assert seen.target == "/groq/chat/completions"
-    assert json.loads(seen.body) == {**chat_body, "model": "m"}
+    (request,) = provider.received
+    assert request.target == "/groq/chat/completions"
+    assert json.loads(request.body) == {**chat_body, "model": "m"}
 
 
-def test_a_body_that_is_too_large_to_be_routed_goes_to_nobody(everywhere, provider):
+def test_a_body_that_is_too_large_to_be_searched_needs_a_named_provider(everywhere, provider):
     big = {"messages": [{"role": "user", "content": "x" * 5_000_000}], "model": "@groq/m"}
     with everywhere.http() as client:
         refused = client.post("/v1/chat/completions", json=big, headers=BEARER)
         assert refused.status_code == 413
         assert "x-portkey-provider" in refused.json()["error"]["message"]
-        assert provider.seen == []
+        assert provider.received == []
         named = {**BEARER, "x-portkey-provider": "groq"}
         assert client.post("/v1/chat/completions", json=big, headers=named).status_code == 200
 
 
-def test_sdks_say_what_is_wrong(everywhere: Stage, provider: Provider):
+def test_refusals_as_exceptions_of_the_sdks(everywhere: Stage, provider: Provider):
     with pytest.raises(openai.BadRequestError, match="groq"):
         chat(everywhere, model="@nowhere/m")
     with pytest.raises(openai.BadRequestError, match="x-portkey-azure-resource-name"):
@@ -267,7 +277,7 @@ def test_sdks_say_what_is_wrong(everywhere: Stage, provider: Provider):
             messages=HI,
             extra_headers={"x-portkey-custom-host": "https://evil.example/v1"},
         )
-    assert provider.seen == []
+    assert provider.received == []
     assert everywhere.traced_so_far() == []
 
 
@@ -284,14 +294,14 @@ def test_a_custom_host(everywhere: Stage, provider: Provider, path, slug, creden
     with everywhere.http() as client:
         reply = client.post(path, json=CHAT, headers=headers)
     assert reply.headers["x-portkey-provider"] == slug
-    (seen,) = provider.seen
-    assert seen.target == f"/own/{path.removeprefix('/v1/')}"
-    assert credentials(seen) == credential
+    (request,) = provider.received
+    assert request.target == f"/own/{path.removeprefix('/v1/')}"
+    assert credentials(request) == credential
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
 def test_custom_hosts_that_are_not_allowed(everywhere: Stage, provider: Provider, path):
-    """Spellings of an address that is allowed, which a URL parser takes for the same."""
+    """Some are other spellings of an allowed address, which a URL parser takes for the same."""
     port = provider.url.rpartition(":")[2]
     hosts = [
         f"http://localhost:{port}",
@@ -319,25 +329,25 @@ def test_custom_hosts_that_are_not_allowed(everywhere: Stage, provider: Provider
             reply = client.post(path, json=CHAT, headers=headers)
             assert reply.status_code in (400, 403), host
             assert PROVIDER_KEY not in reply.text
-    assert provider.seen == []
+    assert provider.received == []
 
 
-def test_without_a_list_there_are_no_custom_hosts(stage: Stage, provider: Provider):
+def test_custom_hosts_need_a_list_of_allowed_ones(stage: Stage, provider: Provider):
     with stage.http() as client:
         headers = {**BEARER, "x-portkey-custom-host": provider.url}
         assert client.post("/v1/other", json=CHAT, headers=headers).status_code == 403
-    assert provider.seen == []
+    assert provider.received == []
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_a_body_is_json_whatever_its_type_says(everywhere: Stage, provider, content_type):
+def test_the_model_is_read_whatever_the_content_type_is(everywhere: Stage, provider, content_type):
     body = b'{"model": "@groq/m", "messages": []}'
     with everywhere.http() as client:
         headers = {**BEARER, "content-type": content_type}
         client.post("/v1/chat/completions", content=body, headers=headers)
-    (seen,) = provider.seen
-    assert (seen.target, json.loads(seen.body)["model"]) == ("/groq/chat/completions", "m")
-    assert dict(seen.headers).get("Content-Type", "") == content_type
+    (request,) = provider.received
+    assert (request.target, json.loads(request.body)["model"]) == ("/groq/chat/completions", "m")
+    assert dict(request.headers).get("Content-Type", "") == content_type
     assert everywhere.observation()["metadata"]["requested_model"] == "@groq/m"
 
 
@@ -361,9 +371,11 @@ HOSTILE_REQUESTS = [
 
 
 @pytest.mark.parametrize(("method", "target", "status"), HOSTILE_REQUESTS)
-def test_hostile_requests(everywhere: Stage, provider: Provider, method, target, status):
+def test_requests_with_hostile_targets_are_refused(
+    everywhere: Stage, provider: Provider, method, target, status
+):
     host, port = everywhere.url.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_SECONDS)
     connection.putrequest(method, target)
     for name, value in {**BEARER, "x-portkey-provider": "scripted"}.items():
         connection.putheader(name, value)
@@ -374,4 +386,4 @@ def test_hostile_requests(everywhere: Stage, provider: Provider, method, target,
     assert response.status == status
     assert error["message"]
     assert (response.headers["allow"] is not None) == (status == 405)
-    assert provider.seen == []
+    assert provider.received == []

@@ -1,4 +1,4 @@
-"""Queues in the local runtime, and the platform's side of them in a Worker made to show it."""
+"""Queues in the local runtime, and their bindings in `cloudflare`, in a Worker that uses them."""
 
 import base64
 import json
@@ -12,9 +12,11 @@ import pytest
 
 from local.runtime import Runtime, bundle
 
+from .conftest import TIMEOUT_SECONDS
+
 pytestmark = pytest.mark.long
 
-# Each message that arrives becomes a line of the log; its text says what then becomes of it.
+# The Worker logs each message that it receives. The text of a message selects what it does with it.
 ENTRY = """
 import gzip
 import json
@@ -69,16 +71,18 @@ async def pack():
     packed = await isolate.gzip(data)
     return {
         "packed": len(packed),
-        "by the book": gzip.decompress(packed) == data,
-        "back": await isolate.gunzip(packed, len(data)) == data,
-        "again": await isolate.gzip(data) == packed,
+        "readable by gzip": gzip.decompress(packed) == data,
+        "restored": await isolate.gunzip(packed, len(data)) == data,
+        "deterministic": await isolate.gzip(data) == packed,
         "empty": await outcome(isolate.gunzip(await isolate.gzip(b""), 0)),
-        "over": await outcome(isolate.gunzip(packed, len(data) - 1)),
-        "says too little": await outcome(isolate.gunzip(packed[:-4] + bytes(4), len(data))),
-        "says too much": await outcome(isolate.gunzip(packed[:-4] + bytes([1, 0, 16, 0]), 2**21)),
-        "goes on": await outcome(isolate.gunzip(packed + b"junk" + packed[-4:], len(data))),
+        "over the limit": await outcome(isolate.gunzip(packed, len(data) - 1)),
+        "length too small": await outcome(isolate.gunzip(packed[:-4] + bytes(4), len(data))),
+        "length too large": await outcome(
+            isolate.gunzip(packed[:-4] + bytes([1, 0, 16, 0]), 2**21)
+        ),
+        "trailing bytes": await outcome(isolate.gunzip(packed + b"junk" + packed[-4:], len(data))),
         "cut": await outcome(isolate.gunzip(packed[:100] + packed[-4:], len(data))),
-        "longer": await outcome(isolate.gunzip(packed[:100] + bytes(4), len(data))),
+        "wrong length": await outcome(isolate.gunzip(packed[:100] + bytes(4), len(data))),
         "not gzip": await outcome(isolate.gunzip(b"not gzip" + bytes(4), len(data))),
         "nothing": await outcome(isolate.gunzip(b"", 0)),
     }
@@ -101,12 +105,12 @@ def runtime() -> Iterator[Runtime]:
         yield runtime
 
 
-def ask(runtime: Runtime, path: str, **options: Any) -> str:
-    return httpx.post(runtime.url + path, timeout=20, **options).text
+def post(runtime: Runtime, path: str, **options: Any) -> str:
+    return httpx.post(runtime.url + path, timeout=TIMEOUT_SECONDS, **options).text
 
 
 def send(runtime: Runtime, *bodies: str | bytes) -> str:
-    return ask(runtime, "/send", json=[b if isinstance(b, str) else list(b) for b in bodies])
+    return post(runtime, "/send", json=[b if isinstance(b, str) else list(b) for b in bodies])
 
 
 def lines(runtime: Runtime, n: int, **fields: Any) -> list[dict[str, Any]]:
@@ -116,16 +120,16 @@ def lines(runtime: Runtime, n: int, **fields: Any) -> list[dict[str, Any]]:
         read = (json.loads(line) for line in runtime.logs if line.startswith("{"))
         return [line for line in read if line.items() >= fields.items()]
 
-    runtime.wait_for_logs(lambda _: len(found()) >= n)
+    runtime.wait_for_logs(lambda _: len(found()) >= n, TIMEOUT_SECONDS)
     assert len(found()) == n
     return found()
 
 
-def test_the_worker_has_its_environment(runtime: Runtime):
-    assert ask(runtime, "/") == "text and JSON"
+def test_the_worker_has_its_variables(runtime: Runtime):
+    assert post(runtime, "/") == "text and JSON"
 
 
-def test_a_batch_arrives_with_its_texts_and_bytes(runtime: Runtime):
+def test_a_batch_has_messages_of_text_and_of_bytes(runtime: Runtime):
     data = bytes(range(256)) * 400
     assert send(runtime, "grüße", data) == "None"
     (text,) = lines(runtime, 1, body="grüße")
@@ -134,7 +138,7 @@ def test_a_batch_arrives_with_its_texts_and_bytes(runtime: Runtime):
     assert binary["body"] == list(data[:8])
 
 
-def test_a_message_comes_again_after_the_delay_that_was_asked_for(runtime: Runtime):
+def test_a_message_is_delivered_again_after_its_delay(runtime: Runtime):
     send(runtime, "once more: later", "at once")
     first, second = lines(runtime, 2, body="once more: later")
     assert (first["attempts"], second["attempts"]) == (1, 2)
@@ -142,7 +146,7 @@ def test_a_message_comes_again_after_the_delay_that_was_asked_for(runtime: Runti
     assert len(lines(runtime, 1, body="at once")) == 1
 
 
-def test_what_is_not_taken_ends_in_the_dead_letter_queue(runtime: Runtime):
+def test_a_message_without_retries_left_becomes_a_dead_letter(runtime: Runtime):
     send(runtime, "never: 1", b"no")
     lines(runtime, 1, event="dead_letter", queue="traces-dead", text="never: 1")
     encoded = base64.b64encode(b"no").decode()
@@ -150,7 +154,7 @@ def test_what_is_not_taken_ends_in_the_dead_letter_queue(runtime: Runtime):
     assert [line["attempts"] for line in lines(runtime, 3, body="never: 1")] == [1, 2, 3]
 
 
-def test_a_handler_that_fails_is_logged_and_its_batch_comes_again(runtime: Runtime):
+def test_a_failed_handler_is_logged_and_its_batch_delivered_again(runtime: Runtime):
     send(runtime, "broken: 1")
     lines(runtime, 1, event="dead_letter", text="broken: 1")
     assert sum("RuntimeError: out of order" in line for line in runtime.logs) == 3
@@ -159,24 +163,24 @@ def test_a_handler_that_fails_is_logged_and_its_batch_comes_again(runtime: Runti
 @pytest.mark.parametrize(
     "bodies", [["x" * 128_001], ["x" * 100_000] * 3, ["x"] * 101, []], ids=lambda b: str(len(b))
 )
-def test_a_send_that_the_queue_refuses_is_a_network_error(runtime: Runtime, bodies):
+def test_a_refused_send_is_a_network_error(runtime: Runtime, bodies):
     assert send(runtime, *bodies).startswith("NetworkError: ")
 
 
-def test_gzip_is_bounded_and_whole(runtime: Runtime):
-    answer = json.loads(ask(runtime, "/gzip"))
+def test_gzip_and_gunzip(runtime: Runtime):
+    answer = json.loads(post(runtime, "/gzip"))
     assert answer.pop("packed") < 2**16
     assert answer == {
-        "by the book": True,
-        "back": True,
-        "again": True,
+        "readable by gzip": True,
+        "restored": True,
+        "deterministic": True,
         "empty": "b''",
-        "over": "ValueError: more than 1048575 bytes",
-        "says too little": "ValueError: Decompression failed.",
-        "says too much": "ValueError: Decompression failed.",
-        "goes on": "ValueError: Trailing bytes after end of compressed data",
+        "over the limit": "ValueError: more than 1048575 bytes",
+        "length too small": "ValueError: Decompression failed.",
+        "length too large": "ValueError: Decompression failed.",
+        "trailing bytes": "ValueError: Trailing bytes after end of compressed data",
         "cut": answer["cut"],
-        "longer": "ValueError: another length than it says",
+        "wrong length": "ValueError: another length than it says",
         "not gzip": "ValueError: Decompression failed.",
         "nothing": answer["nothing"],
     }
@@ -184,28 +188,26 @@ def test_gzip_is_bounded_and_whole(runtime: Runtime):
     assert answer["nothing"].startswith("ValueError: ")
 
 
-def test_only_loopback_is_reached(runtime: Runtime):
-    assert ask(runtime, "/reach", content=runtime.url) == "[object Response]"
-    for address in ("http://192.0.2.1/", "http://10.0.0.1/"):  # no machine's, and a private one
-        assert ask(runtime, "/reach", content=address).startswith("JsException: ")
+def test_only_loopback_is_reachable(runtime: Runtime):
+    assert post(runtime, "/reach", content=runtime.url) == "[object Response]"
+    for address in ("http://192.0.2.1/", "http://10.0.0.1/"):  # a public and a private address
+        assert post(runtime, "/reach", content=address).startswith("JsException: ")
         refused = f"connecting to {address[7:-1]}:80 is not allowed"
-        runtime.wait_for_logs(lambda logs, said=refused: said in "\n".join(logs))
+        runtime.wait_for_logs(lambda logs, line=refused: line in "\n".join(logs), TIMEOUT_SECONDS)
 
 
-@pytest.mark.long
-def test_a_worker_without_a_queue_handler_fails_the_batch():
+def test_without_a_queue_handler_the_batch_fails():
     source = ENTRY.replace("async def queue(", "async def not_a_queue(")
     modules = {**bundle(), "entry.py": source}
     settings = {**SETTINGS, "max_retries": 0}
     with Runtime(
         {"TEXT": "", "JSON": {"name": ""}}, modules=modules, queues={"TRACE_QUEUE": settings}
     ) as runtime:
-        send(runtime, "to nobody")
-        lines(runtime, 1, event="dead_letter", text="to nobody")
+        send(runtime, "unhandled")
+        lines(runtime, 1, event="dead_letter", text="unhandled")
         assert "TypeError: Method queue does not exist" in "\n".join(runtime.logs)
 
 
-@pytest.mark.long
 def test_an_interrupted_start_leaves_no_process_behind(monkeypatch):
     started = []
 
@@ -222,8 +224,7 @@ def test_an_interrupted_start_leaves_no_process_behind(monkeypatch):
         os.killpg(miniflare, 0)
 
 
-@pytest.mark.long
-def test_a_miniflare_that_was_killed_leaves_no_workerd_behind(monkeypatch):
+def test_closing_after_miniflare_was_killed_ends_workerd(monkeypatch):
     monkeypatch.setattr(Runtime, "_boot", lambda runtime: None)
     runtime = Runtime({}, queues={"TRACE_QUEUE": SETTINGS})
     os.kill(os.getpgid(runtime.pid), signal.SIGKILL)
@@ -232,15 +233,14 @@ def test_a_miniflare_that_was_killed_leaves_no_workerd_behind(monkeypatch):
         httpx.get(runtime.url)
 
 
-@pytest.mark.long
-def test_a_start_that_fails_says_why():
+def test_an_invalid_setting_of_a_queue_is_named():
     settings = {"queue": "traces", "max_retrys": 2}
     with pytest.raises(RuntimeError, match="maxRetrys"):
         Runtime({}, queues={"TRACE_QUEUE": settings})
 
 
-def test_a_workerd_that_dies_ends_the_runtime(runtime: Runtime):
-    """The last test, since it takes the runtime with it."""
+def test_the_end_of_workerd_ends_the_runtime(runtime: Runtime):
+    """The last test of this module, since it ends the runtime."""
     os.kill(runtime.pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="ended with status 1"):
         runtime.wait()

@@ -1,4 +1,4 @@
-"""How often a gateway key may come, where a rate limit is bound."""
+"""The rate limit of a gateway key, where a rate limit is bound."""
 
 import json
 from collections.abc import Callable
@@ -9,20 +9,21 @@ import openai
 import pytest
 from portkey_ai._vendor import openai as vendored
 
-from .conftest import CHAT, PROVIDER_KEY, Provider, Stage
-from .targets import MESSAGES, digest, play, post, says, using
+from .conftest import CHAT, Provider, Stage
+from .deployment import PROVIDER_KEY, digest
+from .targets import MESSAGES, post, replies, set_replies, using
 from .test_portkey import portkey
 
 pytestmark = pytest.mark.long
 
 LIMIT = 3
-# Each test has a key of its own, and so a count of its own.
+# Each test has its own key, and so its own count.
 KEYS = {n: f"gw_of-caller-{n}-0123456789abcdef" for n in range(7)}
 
 
 @pytest.fixture
 def stage(stage_with, environment, provider: Provider) -> Stage:
-    play(provider, first=says())
+    set_replies(provider, first=replies())
     own = {"first": {"base_url": f"{provider.url}/first"}}
     return stage_with(
         rate_limits={"RATE_LIMIT": {"limit": LIMIT, "period": 60}},
@@ -35,7 +36,7 @@ def stage(stage_with, environment, provider: Provider) -> Stage:
 
 
 def until_limited(call: Callable[[], Any], error: type[Exception]) -> tuple[int, Any]:
-    """How often a call was let through before it was one too many, and how it was refused."""
+    """Repeat a call until it is refused. Returns the number of calls before, and the error."""
     # A new minute may begin meanwhile, and with it a new count.
     for n in range(2 * LIMIT + 1):
         try:
@@ -43,35 +44,35 @@ def until_limited(call: Callable[[], Any], error: type[Exception]) -> tuple[int,
         except error as refused:
             assert n >= LIMIT
             return n, refused
-    raise AssertionError("nobody was refused")
+    raise AssertionError("no call was refused")
 
 
-def test_a_key_that_comes_too_often(stage: Stage, provider: Provider):
+def test_a_key_over_its_limit_is_refused(stage: Stage, provider: Provider):
     client = stage.openai(api_key=KEYS[0])
     n, refused = until_limited(
         lambda: client.chat.completions.create(**CHAT), openai.RateLimitError
     )
     assert "over its rate limit" in refused.message
     assert refused.body["type"] == "rate_limit_error"
-    assert len(provider.seen) == n
-    # What was refused is no exchange with a provider, and no trace.
+    assert len(provider.received) == n
+    # A refused call is not traced.
     assert len(stage.observations(n)) == n
     assert len(stage.traced_so_far()) == n
-    # Whether another key may come is another question.
+    # Another key has its own count.
     assert stage.openai(api_key=KEYS[1]).chat.completions.create(**CHAT).choices
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/files/file-1"])
-def test_every_path_counts(stage: Stage, provider: Provider, path):
+def test_calls_of_every_path_are_counted(stage: Stage, provider: Provider, path):
     key = KEYS[2] if path == "/v1/models" else KEYS[3]
     with stage.http(headers={"authorization": f"Bearer {key}"}) as client:
         statuses = [client.get(path).status_code for _ in range(2 * LIMIT + 1)]
     assert statuses[:LIMIT] == [200] * LIMIT
     assert 429 in statuses
-    assert len(provider.seen) == statuses.count(200)
+    assert len(provider.received) == statuses.count(200)
 
 
-def test_a_refusal_in_each_clients_words(stage: Stage):
+def test_a_refusal_is_the_rate_limit_error_of_each_client(stage: Stage):
     native = stage.anthropic(api_key=KEYS[4], default_headers={"x-portkey-provider": "first"})
     _, refused = until_limited(lambda: native.messages.create(**MESSAGES), anthropic.RateLimitError)
     assert refused.body["error"]["type"] == "rate_limit_error"
@@ -79,16 +80,18 @@ def test_a_refusal_in_each_clients_words(stage: Stage):
     until_limited(lambda: client.chat.completions.create(**CHAT), vendored.RateLimitError)
 
 
-def test_a_key_counts_beside_a_key_of_the_callers_own(stage: Stage, provider: Provider):
+def test_a_gateway_key_is_counted_where_the_caller_has_a_provider_key(
+    stage: Stage, provider: Provider
+):
     headers = {"x-portkey-api-key": KEYS[6], **using({"provider": "first"})}
     statuses = [post(stage, headers, key=PROVIDER_KEY).status_code for _ in range(2 * LIMIT + 1)]
     assert statuses[:LIMIT] == [200] * LIMIT
     assert 429 in statuses
-    assert len(provider.seen) == statuses.count(200)
+    assert len(provider.received) == statuses.count(200)
 
 
-def test_who_has_no_gateway_key_is_not_counted(stage: Stage, provider: Provider):
+def test_calls_without_a_gateway_key_are_not_counted(stage: Stage, provider: Provider):
     client = stage.openai(api_key=PROVIDER_KEY)
     for _ in range(2 * LIMIT + 1):
         assert client.chat.completions.create(**CHAT).choices
-    assert len(provider.seen) == 2 * LIMIT + 1
+    assert len(provider.received) == 2 * LIMIT + 1

@@ -1,4 +1,4 @@
-"""No credential reaches Langfuse or the log, whatever the client sends and the provider says."""
+"""No credential reaches Langfuse or the log, whatever the client sends and the provider replies."""
 
 import json
 from collections.abc import Iterator
@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from .conftest import CHAT, PUBLIC_KEY, SECRET_KEY, Provider, Stage, keep
+from .conftest import CHAT, Provider, Stage, record, reply_json
+from .deployment import PUBLIC_KEY, SECRET_KEY
 
-# Each is one of its kind, so that a leak names its source.
+# Each value is unique, so that a leak shows its source.
 CREDENTIALS = {
     "authorization": "Bearer sk-authorization-1111111111",
     "x-api-key": "sk-x-api-key-2222222222",
@@ -31,7 +32,7 @@ EVERYTHING = json.dumps([*CREDENTIALS.values(), QUERY, "query-token-ffffffffff"]
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Every text in a structure of JSON."""
+    """Every string in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):
@@ -46,7 +47,7 @@ def assert_nothing_leaked(stage: Stage) -> None:
     for needle in " ".join(NEEDLES).split():
         assert needle not in received
         assert needle not in logged
-    # Nor may one lie there in pieces.
+    # Nor may a value be there in pieces.
     joined = ["".join(texts(json.loads(r.body))) for r in stage.inbox.requests if r.body]
     for needle in " ".join(NEEDLES).split():
         assert not any(needle in text for text in joined)
@@ -58,11 +59,13 @@ def assert_nothing_leaked(stage: Stage) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
 @pytest.mark.parametrize("kind", ["error", "error text", "stream error", "stream", "whole"])
-def test_what_a_provider_echoes(stage: Stage, provider: Provider, path, kind):
-    """The provider says every credential back: in an error, in its output, in pieces."""
+def test_credentials_that_a_provider_repeats_are_redacted(
+    stage: Stage, provider: Provider, path, kind
+):
+    """In an error, in its output, in pieces."""
 
     async def script(request):
-        await keep(provider, request)
+        await record(provider, request)
         error = {"error": {"type": "auth", "message": f"Wrong key in {EVERYTHING}"}}
         if kind == "error":
             return web.json_response(error, status=401)
@@ -86,19 +89,20 @@ def test_what_a_provider_echoes(stage: Stage, provider: Provider, path, kind):
     with stage.http() as client:
         response = client.post(f"{path}?{QUERY}", json=body, headers=headers)
     assert "2222222222" in response.text or kind.startswith("stream")
-    # What is the provider's business did reach it.
-    assert "sk-authorization-1111111111" in str(provider.seen[0].headers)
-    assert "query-key-eeeeeeeeee" in provider.seen[0].target
+    # The provider did receive what it needs.
+    assert "sk-authorization-1111111111" in str(provider.received[0].headers)
+    assert "query-key-eeeeeeeeee" in provider.received[0].target
     observation = stage.observation()
     assert_nothing_leaked(stage)
     assert "[redacted]" in json.dumps(observation)
 
 
-def test_a_cut_capture_leaves_no_beginning_of_a_credential(stage_with, provider: Provider):
+def test_a_credential_at_the_capture_limit_is_redacted(stage_with, provider: Provider):
     stage = stage_with(MAX_CAPTURE_BYTES="500")
     key = "sk-authorization-" + "1" * 100
 
     async def script(request):
+        # The limit is within the first of the two.
         return web.Response(text="x " * 210 + key * 2, content_type="text/plain")
 
     provider.script = script
@@ -121,16 +125,16 @@ def test_a_cut_capture_leaves_no_beginning_of_a_credential(stage_with, provider:
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
-def test_credentials_in_a_body_that_can_hardly_be_read(stage: Stage, path, body):
+def test_credentials_in_an_unreadable_body_are_redacted(stage: Stage, path, body):
     with stage.http() as client:
         client.post(path, content=body)
     stage.observation()
     assert b"body-secret" not in b"".join(r.body for r in stage.inbox.requests)
 
 
-def test_very_many_credentials_do_not_hold_up_everybody(stage: Stage, provider: Provider):
+def test_with_too_many_credentials_no_content_is_recorded(stage: Stage, provider: Provider):
     async def script(request):
-        await keep(provider, request)
+        await record(provider, request)
         return web.json_response({"choices": [{"message": {"content": "abc"}}]})
 
     provider.script = script
@@ -147,12 +151,12 @@ def test_very_many_credentials_do_not_hold_up_everybody(stage: Stage, provider: 
     assert "too many credentials" in str(observation["metadata"]["notes"])
 
 
-def test_unreachable_providers_and_langfuse_in_the_log(stage: Stage):
+def test_the_log_about_unreachable_servers_has_no_credential(stage: Stage):
     async def fault(request):
         return web.Response(status=302, headers={"location": f"https://{SECRET_KEY}.example/"})
 
     stage.inbox.fault = fault
-    headers = {**CREDENTIALS, "x-portkey-provider": "nobody"}
+    headers = {**CREDENTIALS, "x-portkey-provider": "offline"}
     with stage.http() as client:
         client.post(f"/v1/chat/completions?{QUERY}", json=CHAT, headers=headers)
         client.get(f"/v1/models?{QUERY}", headers=headers)
@@ -161,16 +165,12 @@ def test_unreachable_providers_and_langfuse_in_the_log(stage: Stage):
     assert_nothing_leaked(stage)
 
 
-def test_langfuse_credentials_go_to_langfuse_alone(stage: Stage, provider: Provider):
-    async def script(request):
-        await keep(provider, request)
-        return web.json_response({})
-
-    provider.script = script
+def test_langfuse_credentials_are_sent_only_to_langfuse(stage: Stage, provider: Provider):
+    reply_json(provider)
     with stage.http() as client:
         headers = {"x-portkey-provider": "scripted"}
         response = client.post("/v1/chat/completions", json=CHAT, headers=headers)
         health = client.get("/health")
-    for text in (str(provider.seen), str(response.headers), response.text, health.text):
+    for text in (str(provider.received), str(response.headers), response.text, health.text):
         assert SECRET_KEY not in text
         assert PUBLIC_KEY not in text

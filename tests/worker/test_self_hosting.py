@@ -1,9 +1,8 @@
-"""What docs/self-hosting.md says: its commands, the folder and the rules of the network.
+"""docs/self-hosting.md: its commands, the folder that they build, and which networks it can reach.
 
-Only workerd runs here; what it knows comes from its environment.
+Only workerd runs here, configured by its environment.
 """
 
-import asyncio
 import gzip
 import json
 import os
@@ -25,7 +24,8 @@ from local.inbox import Inbox
 from local.runtime.workerd import PYODIDE_FILES, ROOT
 from settings.load import SECRET_NAMES, VARIABLE_NAMES
 
-from .conftest import CHAT, PUBLIC_KEY, SECRET_KEY, Provider
+from .conftest import CHAT, TIMEOUT_SECONDS, Provider
+from .deployment import PUBLIC_KEY, SECRET_KEY
 from .self_hosting import (
     BLOCKS,
     BUILD,
@@ -33,31 +33,32 @@ from .self_hosting import (
     BUILD_WITH_VARIABLES,
     EXECUTED,
     HASH,
-    LEFT_OUT,
     MAKE_KEY,
+    NOT_EXECUTED,
     PRIVATE,
     RUN,
     UPGRADE,
-    asked,
     command,
-    is_hers,
-    moved,
+    first_request,
+    is_of_alice,
+    move_build,
     run,
-    started,
-    with_own,
+    running,
+    with_test_values,
 )
 
-SECRET = "sk-of-who-builds-0123456789"
+# A secret in the environment of the build.
+SECRET = "sk-in-the-environment-0123456789"
 
 
-def test_every_snippet_of_the_page_is_run_or_left_out_for_a_reason():
-    assert BLOCKS.keys() == EXECUTED | LEFT_OUT.keys()
-    assert not EXECUTED & LEFT_OUT.keys()
+def test_every_snippet_of_the_page_is_run_or_listed_with_a_reason():
+    assert BLOCKS.keys() == EXECUTED | NOT_EXECUTED.keys()
+    assert not EXECUTED & NOT_EXECUTED.keys()
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder to run `make` in, which is this project and leaves it as it is."""
+    """A folder with links to this project, to run `make` in."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("Makefile", ".venv", "local", "src"):
         (folder / name).symlink_to(ROOT / name)
@@ -67,46 +68,46 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def strict(project: Path) -> Path:
-    """The folder as the page builds it first: it lets through public addresses alone."""
+    """The folder of the page's first command, which can reach only public addresses."""
     run(f"export OPENAI_API_KEY={SECRET} LANGFUSE_SECRET_KEY={SECRET}\n{BUILD}", project)
-    return moved(project, "strict")
+    return move_build(project, "strict")
 
 
 @pytest.fixture(scope="module")
 def with_ranges(project: Path) -> Path:
-    """The folder as the page builds it for a network of one's own, loopback among it."""
+    """The folder of the page's command for private networks, which can reach loopback too."""
     run(BUILD_WITH_RANGES, project)
-    return moved(project, "with-ranges")
+    return move_build(project, "with-ranges")
 
 
-def test_a_request_through_the_folder_is_traced(
+def test_a_request_to_the_built_gateway_is_traced(
     project: Path, with_ranges: Path, environment: dict[str, Any], inbox: Inbox
 ):
     printed = run(MAKE_KEY, project)
     key, digest = re.findall(r"gw_\S+|[0-9a-f]{64}", printed)
     *settings, serve = RUN.splitlines()
     assert serve == "dist/workerd serve --experimental dist/config.capnp"
-    script = with_own("\n".join([*settings, PRIVATE, command(with_ranges)]), environment)
+    script = with_test_values("\n".join([*settings, PRIVATE, command(with_ranges)]), environment)
     script = script.replace(HASH, digest).replace('"ollama"', '"openai"')
     files = {path: path.stat().st_mtime_ns for path in with_ranges.rglob("*")}
     with_ranges.chmod(0o555)
-    with started(script, project) as gateway:
-        printed = asked(gateway.url, key)
-        (observation,) = inbox.wait_for(1, where=is_hers)
+    with running(script, project) as gateway:
+        printed = first_request(gateway.url, key)
+        (observation,) = inbox.wait_for(1, TIMEOUT_SECONDS, where=is_of_alice)
         assert gateway.end() == 0
         assert gateway.process.stdout
-        assert gateway.process.stdout.read() == ""  # where nothing is wrong nothing is said
+        assert gateway.process.stdout.read() == ""  # it logs only problems
     health, end, stream = printed.partition("}")
     assert json.loads(health + end)["tracing"] is True
     assert stream.count("chat.completion.chunk") > 2
     assert stream.rstrip().endswith("data: [DONE]")
     assert "You said: Hello!" in json.dumps(observation["output"])
     with_ranges.chmod(0o755)
-    # It has written nothing.
+    # It has not changed a file.
     assert files == {path: path.stat().st_mtime_ns for path in with_ranges.rglob("*")}
 
 
-def test_no_secret_and_no_open_network_is_in_the_folder(strict: Path, with_ranges: Path):
+def test_the_folder_has_no_secret_and_only_the_configured_networks(strict: Path, with_ranges: Path):
     own = {"boot.mjs", "bundle.json", "cache.mjs", "config.capnp", "host.mjs", ".gitignore"}
     others = {*PYODIDE_FILES, "snapshot.gz", "workerd"}
     assert {path.name for path in strict.iterdir()} == own | others
@@ -140,12 +141,12 @@ def test_no_secret_and_no_open_network_is_in_the_folder(strict: Path, with_range
         ("--variable=A B", "no name of a variable"),
         ("--variable=UNSAFE_EVAL", "no name of a variable"),
         ("--out=.", "no earlier build"),
-        ("--out=somebodys", "no earlier build"),
+        ("--out=other", "no earlier build"),
     ],
 )
-def test_a_build_refuses_what_it_cannot_mean(project: Path, option: str, message: str):
-    (project / "somebodys").mkdir(exist_ok=True)
-    (project / "somebodys" / "config.capnp").touch()
+def test_a_build_refuses_invalid_options(project: Path, option: str, message: str):
+    (project / "other").mkdir(exist_ok=True)
+    (project / "other" / "config.capnp").touch()
     build = [".venv/bin/python", "-m", "local.selfhost", "--out=none", option]
     env = {**os.environ, "PYTHONPATH": "src"}
     done = subprocess.run(build, cwd=project, env=env, capture_output=True, text=True)
@@ -155,11 +156,10 @@ def test_a_build_refuses_what_it_cannot_mean(project: Path, option: str, message
 
 
 class Listener:
-    """Counts the connections that arrive at a port of this machine, on loopback in both versions
-    of IP, and answers each with a chat's reply."""
+    """A server on loopback, with IPv4 and IPv6, that counts connections and responds to each."""
 
     def __init__(self) -> None:
-        self.arrived = 0
+        self.connections = 0
         self._sockets = [socket.create_server(("127.0.0.1", 0))]
         self.port: int = self._sockets[0].getsockname()[1]
         with suppress(OSError):
@@ -171,7 +171,7 @@ class Listener:
         with suppress(OSError):
             while True:
                 connection, _ = listening.accept()
-                self.arrived += 1
+                self.connections += 1
                 with suppress(OSError), connection:
                     connection.recv(65536)
                     connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}")
@@ -189,13 +189,13 @@ def listener() -> Iterator[Listener]:
     listener.close()
 
 
-# A name that nobody would take for loopback, in a hosts file of this test's own.
+# A name that resolves to loopback, by a hosts file of these tests.
 DISGUISED = "models.example.com"
 
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """A command that runs another one with that hosts file; none where that is not possible."""
+    """The prefix of a command that runs with that hosts file; empty where that is impossible."""
     file = tmp_path_factory.mktemp("hosts") / "hosts"
     file.write_text(f"127.0.0.1 localhost {DISGUISED}\n")
     mount = f'mount --bind {file} /etc/hosts && exec "$@"'
@@ -208,7 +208,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 
 def base_urls(port: int) -> dict[str, str]:
-    """Providers at this machine, by its names; the gateway takes http for the known ones alone."""
+    """URLs of providers at this machine, by several names of it. The gateway allows http only for
+    the first three."""
     return {
         "localhost": f"http://localhost:{port}/v1",
         "ipv4": f"http://127.0.0.1:{port}/v1",
@@ -218,7 +219,7 @@ def base_urls(port: int) -> dict[str, str]:
 
 
 def network_environment(listener: Listener) -> dict[str, str]:
-    """Settings that send calls and traces to this machine, and to others of a private network."""
+    """Variables that send calls and traces to this machine and to private addresses."""
     urls = {
         **base_urls(listener.port),
         "metadata": "https://169.254.169.254/v1",
@@ -238,105 +239,107 @@ def network_environment(listener: Listener) -> dict[str, str]:
     }
 
 
-def test_what_is_not_public_is_out_of_reach(
+def test_private_addresses_cannot_be_reached(
     strict: Path, listener: Listener, hosts: tuple[str, ...]
 ):
     env = network_environment(listener)
     custom = {"x-portkey-custom-host": f"http://localhost:{listener.port}/v1"}
-    with started(command(strict), strict.parent, env, hosts) as gateway:
+    with running(command(strict), strict.parent, env, hosts) as gateway:
         slugs = set(json.loads(env["PROVIDERS"])) - ({"disguised"} if not hosts else set())
         replies = {slug: gateway.chat(slug) for slug in slugs}
         replies["custom host"] = gateway.chat("vllm", **custom)
-        for asked_, reply in replies.items():
-            assert reply.status_code == 502, (asked_, reply.text)
+        for name, reply in replies.items():
+            assert reply.status_code == 502, (name, reply.text)
             assert "could not be reached" in reply.json()["error"]["message"]
         lost = gateway.wait_for_log("trace_not_delivered")
         assert httpx.get(gateway.url).status_code == 200
     assert lost["reason"].startswith("Langfuse could not be reached")
-    assert listener.arrived == 0
+    assert listener.connections == 0
     assert any(" is not allowed" in line for line in gateway.lines)
 
 
 @pytest.mark.long
-def test_a_named_range_is_in_reach_and_no_other(
+def test_only_the_named_ranges_can_be_reached(
     with_ranges: Path, listener: Listener, hosts: tuple[str, ...]
 ):
     env = {**network_environment(listener), "LANGFUSE_TRACING_ENABLED": "false"}
     custom = {"x-portkey-custom-host": f"http://localhost:{listener.port}/v1"}
-    with started(command(with_ranges), with_ranges.parent, env, hosts) as gateway:
+    with running(command(with_ranges), with_ranges.parent, env, hosts) as gateway:
         for slug in ("localhost", "ipv4"):
             assert gateway.chat(slug).status_code == 200
         if hosts:
-            called = listener.arrived
+            called = listener.connections
             assert gateway.chat("disguised").status_code == 502
-            assert listener.arrived > called  # what speaks no TLS was called all the same
+            assert listener.connections > called  # a connection, but no TLS
         assert gateway.chat("vllm", **custom).status_code == 200
-        called = listener.arrived
+        called = listener.connections
         for slug in ("ipv6", "metadata", "private", "shared", "local", "any"):
             assert gateway.chat(slug).status_code == 502, slug
-    assert listener.arrived == called
+    assert listener.connections == called
 
 
 @pytest.mark.long
-def test_the_environment_goes_before_what_is_built_in(
+def test_the_environment_overrides_the_variables_of_the_build(
     project: Path, environment: dict[str, Any], inbox: Inbox
 ):
-    """Variables that the build names are read, and `[vars]` of wrangler.toml holds for the rest."""
+    """Variables that the build names are read too; the rest is from `[vars]` of wrangler.toml."""
     run(BUILD_WITH_VARIABLES, project)
-    folder = moved(project, "with-variables")
+    folder = move_build(project, "with-variables")
     configs = {"eu": {"provider": "openai", "api_key": {"secret": "OPENAI_API_KEY_EU"}}}
     env = {"CONFIGS": json.dumps(configs), "LANGFUSE_PUBLIC_KEY": PUBLIC_KEY}
-    with started(
+    with running(
         command(folder), project, {**env, "OPENAI_API_KEY_EU": "sk-1234567890"}
     ) as gateway:
         assert httpx.get(f"{gateway.url}/health").json()["status"] == "ok"
-    with started(command(folder), project, env) as gateway:
+    with running(command(folder), project, env) as gateway:
         health = httpx.get(f"{gateway.url}/health").json()
         assert health == {**health, "status": "misconfigured", "tracing": False}
 
 
 @pytest.mark.long
-def test_an_upgrade_leaves_a_running_gateway_alone(project: Path, environment: dict[str, Any]):
+def test_an_upgrade_does_not_change_a_running_gateway(project: Path, environment: dict[str, Any]):
     run(BUILD, project)
     old = (project / "dist").stat().st_ino
     env = {"PROVIDERS": environment["PROVIDERS"]}
-    with started(RUN.splitlines()[-1], project, env) as gateway:
+    with running(RUN.splitlines()[-1], project, env) as gateway:
         run(UPGRADE, project)
         assert (project / "dist").stat().st_ino != old
         assert "The provider openai" in gateway.chat().text
-    with started(RUN.splitlines()[-1], project, env) as gateway:
+    with running(RUN.splitlines()[-1], project, env) as gateway:
         assert "The provider openai" in gateway.chat().text
 
 
 @pytest.mark.long
-def test_a_gateway_that_is_ended_lets_a_stream_end(
+def test_a_terminated_gateway_completes_its_streams(
     with_ranges: Path, environment: dict[str, Any], provider: Provider
 ):
     async def script(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         await response.write(b"data: first\n\n")
-        await asyncio.wait_for(provider.gate("ended").wait(), 30)
+        await provider.gate("terminated").wait()
         await response.write(b"data: last\n\n")
         return response
 
     provider.script = script
     env = {"PROVIDERS": environment["PROVIDERS"]}
-    with started(command(with_ranges), with_ranges.parent, env) as gateway:
+    with running(command(with_ranges), with_ranges.parent, env) as gateway:
         url = f"{gateway.url}/v1/chat/completions"
         headers = {"x-portkey-provider": "scripted"}
-        with httpx.stream("POST", url, json=CHAT, headers=headers, timeout=30) as reply:
+        with httpx.stream(
+            "POST", url, json=CHAT, headers=headers, timeout=TIMEOUT_SECONDS
+        ) as reply:
             lines = (line for line in reply.iter_lines() if line)
             assert next(lines) == "data: first"
             gateway.process.terminate()
             wait_until_closed(gateway.url)
-            provider.open("ended")
+            provider.open("terminated")
             assert list(lines) == ["data: last"]
-        assert gateway.process.wait(20) == 0
+        assert gateway.process.wait(TIMEOUT_SECONDS) == 0
 
 
 def wait_until_closed(url: str) -> None:
-    """Return as soon as nobody takes connections there any more."""
+    """Return as soon as the server does not accept connections any more."""
     while True:
         try:
             httpx.get(f"{url}/health", timeout=1)

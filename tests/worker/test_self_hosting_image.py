@@ -1,4 +1,4 @@
-"""The image: the Dockerfile's steps, its command and its health check, without a Docker engine."""
+"""The Dockerfile's steps, its command and its health check, run without a Docker engine."""
 
 import json
 import os
@@ -16,7 +16,17 @@ import pytest
 from local.inbox import Inbox
 from local.runtime.workerd import ROOT
 
-from .self_hosting import ENV_FILE, KEY, PAGE, UNIT, asked, is_hers, started, with_own
+from .conftest import TIMEOUT_SECONDS
+from .self_hosting import (
+    ENV_FILE,
+    KEY,
+    PAGE,
+    UNIT,
+    first_request,
+    is_of_alice,
+    running,
+    with_test_values,
+)
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -27,17 +37,17 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def instruction(name: str) -> list[str]:
-    """The command of an instruction that has one in JSON."""
+    """The command of an instruction, which is in JSON."""
     (rest,) = (rest for word, rest in instructions() if word == name)
     return json.loads(rest[rest.index("[") :])
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What the Dockerfile puts into an image beside Debian's files.
+    """What the Dockerfile adds to Debian's files in an image.
 
-    Its steps are run on this machine, with folders in the place of file systems. What it would
-    download is here already. The build's Python has nothing but its standard library.
+    Its steps are run on this machine, with folders in place of file systems, and links to the
+    installed packages in place of downloads. Python runs without third-party packages.
     """
     context, build, image = (tmp_path_factory.mktemp(n) for n in ("context", "build", "image"))
     for line in (ROOT / ".dockerignore").read_text().splitlines():
@@ -77,12 +87,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def place(folder: str, target: str) -> str:
-    """A target of `COPY`, below the root of its file system."""
+    """The path of a target of `COPY`, relative to the root of the file system."""
     return target.lstrip("/") if target.startswith("/") else f"{folder}/{target}"
 
 
 def put(source: Path, target: str) -> None:
-    """Copy as `COPY` does: a folder's content, or a file to a name or into a folder."""
+    """Copy as `COPY` does: the content of a folder, or a file to a name or into a folder."""
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True)
     else:
@@ -93,24 +103,26 @@ def put(source: Path, target: str) -> None:
 
 @pytest.mark.long
 def test_the_image_serves_a_traced_request(image: Path, environment: dict[str, Any], inbox: Inbox):
-    settings = dict(line.split("=", 1) for line in with_own(ENV_FILE, environment).splitlines())
+    settings = dict(
+        line.split("=", 1) for line in with_test_values(ENV_FILE, environment).splitlines()
+    )
     assert json.loads(settings["GATEWAY_API_KEYS"]).keys() == {"alice"}
     own = ("LANGFUSE_BASE_URL", "PROVIDERS")
     env = {**settings, **{name: environment[name] for name in own}}
     serve = [part.replace("/gateway/", f"{image}/gateway/") for part in instruction("CMD")]
     assert {path.name for path in image.iterdir()} == {"etc", "gateway"}
-    with started(shlex.join(serve), image, env) as gateway:
+    with running(shlex.join(serve), image, env) as gateway:
         check = shlex.join(instruction("HEALTHCHECK")).replace("8787", gateway.url.split(":")[-1])
-        assert subprocess.run(["bash", "-c", check], timeout=30).returncode == 0
-        assert "data: [DONE]" in asked(gateway.url, KEY)
-        (observation,) = inbox.wait_for(1, where=is_hers)
+        assert subprocess.run(["bash", "-c", check], timeout=TIMEOUT_SECONDS).returncode == 0
+        assert "data: [DONE]" in first_request(gateway.url, KEY)
+        (observation,) = inbox.wait_for(1, TIMEOUT_SECONDS, where=is_of_alice)
     assert "You said: Hello!" in json.dumps(observation["output"])
-    with started(shlex.join(serve), image, {"GATEWAY_API_KEYS": "no JSON"}) as gateway:
+    with running(shlex.join(serve), image, {"GATEWAY_API_KEYS": "no JSON"}) as gateway:
         check = shlex.join(instruction("HEALTHCHECK")).replace("8787", gateway.url.split(":")[-1])
-        assert subprocess.run(["bash", "-c", check], timeout=30).returncode == 1
+        assert subprocess.run(["bash", "-c", check], timeout=TIMEOUT_SECONDS).returncode == 1
 
 
-def test_the_unit_runs_what_the_image_runs():
+def test_the_systemd_unit_runs_the_command_of_the_image():
     (serve,) = re.findall(r"^ExecStart=(.*)$", UNIT, re.MULTILINE)
     serve = serve.replace("/opt/ai-gateway/dist/", "/gateway/").replace(
         "127.0.0.1:%i", "0.0.0.0:8787"
@@ -120,7 +132,7 @@ def test_the_unit_runs_what_the_image_runs():
     assert f"`{environment_file}`" in PAGE
 
 
-def test_no_secret_gets_into_an_image():
+def test_the_build_context_has_only_the_copied_files():
     allowed = {
         line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"
     }

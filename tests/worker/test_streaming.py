@@ -1,4 +1,5 @@
-"""The streaming path: nothing is held back, and every way a stream can end is told apart."""
+"""Streamed replies: each chunk is relayed immediately, and every way in which a stream can end is
+recorded as what it is."""
 
 import asyncio
 import gzip
@@ -12,7 +13,7 @@ import openai
 import pytest
 from aiohttp import web
 
-from .conftest import CHAT, SCRIPTED, Provider, Stage
+from .conftest import CHAT, SCRIPTED, TIMEOUT_SECONDS, Provider, Stage
 
 EVENT_STREAM = {"content-type": "text/event-stream"}
 
@@ -38,7 +39,7 @@ async def begin(request: web.Request, **headers: str) -> web.StreamResponse:
 
 
 def events_of(response: httpx.Response):
-    """The events of a stream, each as soon as the client has it."""
+    """The events of a stream, each as soon as the client has received it."""
     buffer = b""
     for piece in response.iter_raw():
         buffer += piece
@@ -47,12 +48,12 @@ def events_of(response: httpx.Response):
             yield event + b"\n\n"
 
 
-def test_a_stream_that_is_sent_as_json_has_a_first_byte(stage: Stage, provider: Provider):
+def test_a_stream_sent_as_json_has_a_time_to_first_token(stage: Stage, provider: Provider):
     async def script(request):
         response = await begin(request, **{"content-type": "application/json"})
         await response.write(delta("a"))
         await provider.gate("client has it").wait()
-        await asyncio.sleep(0.3)  # which the first byte must not have waited for
+        await asyncio.sleep(0.3)  # after the first byte
         await response.write(delta("b") + END)
         return response
 
@@ -69,7 +70,7 @@ def test_a_stream_that_is_sent_as_json_has_a_first_byte(stage: Stage, provider: 
 
 
 def test_each_chunk_reaches_the_client_as_it_is_sent(stage: Stage, provider: Provider):
-    """The provider sends a chunk only when the client has shown that it holds the one before."""
+    """The provider sends a chunk only after the client has received the one before."""
     texts = [f"word{n} " for n in range(20)]
 
     async def script(request):
@@ -88,24 +89,26 @@ def test_each_chunk_reaches_the_client_as_it_is_sent(stage: Stage, provider: Pro
         ) as response,
     ):
         provider.open("client has 0 chunks")
-        received, second_came = [], ""
+        received, second_received = [], ""
         for event in events_of(response):
             received.append(event)
             if len(received) == 2:
-                # The third is not on its way yet: the time to first token must be before this.
-                second_came = datetime.now(UTC).isoformat(timespec="milliseconds")
+                # The third is not sent yet: the time of the first token must be before this.
+                second_received = datetime.now(UTC).isoformat(timespec="milliseconds")
             provider.open(f"client has {len(received)} chunks")
     ended = datetime.now(UTC).isoformat(timespec="milliseconds")
     assert received == [*map(delta, texts), END]
     observation = stage.observation()
     assert observation["output"]["content"] == "".join(texts)
     assert observation["level"] == "DEFAULT"
-    assert stage.began <= observation["completion_start_time"] <= second_came
-    assert second_came <= observation["end_time"]
+    assert stage.began <= observation["completion_start_time"] <= second_received
+    assert second_received <= observation["end_time"]
     assert observation["start_time"] <= ended
 
 
-def test_a_provider_that_breaks_off_leaves_the_partial_output(stage: Stage, provider: Provider):
+def test_a_stream_that_the_provider_interrupts_has_its_partial_output(
+    stage: Stage, provider: Provider
+):
     async def script(request):
         response = await begin(request)
         await response.write(delta("The answer ") + delta("is"))
@@ -124,7 +127,7 @@ def test_a_provider_that_breaks_off_leaves_the_partial_output(stage: Stage, prov
                 if len(received) == 2:
                     provider.open("client has it")
 
-        # A stream that was cut must not look like one that ended.
+        # The client must not take an interrupted stream for a complete one.
         with pytest.raises((httpx.RemoteProtocolError, openai.APIConnectionError)):
             read_to_the_end()
     assert received == ["The answer ", "is"]
@@ -135,7 +138,7 @@ def test_a_provider_that_breaks_off_leaves_the_partial_output(stage: Stage, prov
     assert observation["metadata"]["ending"] == "cut"
 
 
-def test_a_whole_reply_that_breaks_off_is_no_clean_end(stage: Stage, provider: Provider):
+def test_a_whole_reply_that_the_provider_interrupts(stage: Stage, provider: Provider):
     async def script(request):
         response = web.StreamResponse(headers={"content-type": "application/json"})
         response.content_length = 1000
@@ -161,26 +164,35 @@ def test_a_whole_reply_that_breaks_off_is_no_clean_end(stage: Stage, provider: P
     assert stage.observation()["metadata"]["ending"] == "cut"
 
 
-def leave(stage: Stage, provider: Provider, headers: dict[str, str], until: bytes = b"") -> None:
-    """Send a streamed chat request, wait for some bytes of the answer, and reset the connection."""
+def leave(
+    stage: Stage,
+    provider: Provider,
+    headers: dict[str, str],
+    until: bytes = b"",
+    path: str = "/v1/chat/completions",
+) -> None:
+    """Send a streamed request, wait for some bytes of the response and for the gate "called", and
+    reset the connection."""
     body = json.dumps({**CHAT, "stream": True}).encode()
     named = {**headers, "content-length": str(len(body)), "content-type": "application/json"}
-    lines = ["POST /v1/chat/completions HTTP/1.1", "host: gateway"]
+    lines = [f"POST {path} HTTP/1.1", "host: gateway"]
     head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in named.items()), "", ""])
     host, port = stage.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT_SECONDS) as connection:
         connection.sendall(head.encode() + body)
         received = b""
         while until not in received:
-            received += connection.recv(65536)
-        provider.wait("asked")
-        # With no time to linger, closing is a reset, which the other side notices at once.
+            piece = connection.recv(65536)
+            assert piece, received
+            received += piece
+        provider.wait("called")
+        # Without time to linger, closing is a reset, which the other side notices immediately.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 async def until_aborted(provider: Provider) -> None:
-    """Say nothing more, and tell the test when the gateway has given up."""
-    provider.gate("asked").set()
+    """Open the gate "called", wait until the gateway closes the connection, and open "aborted"."""
+    provider.gate("called").set()
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -189,17 +201,17 @@ async def until_aborted(provider: Provider) -> None:
 
 
 @pytest.fixture
-def patient(provider: Provider) -> Provider:
-    """A provider that says two words and then, until it is aborted, nothing that counts."""
+def endless(provider: Provider) -> Provider:
+    """A provider that streams two words and then comments, until it is aborted."""
 
     async def script(request):
         response = await begin(request)
         await response.write(delta("never ") + delta("mind"))
-        provider.gate("asked").set()
+        provider.gate("called").set()
         try:
             while True:
                 await response.write(b": still here\n\n")
-                await asyncio.sleep(0.01)  # a model's pace
+                await asyncio.sleep(0.01)
         except (asyncio.CancelledError, ConnectionError):
             provider.gate("aborted").set()
             raise
@@ -209,13 +221,15 @@ def patient(provider: Provider) -> Provider:
     return provider
 
 
-# Two ways in which the gateway hears of it: by the request's signal, which fires at once, and by
-# its own pump, which fails at the next write.
-@pytest.mark.parametrize("without_flags", [(), ("enable_request_signal",)])
-def test_a_client_that_leaves_aborts_the_provider(stage_with, patient: Provider, without_flags):
-    stage = stage_with(without_flags=without_flags)
-    leave(stage, patient, SCRIPTED, until=b"mind")
-    patient.wait("aborted")
+# The gateway notices it in two ways: by the request's signal, which fires immediately, and by its
+# own pump, which fails at the next write.
+@pytest.mark.parametrize(
+    "options", [{}, {"without_flags": ("enable_request_signal",)}], ids=["signal", "pump"]
+)
+def test_a_client_that_leaves_aborts_the_provider(stage_with, endless: Provider, options):
+    stage = stage_with(**options)
+    leave(stage, endless, SCRIPTED, until=b"mind")
+    endless.wait("aborted")
     observation = stage.observation()
     assert observation["output"]["content"] == "never mind"
     assert observation["level"] == "WARNING"
@@ -223,17 +237,18 @@ def test_a_client_that_leaves_aborts_the_provider(stage_with, patient: Provider,
     assert observation["metadata"]["ending"] == "client_left"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"LANGFUSE_SECRET_KEY": None},
-        {"TRACED_ENDPOINTS": "/v1/embeddings"},
-    ],
-)
-def test_a_client_that_leaves_aborts_an_untraced_stream(stage_with, patient: Provider, changes):
-    stage = stage_with(**changes)
-    leave(stage, patient, SCRIPTED, until=b"mind")
-    patient.wait("aborted")
+def test_a_client_that_leaves_aborts_the_provider_without_tracing(
+    untraced: Stage, endless: Provider
+):
+    leave(untraced, endless, SCRIPTED, until=b"mind")
+    endless.wait("aborted")
+
+
+def test_a_client_that_leaves_aborts_the_provider_of_an_untraced_path(
+    stage: Stage, endless: Provider
+):
+    leave(stage, endless, SCRIPTED, until=b"mind", path="/v1/other")
+    endless.wait("aborted")
 
 
 def test_a_client_that_leaves_before_the_reply_is_traced(stage: Stage, provider: Provider):
@@ -251,7 +266,7 @@ def test_a_client_that_leaves_before_the_reply_is_traced(stage: Stage, provider:
     assert observation["level"] == "WARNING"
 
 
-def test_a_stream_without_an_end_marker_is_marked(stage: Stage, provider: Provider):
+def test_a_stream_without_an_end_marker_is_a_warning(stage: Stage, provider: Provider):
     async def script(request):
         response = await begin(request)
         await response.write(delta("half an answ"))
@@ -266,7 +281,7 @@ def test_a_stream_without_an_end_marker_is_marked(stage: Stage, provider: Provid
     assert observation["status_message"] == "The stream ended without its end marker."
 
 
-def test_an_error_in_mid_stream_is_the_traces_too(stage: Stage, provider: Provider):
+def test_an_error_within_a_stream_is_recorded(stage: Stage, provider: Provider):
     error = b'data: {"error": {"type": "server_error", "message": "out of memory"}}\n\n'
 
     async def script(request):
@@ -284,8 +299,9 @@ def test_an_error_in_mid_stream_is_the_traces_too(stage: Stage, provider: Provid
     assert "out of memory" in observation["status_message"]
 
 
-def test_beyond_the_limit_only_the_capture_is_cut(stage_with, provider: Provider):
-    stage = stage_with(MAX_CAPTURE_BYTES="20000")
+def test_beyond_the_capture_limit_the_reply_is_still_relayed(
+    with_variables: Stage, provider: Provider
+):
     texts = [f"{n:06} " for n in range(1000)]
 
     async def script(request):
@@ -296,9 +312,10 @@ def test_beyond_the_limit_only_the_capture_is_cut(stage_with, provider: Provider
         return response
 
     provider.script = script
-    stream = stage.openai(default_headers=SCRIPTED).chat.completions.create(**CHAT, stream=True)
+    client = with_variables.openai(default_headers=SCRIPTED)
+    stream = client.chat.completions.create(**CHAT, stream=True)
     assert [c.choices[0].delta.content for c in stream] == texts
-    observation = stage.observation()
+    observation = with_variables.observation()
     content = observation["output"]["content"]
     assert content
     assert "".join(texts).startswith(content)
@@ -308,8 +325,9 @@ def test_beyond_the_limit_only_the_capture_is_cut(stage_with, provider: Provider
     assert observation["level"] == "DEFAULT"
 
 
-def test_beyond_the_limit_a_client_that_leaves_is_told_apart(stage_with, provider: Provider):
-    stage = stage_with(MAX_CAPTURE_BYTES="20000")
+def test_beyond_the_capture_limit_a_client_that_leaves_is_recorded(
+    with_variables: Stage, provider: Provider
+):
 
     async def script(request):
         response = await begin(request)
@@ -318,13 +336,14 @@ def test_beyond_the_limit_a_client_that_leaves_is_told_apart(stage_with, provide
         return response
 
     provider.script = script
-    leave(stage, provider, SCRIPTED, until=b": the end")
+    leave(with_variables, provider, SCRIPTED, until=b": the end")
     provider.wait("aborted")
-    assert stage.observation()["metadata"]["ending"] == "client_left"
+    assert with_variables.observation()["metadata"]["ending"] == "client_left"
 
 
-def test_beyond_the_limit_a_provider_that_breaks_off_is_told_apart(stage_with, provider: Provider):
-    stage = stage_with(MAX_CAPTURE_BYTES="20000")
+def test_beyond_the_capture_limit_an_interrupted_reply_is_recorded(
+    with_variables: Stage, provider: Provider
+):
 
     async def script(request):
         response = await begin(request)
@@ -340,23 +359,23 @@ def test_beyond_the_limit_a_provider_that_breaks_off_is_told_apart(stage_with, p
             provider.open("client has it")
 
     with (
-        stage.http() as client,
+        with_variables.http() as client,
         client.stream("POST", "/v1/chat/completions", json=CHAT, headers=SCRIPTED) as response,
         pytest.raises(httpx.RemoteProtocolError),
     ):
         read_to_the_end(response)
-    assert stage.observation()["metadata"]["ending"] == "cut"
+    assert with_variables.observation()["metadata"]["ending"] == "cut"
 
 
-def test_an_encoded_stream_is_neither_held_back_nor_garbled(stage: Stage, provider: Provider):
-    """Some providers encode although they were asked not to."""
+def test_an_encoded_stream_is_decoded_chunk_by_chunk(stage: Stage, provider: Provider):
+    """Some providers encode although `Accept-Encoding` forbids it."""
     texts = ["eins ", "zwei ", "drei "]
 
     async def script(request):
         response = await begin(request, **{"content-encoding": "gzip"})
         for n, text in enumerate(texts):
             await provider.gate(f"client has {n} chunks").wait()
-            # Each gzip member is complete, so that it can be decoded as soon as it is there.
+            # Each gzip member is complete, so that it can be decoded as soon as it has arrived.
             await response.write(gzip.compress(delta(text)))
         return response
 

@@ -1,8 +1,8 @@
-"""Apps that trace themselves with Langfuse's SDK and call their models through the gateway.
+"""Apps that use Langfuse's SDK and call their models through the gateway.
 
-`test_langfuse_sdk` runs each in a process of its own, since the SDK's tracing is a process's:
-`python -m tests.worker.traced_apps NAME`. `GATEWAY` in the environment is the gateway's address;
-Langfuse's is in the variables that the SDK reads by itself. What an app says on stdout is JSON.
+`test_langfuse_sdk` runs each in a process of its own, since the SDK's tracing is global:
+`python -m tests.worker.traced_apps NAME`. The variable `GATEWAY` is the gateway's URL; those of
+Langfuse are read by the SDK. An app prints JSON.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ def messages(text: str) -> Any:
 
 
 def inject(request: httpx2.Request) -> None:
-    """Before each request: name the span that it is made under."""
+    """Add the headers that name the current span to a request."""
     propagate.inject(request.headers)
 
 
@@ -44,7 +44,7 @@ def openai_client() -> openai.OpenAI:
 
 @cache
 def anthropic_client() -> anthropic.Anthropic:
-    """One that leaves the tracing to the gateway."""
+    """A client that does not create spans itself."""
     http = anthropic.DefaultHttpxClient(event_hooks={"request": [inject]})
     return anthropic.Anthropic(
         base_url=GATEWAY, api_key=KEY, http_client=http, open_telemetry=False
@@ -52,9 +52,9 @@ def anthropic_client() -> anthropic.Anthropic:
 
 
 def agent(langfuse: Langfuse) -> dict[str, Any]:
-    """Four steps below one agent, each with a call. Bodies name users who are not the app's."""
-    ids, said = {}, {}
-    of_the_app = propagate_attributes(
+    """Four steps below one agent, each with a call. The bodies name other users than the app."""
+    ids, replies = {}, {}
+    app_attributes = propagate_attributes(
         user_id="ada",
         session_id="session-7",
         tags=["search", "beta"],
@@ -65,7 +65,7 @@ def agent(langfuse: Langfuse) -> dict[str, Any]:
         langfuse.start_as_current_observation(
             name="agent", as_type="agent", input="Hello there"
         ) as root,
-        of_the_app,
+        app_attributes,
     ):
         with langfuse.start_as_current_observation(name="plan") as span:
             ids["plan"] = span.id
@@ -77,10 +77,10 @@ def agent(langfuse: Langfuse) -> dict[str, Any]:
                 extra_headers={"x-portkey-provider": "scripted"},
             )
             (call,) = reply.choices[0].message.tool_calls or []
-            said["plan"] = call.to_dict()
+            replies["plan"] = call.to_dict()
         with langfuse.start_as_current_observation(name="look_up", as_type="tool") as span:
             ids["look_up"] = span.id
-            # As an app does that has no hook.
+            # Without the hook of the client.
             headers: dict[str, str] = {}
             propagate.inject(headers)
             stream = openai_client().chat.completions.create(
@@ -91,7 +91,8 @@ def agent(langfuse: Langfuse) -> dict[str, Any]:
                 stream_options={"include_usage": True},
                 extra_headers=headers,
             )
-            said["look_up"] = "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
+            chunks = [c.choices[0].delta.content or "" for c in stream if c.choices]
+            replies["look_up"] = "".join(chunks)
         with langfuse.start_as_current_observation(name="write") as span:
             ids["write"] = span.id
             reply = anthropic_client().messages.create(
@@ -100,7 +101,7 @@ def agent(langfuse: Langfuse) -> dict[str, Any]:
                 messages=messages("write"),
                 metadata={"user_id": "another"},
             )
-            said["write"] = reply.content[0].to_dict()["text"]
+            replies["write"] = reply.content[0].to_dict()["text"]
         with langfuse.start_as_current_observation(name="check") as span:
             ids["check"] = span.id
             with anthropic_client().messages.stream(
@@ -109,20 +110,20 @@ def agent(langfuse: Langfuse) -> dict[str, Any]:
                 messages=messages("check"),
                 metadata={"user_id": "another"},
             ) as stream:
-                said["check"] = "".join(stream.text_stream)
+                replies["check"] = "".join(stream.text_stream)
         root.update(output="Goodbye", metadata={"steps": 4})
-        return {"trace": root.trace_id, "agent": root.id, "ids": ids, "said": said}
+        return {"trace": root.trace_id, "agent": root.id, "ids": ids, "replies": replies}
 
 
 @observe(name="ask")
 def ask() -> str | None:
-    """What the decorator makes a span of, arguments and result too."""
+    """A call that the decorator turns into a span."""
     reply = openai_client().chat.completions.create(model=MODEL, messages=messages("Hello there"))
     return reply.choices[0].message.content
 
 
 def baggage(langfuse: Langfuse) -> dict[str, Any]:
-    """Everything that can be propagated, to the gateway too."""
+    """A call with all attributes that can be propagated, also to the gateway."""
     with propagate_attributes(
         user_id="ada",
         session_id="session-7",
@@ -134,11 +135,11 @@ def baggage(langfuse: Langfuse) -> dict[str, Any]:
         prompt={"name": "greeting", "version": 3},
         as_baggage=True,
     ):
-        return {"said": ask()}
+        return {"replies": ask()}
 
 
 def at_once(langfuse: Langfuse) -> dict[str, Any]:
-    """Steps that run side by side, each with its own call."""
+    """Concurrent steps, each with its own call."""
 
     async def step(client: openai.AsyncOpenAI, n: int) -> tuple[str, str]:
         with langfuse.start_as_current_observation(name=f"step {n}") as span:
@@ -157,8 +158,8 @@ def at_once(langfuse: Langfuse) -> dict[str, Any]:
 
 
 def drop_in(langfuse: Langfuse, **headers: str) -> dict[str, Any]:
-    """The SDK's own OpenAI client, which makes a generation of each call by itself."""
-    # Its mere import makes every OpenAI client of the process do so.
+    """The SDK's OpenAI client, which creates a generation for each call."""
+    # Its import makes every OpenAI client of the process do so.
     from langfuse.openai import OpenAI  # pyright: ignore[reportPrivateImportUsage]
 
     http = openai.DefaultHttpxClient(event_hooks={"request": [inject]})
@@ -172,12 +173,12 @@ def drop_in(langfuse: Langfuse, **headers: str) -> dict[str, Any]:
 
 
 def drop_in_alone(langfuse: Langfuse) -> dict[str, Any]:
-    """The same with the gateway told to leave the tracing to the app."""
+    """The same, with the gateway's tracing switched off."""
     return drop_in(langfuse, **{"x-portkey-trace": "off"})
 
 
 def anthropic_alone(langfuse: Langfuse) -> dict[str, Any]:
-    """Anthropic's client as it comes: it makes a span of each call and says so in the request."""
+    """Anthropic's client by default: it creates a span for each call, and sends its id."""
     client = anthropic.Anthropic(base_url=GATEWAY, api_key=KEY)
     with langfuse.start_as_current_observation(name="agent") as root:
         client.messages.create(model=CLAUDE, max_tokens=50, messages=messages("Hello there"))
@@ -185,7 +186,7 @@ def anthropic_alone(langfuse: Langfuse) -> dict[str, Any]:
 
 
 def sampled(langfuse: Langfuse) -> dict[str, Any]:
-    """Many traces, of which the SDK keeps the share that its environment says."""
+    """Many traces, which the SDK samples at the rate in its environment."""
     for _ in range(24):
         ask()
     return {}

@@ -45,6 +45,7 @@ def test_an_empty_reply_is_noted(path: str) -> None:
     assert read_reply(path, b" \n", JSON, True) == Completion(notes=("reply: empty",))
 
 
+@pytest.mark.timeout(60)
 def test_a_stream_of_many_tool_calls_is_read_in_linear_time() -> None:
     calls = (
         {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": n, "function": {}}]}}]}
