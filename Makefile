@@ -3,9 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 NPM := npm --loglevel=error --no-update-notifier
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+# In the order of tests/conftest.py: the modules that take longest begin first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-all clients check format bench self-host deploy key clean
+.PHONY: help setup demo dev test test-fast test-long test-all fuzz clients check format bench self-host deploy key clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,14 +35,23 @@ dev: setup ## Run the gateway with real providers, and with an inbox unless a La
 	@PYTHONPATH=src $(BIN)/python -m local dev
 
 test: setup ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist=loadfile
+	$(PYTEST)
 
-test-all: setup ## Run all tests, also the long ones
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n 2 --dist=loadfile -m 'not clients' --timeout=1800
+test-fast: setup ## Run the unit tests of what has changed since the last commit
+	HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q $$($(BIN)/python tests/changed.py)
+
+test-long: setup ## Run only the long tests
+	$(PYTEST) -m 'long and not clients'
+
+test-all: export HYPOTHESIS_PROFILE = long
+test-all: test test-long ## Run all tests, also the long ones
+
+fuzz: setup ## Run the property tests with 10,000 examples each
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -m hypothesis --timeout=7200
 
 clients: setup ## Install the clients of docs/clients.md and test each against the gateway
 	$(BIN)/python clients/install.py
-	REQUIRE_CLIENTS=1 $(BIN)/python -m pytest -n 2 --dist=loadfile tests/clients -m clients
+	REQUIRE_CLIENTS=1 $(PYTEST) tests/clients -m clients
 
 check: setup ## Lint and check the types
 	$(BIN)/ruff check
