@@ -164,7 +164,7 @@ class Inbox(Contents):
             return web.json_response({"error": f"Failed to parse OTel {name} Trace"}, status=400)
         try:
             with self._changed:
-                otlp.keep(export, self._store)
+                otlp.keep(export, self._major, self._store)
                 self._notify()
         except otlp.Malformed as malformed:
             return _error_response(400, f"Invalid OTel span: {malformed}")

@@ -190,8 +190,15 @@ def keep(event: dict[str, Any], major: int, store: Store) -> None:
         is_valid = isinstance(name, str) and ENVIRONMENT.fullmatch(name)
         fields["environment"] = name if is_valid else "default"
     if kind == "trace-create":
-        trace_id = body.get("id") or str(uuid4())
-        store.add_trace(trace_id, Part(event["id"], order, fields, event, "ingestion"))
+        trace_id, immutable = body.get("id") or str(uuid4()), {}
+        if major >= 3:
+            # `immutableEntityKeys` and `mapTraceEventsToRecords` in IngestionService of 3.120 and
+            # 4.16. Version 2 takes the time of each event that has one.
+            immutable = {
+                "timestamp": fields.pop("timestamp", None) or event["timestamp"],
+                "environment": fields.pop("environment", "default"),
+            }
+        store.add_trace(trace_id, Part(event["id"], order, fields, event, "ingestion", immutable))
         return
     fields |= {
         "type": CREATED.get(kind) or CREATED_SINCE_3[kind],

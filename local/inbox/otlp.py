@@ -1,6 +1,8 @@
 """OTLP/HTTP traces in JSON, stored as Langfuse stores them.
 
-Like the server, it refuses a whole export for one malformed span. Encoding:
+Like the server, it refuses a whole export for one malformed span. Version 3 stores traces and
+observations in tables of their own, version 4 only observations, whose metadata it flattens.
+Encoding:
 https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding (ids in hex, 64-bit integers as
 decimal strings); attributes: https://langfuse.com/integrations/native/opentelemetry and
 `OtelIngestionProcessor.ts` in langfuse/langfuse, packages/shared/src/server/otel.
@@ -35,14 +37,15 @@ class Malformed(Exception):
     """The export is refused as a whole. The message describes the invalid element."""
 
 
-def keep(export: Any, store: Store) -> int:
-    """Store all spans of an `ExportTraceServiceRequest`. Returns their number.
+def keep(export: Any, major: int, store: Store) -> int:
+    """Store all spans of an `ExportTraceServiceRequest`, as a server of this major version does.
+    Returns their number.
 
     Raises Malformed for an invalid export, of which nothing is stored.
     """
     spans = list(_spans(export))
     for span, resource, scope in spans:
-        _keep_span(span, resource, scope, store)
+        _keep_span(span, resource, scope, major, store)
     return len(spans)
 
 
@@ -153,14 +156,14 @@ def _is_int64(value: Any) -> bool:
 
 
 def _keep_span(
-    span: dict[str, Any], resource: Attributes, scope: dict[str, Any], store: Store
+    span: dict[str, Any], resource: Attributes, scope: dict[str, Any], major: int, store: Store
 ) -> None:
     attributes: Attributes = span["attributes"]
     trace_id, span_id = span["traceId"].lower(), span["spanId"].lower()
     start = int(span["startTimeUnixNano"])
     parent = (span.get("parentSpanId") or "").lower() or None
-    trace = _trace_fields(attributes, resource)
-    observation = _observation_fields(attributes, span.get("status") or {})
+    trace = _trace_fields(attributes, resource, major)
+    observation = _observation_fields(attributes, span.get("status") or {}, major)
     fields = {
         "trace_id": trace_id,
         "parent_id": parent,
@@ -176,6 +179,15 @@ def _keep_span(
         "release": trace.get("release"),
         **observation,
     }
+    immutable = {}
+    if major < 4:
+        immutable = {
+            "timestamp": fields["start_time"],
+            "environment": trace.pop("environment", "default"),
+        }
+        if parent is None or trace:
+            # A value that the span does not have becomes null, also in an app's trace.
+            trace = {"release": None, "version": None} | trace
     if parent is None:
         # The root span's fields are also the trace's, where no trace attribute sets them.
         root_fields = {
@@ -191,11 +203,16 @@ def _keep_span(
     by_sdk = str(scope.get("name")).startswith("langfuse-sdk")
     unknown = {n: v for n, v in attributes.items() if not by_sdk and not _is_known(n)}
     additional = {"attributes": unknown, "resourceAttributes": resource, "scope": scope}
-    fields["metadata"] = observation["metadata"] | {k: v for k, v in additional.items() if v}
+    additional = {name: values for name, values in additional.items() if values}
+    fields["metadata"] = (
+        observation["metadata"] | additional
+        if major < 4
+        else _flat(additional) | observation["metadata"] | trace.get("metadata", {})
+    )
     raw = span | {"resource": resource, "scope": scope}
     order = (False, start / 1e9)
     store.replace_observation(span_id, Part(span_id, order, fields, raw, "otlp"))
-    store.add_trace(trace_id, Part(span_id, order, trace, raw, "otlp"))
+    store.add_trace(trace_id, Part(span_id, order, trace, raw, "otlp", immutable))
 
 
 def _iso(nanoseconds: int) -> str:
@@ -210,7 +227,7 @@ _METADATA = "langfuse.observation.metadata"
 _ENVIRONMENTS = ("langfuse.environment", "deployment.environment.name", "deployment.environment")
 
 
-def _trace_fields(attributes: Attributes, resource: Attributes) -> dict[str, Any]:
+def _trace_fields(attributes: Attributes, resource: Attributes, major: int) -> dict[str, Any]:
     """The fields of its trace that a span contains."""
     environment = next(
         (
@@ -231,7 +248,7 @@ def _trace_fields(attributes: Attributes, resource: Attributes) -> dict[str, Any
         ),
         "tags": _tags(tags),
         "public": attributes.get("langfuse.trace.public"),
-        "metadata": _metadata(_TRACE_METADATA, attributes),
+        "metadata": _metadata(_TRACE_METADATA, attributes, major),
         "input": _json(attributes.get("langfuse.trace.input")),
         "output": _json(attributes.get("langfuse.trace.output")),
         "release": attributes.get("langfuse.release", resource.get("langfuse.release")),
@@ -256,7 +273,9 @@ def _tags(value: Any) -> list[str] | None:
     return [str(tag) for tag in listed] if isinstance(listed, list) else None
 
 
-def _observation_fields(attributes: Attributes, status: dict[str, Any]) -> dict[str, Any]:
+def _observation_fields(
+    attributes: Attributes, status: dict[str, Any], major: int
+) -> dict[str, Any]:
     def own(name: str) -> Any:
         return attributes.get(f"langfuse.observation.{name}")
 
@@ -289,7 +308,7 @@ def _observation_fields(attributes: Attributes, status: dict[str, Any]) -> dict[
         "cost": _json_object(own("cost_details")),
         "level": level if level in LEVELS else ("ERROR" if failed else "DEFAULT"),
         "status_message": own("status_message") or status.get("message"),
-        "metadata": _metadata(_METADATA, attributes),
+        "metadata": _metadata(_METADATA, attributes, major),
         "prompt_name": own("prompt.name"),
         "prompt_version": int(version) if re.fullmatch("[0-9]{1,9}", str(version)) else None,
     }
@@ -321,19 +340,32 @@ def _usage(attributes: Attributes) -> dict[str, int]:
     return usage if all(isinstance(count, int) for count in usage.values()) else {}
 
 
-def _metadata(name: str, attributes: Attributes) -> dict[str, Any]:
-    """The object in the attribute of this name, with each attribute `name.KEY` as a member."""
-    below = {
-        key.removeprefix(f"{name}."): _structure(value)
+def _metadata(name: str, attributes: Attributes, major: int) -> dict[str, Any]:
+    """The object in the attribute of this name, with each attribute `name.KEY` as a member.
+
+    The server stores each value as a text, which is parsed as JSON when it is read:
+    `parseMetadataCHRecordToDomain` in langfuse/langfuse.
+    """
+    members = _json_object(attributes.get(name)) | {
+        key.removeprefix(f"{name}."): value
         for key, value in attributes.items()
-        if key.startswith(f"{name}.")
+        if key.startswith(f"{name}.") and key != f"{name}."
     }
-    return _json_object(attributes.get(name)) | below
+    members = members if major < 4 else _flat(members)
+    return {key: _json(value) for key, value in members.items()}
 
 
-def _structure(value: Any) -> Any:
-    """The object or list of a JSON text; any other value unchanged."""
-    return _json(value) if isinstance(value, str) and value[:1] in ("{", "[") else value
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values inside of an object by their paths, as version 4 stores them: the first one of
+    equal paths, no empty object, and "" for null. `flattenJsonToPathArrays` in langfuse/langfuse.
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{prefix}.{name}" if prefix else name
+        leaf = {path: "" if value is None else value}
+        inner = _flat(value, path) if isinstance(value, dict) else leaf
+        found |= {path: value for path, value in inner.items() if path not in found}
+    return found
 
 
 def _json(value: Any) -> Any:

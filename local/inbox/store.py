@@ -84,7 +84,8 @@ class Part:
     """The fields of one record that one event or span contains.
 
     `id` is the id of the event or span: a part with the same id replaces this one. `order` is the
-    sort key of the parts of a record.
+    sort key of the parts of a record. `immutable` are further fields, which the part that arrived
+    first sets for good.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Part:
     fields: dict[str, Any]
     raw: dict[str, Any]
     protocol: str
+    immutable: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,6 +121,8 @@ class _Record:
                 elif name == "tags" and value and earlier:
                     value = list(dict.fromkeys(earlier + value))
                 result[name] = value
+        for part in self.parts.values():  # in the order of their arrival
+            result |= {n: v for n, v in part.immutable.items() if n not in result}
         self.folded = result
         return result
 

@@ -145,6 +145,9 @@ MIN_TRUNCATED_TEXT_CHARS = 100
 MAX_VALUE_CHARS = 200
 MAX_STATUS_MESSAGE_CHARS = 2000
 MAX_METADATA_NAMES = 5000
+# Further metadata of a span is sent in one attribute. This is also what OpenTelemetry's SDKs allow:
+# https://opentelemetry.io/docs/specs/otel/common/#configurable-parameters
+MAX_METADATA_ATTRIBUTES = 128
 MAX_METADATA_NAME_CHARS = 200
 MAX_METADATA_VALUE_BYTES = 10_000
 MAX_METADATA_BYTES = 100_000

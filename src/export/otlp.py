@@ -6,11 +6,12 @@ https://langfuse.com/integrations/native/opentelemetry and `OtelIngestionProcess
 langfuse/langfuse, packages/shared/src/server/otel.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core import strict_json
-from core.limits import MAX_OTLP_BYTES
+from core.limits import MAX_METADATA_ATTRIBUTES, MAX_OTLP_BYTES
 from core.observation import ERROR, ModelCall, Observation
 from core.strict_json import to_json
 from core.types import HttpResponse
@@ -60,6 +61,16 @@ _PROVIDERS = {
 }
 
 _CACHE_WRITES = "input_cache_creation"
+
+# Names whose attribute Langfuse reads as a field of the trace: the metadata of its integrations.
+_TRACE_FIELD_NAMES = frozenset(("langfuse_user_id", "langfuse_session_id", "langfuse_tags"))
+
+# A text that may be a JSON value: the beginning of an object, a list or a string, or the whole of
+# any other value.
+_MAY_BE_JSON = re.compile(
+    r'[ \t\r\n]*(?:[\[{"]|(?:true|false|null|'
+    r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)[ \t\r\n]*\Z)"
+)
 
 
 def encode(observation: Observation) -> tuple[BatchItem, ...]:
@@ -144,14 +155,15 @@ def _attributes(observation: Observation) -> dict[str, Any]:
         # A trace that the gateway creates has the metadata of its root span. For an existing trace,
         # Langfuse v4 lays the trace's metadata over the observation's: members that would replace
         # a value of the observation are left out.
-        "langfuse.trace.metadata": _json_or_none(
+        **_metadata_attributes(
+            "langfuse.trace.metadata",
             {
                 name: value
                 for name, value in trace.metadata.items()
                 if metadata.get(name, value) == value
             }
             if trace.is_existing
-            else {}
+            else {},
         ),
         "langfuse.observation.type": observation.type,
         "langfuse.observation.level": observation.level,
@@ -165,8 +177,7 @@ def _attributes(observation: Observation) -> dict[str, Any]:
         "langfuse.observation.cost_details": _json_or_none(observation.cost),
         "langfuse.observation.prompt.name": observation.prompt_name,
         "langfuse.observation.prompt.version": observation.prompt_version,
-        # As one JSON text: every value keeps its type, and no name is read as a path.
-        "langfuse.observation.metadata": _json_or_none(metadata),
+        **_metadata_attributes("langfuse.observation.metadata", metadata),
         "langfuse.observation.input": _content(observation.input),
         "langfuse.observation.output": _content(observation.output),
         # With these attributes, Langfuse would show a span as a call to a model.
@@ -175,9 +186,34 @@ def _attributes(observation: Observation) -> dict[str, Any]:
     }
 
 
+def _metadata_attributes(prefix: str, metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata as attributes: `{"<prefix>.<name>": text}`.
+
+    Langfuse stores these texts, and parses each as JSON when it is read. Of an attribute that holds
+    all metadata, it would store one entry for each value inside of an object, under a path: none
+    for an empty object, and the same one for `{"a": {"b": 1}}` and `{"a.b": 1}`. So the attribute
+    `prefix` has only those names that cannot be attributes of their own, with their values as
+    texts too.
+    """
+    texts = {name: _metadata_text(value) for name, value in metadata.items()}
+    # Langfuse ignores an empty name. All halves of surrogate pairs are the same in UTF-8.
+    own = [name for name in texts if name and name.isprintable() and name not in _TRACE_FIELD_NAMES]
+    attributes = {f"{prefix}.{name}": texts.pop(name) for name in own[:MAX_METADATA_ATTRIBUTES]}
+    return {**attributes, prefix: to_json(texts)} if texts else attributes
+
+
+def _metadata_text(value: Any) -> str:
+    """A metadata value as the text that Langfuse parses to the same value: the JSON text of the
+    value, but a text as it is, so that it can be filtered by. A text that may be JSON itself, such
+    as "true", becomes a JSON string."""
+    is_plain = isinstance(value, str) and not _MAY_BE_JSON.match(value)
+    return value if is_plain else to_json(value)
+
+
 def _gen_ai_attributes(observation: Observation, call: ModelCall) -> dict[str, Any]:
     """The attributes of a model's call by the OpenTelemetry conventions for GenAI, as `{name:
-    value}`; an absent one is None or ()."""
+    value}`; an absent one is None or (). Langfuse v4 repeats each of them in the metadata, so there
+    is none for tokens that the cache neither read nor wrote."""
     usage = observation.usage
     totals = inclusive_usage_counts(usage)
     cache_writes = [count for name, count in usage.items() if name.startswith(_CACHE_WRITES)]
@@ -189,8 +225,8 @@ def _gen_ai_attributes(observation: Observation, call: ModelCall) -> dict[str, A
         "gen_ai.response.id": call.response_id,
         "gen_ai.response.finish_reasons": call.finish_reasons,
         "gen_ai.usage.input_tokens": totals.get("input"),
-        "gen_ai.usage.cache_read.input_tokens": usage.get("input_cached_tokens"),
-        "gen_ai.usage.cache_creation.input_tokens": sum(cache_writes) if cache_writes else None,
+        "gen_ai.usage.cache_read.input_tokens": usage.get("input_cached_tokens") or None,
+        "gen_ai.usage.cache_creation.input_tokens": sum(cache_writes) or None,
         "gen_ai.usage.output_tokens": totals.get("output"),
     }
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import Parse
 from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
-from core.limits import MAX_LOGGED_REASON_CHARS
+from core.limits import MAX_LOGGED_REASON_CHARS, MAX_METADATA_ATTRIBUTES
 from core.observation import ModelCall, Observation
 from core.types import HttpResponse
 from core.version import VERSION
@@ -31,6 +32,7 @@ from tests.unit.samples import (
     OBSERVATIONS,
     SPAN,
     TRACE,
+    VALUES,
 )
 
 
@@ -121,7 +123,7 @@ def test_attributes_have_the_names_of_langfuse_and_opentelemetry():
         "langfuse.observation.cost_details": '{"total":0.25}',
         "langfuse.observation.prompt.name": "greeting",
         "langfuse.observation.prompt.version": 3,
-        "langfuse.observation.metadata": '{"team":"search"}',
+        "langfuse.observation.metadata.team": "search",
         "langfuse.observation.input": '[{"role":"user","content":"Grüße ✓"}]',
         "langfuse.observation.output": '{"role":"assistant","content":"Hallo"}',
         "gen_ai.operation.name": "chat",
@@ -153,7 +155,9 @@ def test_a_span_has_no_attributes_of_a_generation():
         "langfuse.environment": "staging",
         "langfuse.observation.type": "span",
         "langfuse.observation.level": "DEFAULT",
-        "langfuse.observation.metadata": json.dumps(metadata, separators=(",", ":")),
+        "langfuse.observation.metadata.request_type": "chat",
+        "langfuse.observation.metadata.provider": "openai",
+        "langfuse.observation.metadata.requested_model": "gpt-4o",
         "langfuse.observation.input": '[{"role":"user","content":"Grüße ✓"}]',
         "langfuse.observation.output": '{"role":"assistant","content":"Hallo"}',
     }
@@ -249,6 +253,9 @@ def test_cache_tokens_are_part_of_the_input_tokens():
     assert found["gen_ai.usage.cache_creation.input_tokens"] == 54_300
     found = attributes(replace(FULL, usage={"input": 1, "output": 6, "total": 7}))
     assert not [name for name in found if "cache" in name]
+    # Langfuse v4 repeats each attribute in the metadata.
+    found = attributes(replace(FULL, usage={"input": 1, "input_cached_tokens": 0, "output": 6}))
+    assert not [name for name in found if "cache" in name]
 
 
 def test_missing_usage_is_left_out_but_zero_is_sent():
@@ -257,16 +264,126 @@ def test_missing_usage_is_left_out_but_zero_is_sent():
 
 
 def test_only_an_existing_trace_has_trace_metadata():
-    assert "langfuse.trace.metadata" not in attributes(FULL)
+    assert not [name for name in attributes(FULL) if name.startswith("langfuse.trace.metadata")]
     metadata = {"team": "search", "provider": "mine", "more": 1}
     observation = replace(
         EMBEDDING_IN_EXISTING_TRACE,
         trace=replace(EMBEDDING_IN_EXISTING_TRACE.trace, metadata=metadata),
     )
-    assert json.loads(attributes(observation)["langfuse.trace.metadata"]) == {
-        "team": "search",
-        "more": 1,
+    found = attributes(observation)
+    assert {name: found[name] for name in found if name.startswith("langfuse.trace.")} == {
+        "langfuse.trace.metadata.team": "search",
+        "langfuse.trace.metadata.more": "1",
     }
+
+
+# Values of metadata with the texts that Langfuse stores, which it filters by and parses as JSON.
+METADATA_TEXTS = [
+    ("search", "search"),
+    ("", ""),
+    ("2026-11-23", "2026-11-23"),
+    ("nullable, true", "nullable, true"),
+    ("4.16.0", "4.16.0"),
+    ("007", "007"),
+    # Texts that are JSON.
+    ("true", '"true"'),
+    ("null", '"null"'),
+    (" false\n", '" false\\n"'),
+    ("4711", '"4711"'),
+    ("1.10", '"1.10"'),
+    ("-1e5", '"-1e5"'),
+    ('"said"', '"\\"said\\""'),
+    ('{"a":1}', '"{\\"a\\":1}"'),
+    ("[redacted]", '"[redacted]"'),
+    # Other values.
+    (True, "true"),
+    (None, "null"),
+    (4711, "4711"),
+    (0.5, "0.5"),
+    (2**60, str(2**60)),
+    ({}, "{}"),
+    ([], "[]"),
+    ({"b": {}, "c": None, "d": "true"}, '{"b":{},"c":null,"d":"true"}'),
+    (["true", True, {"a.b": 1}], '["true",true,{"a.b":1}]'),
+    ("\ud83d", "?"),
+    ("Grüße ✓", "Grüße ✓"),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), METADATA_TEXTS)
+def test_a_metadata_value_is_an_attribute_that_langfuse_reads_as_the_same_value(value, text):
+    observation = replace(FULL, metadata={"name": value})
+    assert attributes(observation)["langfuse.observation.metadata.name"] == text
+    if value != "\ud83d":
+        assert parsed_metadata([("name", text)]) == {"name": value}
+
+
+def parsed_metadata(stored: list[tuple[str, str]]) -> dict[str, Any]:
+    """Metadata as `parseMetadataCHRecordToDomain` of Langfuse 4.16 reads the stored texts."""
+
+    def parsed(text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    return {name: parsed(text) for name, text in reversed(stored)}
+
+
+def stored_metadata(observation: Observation) -> list[tuple[str, str]]:
+    """The entries that Langfuse 4.16 stores of a span's metadata, by `extractMetadata` and
+    `flattenJsonToPathArrays`."""
+
+    def entries(value: Any, path: str) -> list[tuple[str, str]]:
+        if isinstance(value, dict):
+            inner = [(f"{path}.{name}" if path else name, value[name]) for name in value]
+            return [entry for name, item in inner for entry in entries(item, name)]
+        return [(path, value if isinstance(value, str) else json.dumps(value))]
+
+    prefix, found = "langfuse.observation.metadata", attributes(observation)
+    below = {
+        name.removeprefix(f"{prefix}."): value
+        for name, value in found.items()
+        if name.startswith(f"{prefix}.") and name != f"{prefix}."
+    }
+    return entries(json.loads(found.get(prefix, "{}")) | below, "")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"a.b": 1, "a": {"b": 2}, "a.": 3, ".a": 4},
+        {"a": {"b": 2}, "a.b": 1},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}, "strict": True}}},
+        {"": {"": "true"}, "a": {}},
+        # Langfuse would read attributes of these names as the trace's user, session and tags.
+        {"langfuse_user_id": "eve", "langfuse_session_id": {"a": 1}, "langfuse_tags": ["x"]},
+        {"a b": 1, "Ünïcödé ✓": 2, "line\nbreak": {"c": "4711"}, "0": 3, "[0]": 4},
+        {f"name {n}": {"n": n} for n in range(300)},
+        {"attributes": "mine", "scope": {"name": "mine"}, "resourceAttributes": None},
+    ],
+)
+def test_no_metadata_is_flattened_or_lost(metadata):
+    observation = replace(FULL, metadata=metadata)
+    assert parsed_metadata(stored_metadata(observation)) == metadata
+    stored, trace = stored_by_langfuse(observation, "otlp")
+    assert stored["metadata"].items() >= metadata.items()
+    assert trace["metadata"].items() >= metadata.items()
+    assert (stored["user_id"], stored["session_id"], stored["tags"]) == ("ada", "s1", ["a", "b,c"])
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), VALUES))
+def test_any_metadata_is_read_as_it_was_sent(metadata):
+    expected = json.loads(json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace"))
+    assert parsed_metadata(stored_metadata(replace(FULL, metadata=metadata))) == expected
+
+
+def test_metadata_beyond_the_limit_of_attributes_is_in_one_attribute():
+    metadata = {f"{n}": n for n in range(MAX_METADATA_ATTRIBUTES + 2)}
+    found = attributes(replace(FULL, metadata=metadata))
+    own = [name for name in found if name.startswith("langfuse.observation.metadata.")]
+    assert len(own) == MAX_METADATA_ATTRIBUTES
+    assert found["langfuse.observation.metadata"] == '{"128":"128","129":"129"}'
 
 
 def test_a_json_string_is_sent_as_plain_text():
@@ -287,7 +404,7 @@ def stored_by_langfuse(
     """The observation and the trace in the inbox, without what depends on the protocol."""
     store = Store()
     if protocol == "otlp":
-        inbox_otlp.keep(export_request(observation), store)
+        inbox_otlp.keep(export_request(observation), 4, store)
     else:
         for event in json.loads(ingestion.request_body(ingestion.encode(observation)))["batch"]:
             assert inbox_ingestion.problem(event, 3) is None
@@ -298,8 +415,11 @@ def stored_by_langfuse(
     for name in ("protocol", "raw"):
         del observation_record[name]
     # Langfuse adds these members of the span to the metadata.
-    for name in ("attributes", "resourceAttributes", "scope"):
-        observation_record["metadata"].pop(name, None)
+    observation_record["metadata"] = {
+        name: value
+        for name, value in stored["metadata"].items()
+        if not name.startswith(("attributes.", "resourceAttributes.", "scope."))
+    }
     for record in (observation_record, trace_record):
         for name, value in record.items():
             if name.endswith("time") or name == "timestamp":

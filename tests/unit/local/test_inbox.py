@@ -18,6 +18,7 @@ from local.server import Server
 
 KEYS = ("pk-lf-test", "sk-lf-test")
 TIME = "2026-11-23T12:00:00.000Z"
+EARLIER_TIME = "2026-11-23T11:59:59.000Z"
 LATER_TIME = "2026-11-23T12:00:01+00:00"
 
 
@@ -240,6 +241,30 @@ class TestMerging:
         post(client, event("trace-create", {"id": "t1", "userId": "u", "tags": ["b", "c"]}, "2"))
         [trace] = inbox.traces()
         assert (trace["name"], trace["user_id"], trace["tags"]) == ("app", "u", ["a", "b", "c"])
+
+    @pytest.mark.parametrize(
+        ("version", "body", "expected"),
+        [
+            # Version 3 keeps the first event's, and takes the event's own time where it has none.
+            ("3.120.0", {}, (LATER_TIME, "default")),
+            ("3.120.0", {"environment": "gw"}, (LATER_TIME, "gw")),
+            ("3.120.0", {"timestamp": EARLIER_TIME}, (EARLIER_TIME, "default")),
+            # Version 2 has no environments, and takes the time of each event that has one.
+            ("2.95.0", {"environment": "gw"}, (TIME, "default")),
+        ],
+    )
+    def test_a_trace_keeps_time_and_environment_of_its_first_event(
+        self, client: httpx.Client, inbox: Inbox, version: str, body: dict, expected: tuple
+    ):
+        inbox.version = version
+        first = event("trace-create", {"id": "t1", "name": "later"} | body, "1", LATER_TIME)
+        app = {"id": "t1", "name": "app", "timestamp": TIME, "environment": "production"}
+        post(client, first)
+        post(client, event("trace-create", app, "2", EARLIER_TIME))
+        post(client, first)
+        [trace] = inbox.traces()
+        assert (trace["timestamp"], trace["environment"]) == expected
+        assert trace["name"] == "later"
 
 
 class TestRefusedRequests:

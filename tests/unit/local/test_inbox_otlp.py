@@ -137,6 +137,52 @@ def test_all_attributes_of_a_span_are_stored(client: httpx.Client, inbox: Inbox)
     )
 
 
+@pytest.mark.parametrize("version", ["3.120.0", "4.16.0"])
+def test_metadata_of_one_attribute_is_flattened_by_version_4(
+    client: httpx.Client, inbox: Inbox, version: str
+):
+    inbox.version = version
+    whole = {"a": {"b": 1, "c": {}}, "a.b": 2, "none": None, "list": [{"d": 1}], "yes": "true"}
+    values = {
+        "langfuse.observation.metadata": json.dumps(whole),
+        "langfuse.observation.metadata.e": '{"f":{},"yes":"true"}',
+        "langfuse.observation.metadata.g.h": '"true"',
+        "langfuse.observation.metadata.i": "true",
+        "langfuse.observation.metadata.": "lost",
+        "other.attribute": "x",
+    }
+    client.post(OTLP, json=export_request(SPAN | {"attributes": strings(values)}))
+    [stored] = inbox.observations()
+    own = {"e": {"f": {}, "yes": "true"}, "g.h": "true", "i": True, "list": [{"d": 1}], "yes": True}
+    if version == "3.120.0":
+        assert stored["metadata"] == {
+            **(whole | own),
+            "attributes": {"other.attribute": "x"},
+            "scope": {"name": "gateway"},
+        }
+    else:
+        assert stored["metadata"] == {
+            **({"a.b": 1, "none": ""} | own),
+            "attributes.other.attribute": "x",
+            "scope.name": "gateway",
+        }
+
+
+@pytest.mark.parametrize("name", ["user.id", "session.id", "langfuse.trace.metadata.team"])
+@pytest.mark.parametrize(("version", "release"), [("3.120.0", None), ("4.16.0", "r1")])
+def test_in_version_3_a_field_of_the_trace_removes_its_release(
+    client: httpx.Client, inbox: Inbox, name: str, version: str, release: str | None
+):
+    inbox.version = version
+    app = SPAN | {"attributes": strings({"langfuse.release": "r1"})}
+    child = SPAN | {"spanId": "00f067aa0ba902b7", "parentSpanId": SPAN["spanId"]}
+    child["startTimeUnixNano"] = child["endTimeUnixNano"]
+    client.post(OTLP, json=export_request(app, child))
+    assert inbox.traces()[0]["release"] == "r1"
+    client.post(OTLP, json=export_request(child | {"attributes": strings({name: "x"})}))
+    assert inbox.traces()[0]["release"] == release
+
+
 def test_a_gzipped_export_is_accepted(client: httpx.Client, inbox: Inbox):
     body = gzip.compress(json.dumps(export_request(SPAN)).encode())
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
