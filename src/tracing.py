@@ -124,7 +124,12 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         exchange = replace(exchange, trace_context=trace_context)
     with_content = redactor.searchable and effective_content_mode(trace_context, settings) == "full"
     status = _status(capture, completion, with_content)
-    name = trace_context.name or call.path.removeprefix("/v1/")
+    endpoint = call.path.removeprefix("/v1/")
+    name = trace_context.name or endpoint
+    # Calls with the same trace id overwrite each other's values, so the name of one of them is not
+    # the trace's. An app's own trace has values of its own, which must not be overwritten.
+    is_app_trace = trace_context.is_app_trace
+    trace_name = None if is_app_trace else endpoint if trace_context.is_existing else name
     limit = settings.max_field_bytes
 
     def content(value: Any) -> str | None:
@@ -141,14 +146,13 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     # In one list, since each call of `redact` takes time.
     texts = [
         *(
-            trace_context.trace_name or (None if trace_context.is_existing else name),
+            trace_context.trace_name or trace_name,
             name,
             trace_context.version,
             trace_context.release,
         ),
-        trace_context.user or (None if trace_context.is_existing else _bounded_value(prompt.user)),
-        trace_context.session
-        or (None if trace_context.is_existing else _bounded_value(prompt.session)),
+        trace_context.user or (None if is_app_trace else _bounded_value(prompt.user)),
+        trace_context.session or (None if is_app_trace else _bounded_value(prompt.session)),
         *(
             _bounded_value(completion.model or prompt.model),
             trace_context.prompt_name,
@@ -159,6 +163,9 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     trace_name, name, version, release, user, session, model, prompt_name, message, *tags = redact(
         texts
     )
+    # Also for an app's trace: Langfuse v3 keeps the environment of a trace's first event, and would
+    # keep "default" where that event is this one.
+    environment = trace_context.environment or settings.environment
     trace = Trace(
         id=trace_context.trace_id,
         is_existing=trace_context.is_existing,
@@ -166,9 +173,8 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         user=user,
         session=session,
         tags=tuple(tags),
-        environment=trace_context.environment
-        or (None if trace_context.is_existing else settings.environment),
-        release=release or (None if trace_context.is_existing else settings.release),
+        environment=environment,
+        release=release or (None if is_app_trace else settings.release),
         version=version,
         metadata=_existing_trace_metadata(exchange, redact)
         if trace_context.is_existing
@@ -195,7 +201,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         level=status.level,
         status_message=message,
         metadata=metadata,
-        environment=trace_context.environment or settings.environment,
+        environment=environment,
         version=version,
         prompt_name=prompt_name,
         prompt_version=trace_context.prompt_version,
@@ -285,8 +291,8 @@ def _metadata(
 
 
 def _existing_trace_metadata(exchange: Exchange, redact: Callable[[Any], Any]) -> dict[str, Any]:
-    """The metadata to send about a trace that the caller's app created: {name: JSON value}. These
-    are values of the request's headers, except for names that only the gateway may set."""
+    """The metadata to send about a trace whose id the caller sent: {name: JSON value}. These are
+    values of the request's headers, except for names that only the gateway may set."""
     values = exchange.trace_context.metadata
     reserved = {*exchange.gateway_metadata, _GATEWAY_KEY}
     return bound_metadata({name: values[name] for name in values if name not in reserved}, redact)

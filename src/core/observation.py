@@ -18,9 +18,11 @@ class Trace:
     several traces. `metadata` maps names to JSON values. `started_at` is in seconds since the
     epoch.
 
-    `is_existing` is True where another observation creates the trace: the span above this one, or
-    an observation of the client's app. A trace of an app may already have a name, input and output.
-    So only values from the request's headers are sent for it, and its `started_at` is None.
+    `is_existing` is True where another observation may create the trace: the span above this one,
+    another call to the gateway, or an observation of the client's app. Input and output are then
+    not sent. `started_at` is None where the start of the trace is unknown, which is so for a trace
+    whose id the client sent. For the trace of an app, only `environment` and values from the
+    request's headers are sent.
     """
 
     id: str

@@ -52,7 +52,11 @@ class TraceContext:
     None or empty where the headers do not contain them.
 
     `trace_id` (32 hex digits) and `observation_id` (16) are always set. `is_existing` is True where
-    the headers contain the trace's id: that trace may already have a name, input and output.
+    the headers contain the trace's id: other observations may belong to that trace, and it may
+    already have an input and output. `is_app_trace` is True where they also contain an observation
+    above this one. That observation's trace is described by the app which records it. A trace of
+    which the headers contain only the id consists of calls to the gateway.
+
     `parent_id` is the id of the observation above this one (16 hex digits). `name` is the name of
     the observation. `prompt_name` and `prompt_version` identify a prompt that Langfuse manages;
     both are set or neither.
@@ -65,6 +69,7 @@ class TraceContext:
     trace_id: str
     observation_id: str
     is_existing: bool = False
+    is_app_trace: bool = False
     parent_id: str | None = None
     name: str | None = None
     trace_name: str | None = None
@@ -124,6 +129,7 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
         parent_id = to_hex_id(sent_id, SPAN_ID_DIGITS, trace_id)
     sent_id = id_headers["x-portkey-span-id"]
     random_id = random_hex[TRACE_ID_DIGITS:]
+    is_app_trace = is_existing and parent_id is not None
     observation_id = to_hex_id(sent_id, SPAN_ID_DIGITS, trace_id) if sent_id else random_id
     if parent_id == observation_id:
         notes.append("parent: an observation is not its own")
@@ -135,6 +141,7 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
         trace_id=trace_id,
         observation_id=observation_id,
         is_existing=is_existing,
+        is_app_trace=is_app_trace,
         parent_id=parent_id,
         name=first_text("name", headers.get("x-portkey-span-name")),
         trace_name=first_text(

@@ -193,7 +193,8 @@ def _event(
     event = {
         "id": f"{observation.id}-{kind}",
         "type": kind,
-        "timestamp": to_iso_time(observation.ended_at),
+        # Langfuse v3 takes it for the start of a trace whose body has no `timestamp`.
+        "timestamp": to_iso_time(observation.started_at),
         "body": {name: value for name, value in fields.items() if value not in (None, {}, [])},
     }
     return BatchItem(event["id"], (to_json(event)[:-2], *content, "}}"), alternative)

@@ -3,11 +3,10 @@
 import json
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 import pytest
 
-from core.observation import DEFAULT, ERROR, WARNING, ModelCall
+from core.observation import DEFAULT, ERROR, WARNING, ModelCall, Trace
 from core.safe_regex import compile_patterns
 from core.trace_context import read_trace_context
 from core.types import Call, Capture, Destination, Ending
@@ -179,21 +178,58 @@ def batch_size(observation) -> int:
     return len(ingestion.request_body(ingestion.encode(observation)))
 
 
-def test_an_existing_trace_gets_only_what_the_callers_headers_set():
-    headers = {"x-portkey-trace-id": "t", "langfuse-metadata": '{"team": "search"}'}
-    request_body = REQUEST.replace(b'"gpt-4o"', b'"gpt-4o", "user": "body"')
-    settings: Any = {"environment": "gw", "release": "worker"}
-    trace = observe_exchange(
-        call=replace(CALL, headers=headers), request_body=request_body, **settings
+TRACEPARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+SHARED = {"x-portkey-trace-id": "order 4711"}
+
+
+def observe_in_trace(**headers: str) -> Trace:
+    """The trace of a call with these headers, and with a user in its body."""
+    return observe_exchange(
+        call=replace(CALL, headers={**headers, "langfuse-metadata": '{"team": "search"}'}),
+        request_body=REQUEST.replace(b'"gpt-4o"', b'"gpt-4o", "user": "body"'),
+        environment="gw",
+        release="worker",
     ).trace
+
+
+@pytest.mark.parametrize("headers", [TRACEPARENT, {**SHARED, "x-portkey-parent-span-id": "step 1"}])
+def test_the_trace_of_an_app_gets_only_what_the_callers_headers_set(headers):
+    trace = observe_in_trace(**headers, **{"x-portkey-span-name": "step"})
     assert trace.is_existing
-    assert (trace.name, trace.user, trace.environment, trace.release) == (None,) * 4
-    assert trace.metadata == {"team": "search", "x-portkey-trace-id": "t"}
-    new_trace = observe_exchange(
-        call=replace(CALL, headers={}), request_body=request_body, **settings
-    ).trace
-    assert (new_trace.user, new_trace.environment, new_trace.release) == ("body", "gw", "worker")
-    assert new_trace.metadata["provider"] == "openai"
+    assert (trace.name, trace.user, trace.release, trace.started_at) == (None,) * 4
+    # Langfuse v3 keeps the environment of a trace's first event.
+    assert trace.environment == "gw"
+    assert trace.metadata["team"] == "search"
+    assert "provider" not in trace.metadata
+    named = observe_in_trace(
+        **headers,
+        **{"langfuse-trace-name": "job", "langfuse-release": "7", "langfuse-environment": "app"},
+    )
+    assert (named.name, named.release, named.environment) == ("job", "7", "app")
+
+
+def test_all_calls_with_the_same_trace_id_send_the_same_trace():
+    traces = [
+        observe_in_trace(**SHARED, **{"x-portkey-span-name": name})
+        for name in ("summarize", "translate")
+    ]
+    assert traces[0] == traces[1]
+    trace = traces[0]
+    assert (trace.name, trace.user) == ("chat/completions", "body")
+    assert (trace.environment, trace.release) == ("gw", "worker")
+    assert trace.metadata == {"team": "search", "x-portkey-trace-id": "order 4711"}
+    # No call is known to be the first one, nor its input and output to be the trace's.
+    assert trace.is_existing
+    assert trace.started_at is None
+    assert observe_in_trace(**SHARED, **{"langfuse-trace-name": "job"}).name == "job"
+
+
+def test_a_new_trace_has_the_values_of_its_call():
+    trace = observe_in_trace(**{"x-portkey-span-name": "summarize"})
+    assert not trace.is_existing
+    assert (trace.name, trace.user, trace.environment) == ("summarize", "body", "gw")
+    assert (trace.release, trace.started_at) == ("worker", 1000.0)
+    assert trace.metadata["provider"] == "openai"
 
 
 def test_the_attempts_of_a_request_are_children_of_a_span():

@@ -103,6 +103,23 @@ def test_traceparent_sets_trace_and_parent():
     )
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_app_trace"),
+    [
+        ({}, False),
+        ({"x_portkey_trace_id": HEX32}, False),
+        ({"x_portkey_trace_id": HEX32, "x_portkey_span_id": SPAN_ID}, False),
+        ({"x_portkey_trace_id": HEX32, "traceparent": TRACEPARENT}, False),
+        ({"x_portkey_parent_span_id": SPAN_ID}, False),
+        ({"traceparent": TRACEPARENT}, True),
+        ({"traceparent": TRACEPARENT, "x_portkey_span_id": SPAN_ID}, True),
+        ({"x_portkey_trace_id": HEX32, "x_portkey_parent_span_id": SPAN_ID}, True),
+    ],
+)
+def test_a_trace_in_which_the_caller_names_a_parent_is_an_apps(headers, is_app_trace):
+    assert read_headers(**headers).is_app_trace is is_app_trace
+
+
 def test_the_parent_of_traceparent_is_used_in_its_own_trace_only():
     trace_context = read_headers(traceparent=TRACEPARENT, x_portkey_trace_id=HEX32)
     assert (trace_context.trace_id, trace_context.parent_id) == (HEX32, None)

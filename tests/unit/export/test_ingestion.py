@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from core.limits import MAX_LOGGED_REASON_CHARS
 from core.observation import Observation
 from core.types import HttpResponse
-from export import ingestion
+from export import encoding, ingestion
 from export.upload_results import Outcome, UploadResult
 from local.inbox import ingestion as inbox_ingestion
 from tests.unit.samples import ATTEMPTS, EMBEDDING_IN_EXISTING_TRACE, EMPTY, FULL, SPAN, TRACE
@@ -146,6 +146,16 @@ def test_an_existing_trace_is_sent_without_name_and_content():
         *("id", "userId", "sessionId", "tags", "release", "version", "environment", "metadata")
     }
     assert {"input", "output", "metadata", "name"} <= set(generation)
+
+
+@pytest.mark.parametrize("observation", [FULL, EMBEDDING_IN_EXISTING_TRACE, SPAN, *ATTEMPTS])
+def test_the_time_of_an_event_is_the_start_of_its_call(observation):
+    """Langfuse v3 takes it as the start of a trace whose body has no `timestamp`, v2 overwrites an
+    app's own `timestamp` with that of the body."""
+    start = encoding.to_iso_time(observation.started_at)
+    assert [event["timestamp"] for event in events(observation)] == [start, start]
+    trace = events(observation)[0]["body"]
+    assert ("timestamp" in trace) == (observation.trace.started_at is not None)
 
 
 def test_fields_without_a_value_are_left_out():
