@@ -278,7 +278,7 @@ def test_only_an_existing_trace_has_trace_metadata():
 
 
 # Values of metadata with the texts that Langfuse stores, which it filters by and parses as JSON.
-METADATA_TEXTS = [
+METADATA_VALUES = [
     ("search", "search"),
     ("", ""),
     ("2026-11-23", "2026-11-23"),
@@ -310,12 +310,13 @@ METADATA_TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "text"), METADATA_TEXTS)
-def test_a_metadata_value_is_an_attribute_that_langfuse_reads_as_the_same_value(value, text):
+@pytest.mark.parametrize(("value", "sent"), METADATA_VALUES)
+def test_a_metadata_value_is_an_attribute_that_langfuse_reads_as_the_same_value(value, sent):
     observation = replace(FULL, metadata={"name": value})
-    assert attributes(observation)["langfuse.observation.metadata.name"] == text
+    assert attributes(observation)["langfuse.observation.metadata.name"] == sent
     if value != "\ud83d":
-        assert parsed_metadata([("name", text)]) == {"name": value}
+        read = parsed_metadata(stored_metadata(observation))["name"]
+        assert (read, type(read)) == (value, type(value))
 
 
 def parsed_metadata(stored: list[tuple[str, str]]) -> dict[str, Any]:
