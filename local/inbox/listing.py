@@ -121,7 +121,8 @@ class Listing:
 
 def _shown(number: int, trace: Trace, observations: list[Observation]) -> dict[str, Any]:
     """A trace's entry in the list. `time` is in milliseconds since the epoch; `latency` and `first`
-    are in milliseconds. `first` is the time to the main observation's first token."""
+    are in milliseconds. `first` is the time to the first token of the main observation, or of the
+    request above it."""
     models = [observed for observed in observations if observed["model"]]
     main = main_observation(observations)
     starts = [start for observed in observations if (start := _time(observed["start_time"]))]
@@ -130,9 +131,10 @@ def _shown(number: int, trace: Trace, observations: list[Observation]) -> dict[s
     ids = {observed["id"] for observed in observations}
     tops = [observed for observed in observations if observed["parent_id"] not in ids]
     levels = {observed["level"] for observed in tops or observations}
-    first = None
-    if main and main["start_time"] and main["completion_start_time"]:
-        first = _time(main["completion_start_time"]) - _time(main["start_time"])
+    above = next((o for o in observations if main and o["id"] == main["parent_id"]), None)
+    first = _first_token(above) if above else None
+    if first is None and main:
+        first = _first_token(main)
     return {
         "id": trace["id"],
         "number": number,
@@ -166,10 +168,21 @@ def provider(observation: Observation) -> str | None:
     """The provider that was called: from the gateway's metadata, or from another tracer's attribute
     by OpenTelemetry's conventions. None where neither is set."""
     metadata = observation["metadata"]
-    attributes = metadata.get("attributes")
-    attribute = attributes.get("gen_ai.provider.name") if isinstance(attributes, dict) else None
-    found = metadata.get("provider") or attribute
+    name, attributes = "gen_ai.provider.name", metadata.get("attributes")
+    nested = attributes.get(name) if isinstance(attributes, dict) else None
+    found = metadata.get("provider") or metadata.get(f"attributes.{name}") or nested
     return found if isinstance(found, str) else None
+
+
+def _first_token(observation: Observation) -> float | None:
+    """The time to an observation's first token, in milliseconds. A request with several attempts
+    has it only in its metadata. None where it is unknown."""
+    start, first = observation["start_time"], observation["completion_start_time"]
+    if start and first:
+        return _time(first) - _time(start)
+    recorded = observation["metadata"].get("time_to_first_token_ms")
+    is_number = isinstance(recorded, int | float) and not isinstance(recorded, bool)
+    return recorded if is_number else None
 
 
 def _as_text(value: Any) -> str | None:

@@ -65,6 +65,47 @@ class TestTimeline:
         steps.nth(1).press("Enter")
         expect(page.locator(".status-message")).to_have_text("HTTP 429: too many")
 
+    def test_the_first_token_of_a_request_is_the_one_that_its_client_got(
+        self, inbox_server: InboxServer, open_page: PageOpener
+    ):
+        """Its metadata has the time since the request, a generation's since the attempt."""
+        generation = {"traceId": "t", "parentObservationId": "s", "model": "m", "name": "chat"}
+        inbox_server.post(
+            inbox_server.event("trace-create", id="t", name="t", timestamp=time_at(0)),
+            inbox_server.event(
+                "span-create",
+                id="s",
+                traceId="t",
+                name="request",
+                startTime=time_at(0),
+                endTime=time_at(900),
+                metadata={"attempts": 2, "time_to_first_token_ms": 700},
+            ),
+            inbox_server.event(
+                "generation-create",
+                id="a",
+                level="ERROR",
+                startTime=time_at(0),
+                endTime=time_at(500),
+                **generation,
+            ),
+            inbox_server.event(
+                "generation-create",
+                id="b",
+                startTime=time_at(500),
+                completionStartTime=time_at(700),
+                endTime=time_at(900),
+                **generation,
+            ),
+        )
+        page = open_trace(open_page)
+        expect(page.locator(".top .facts")).to_contain_text("First token700 ms")
+        took = page.locator(".step .took")
+        expect(took).to_have_text(
+            ["900 msfirst token 700 ms", "500 ms", "400 msfirst token 200 ms"]
+        )
+        expect(page.locator("#rows > li .first")).to_contain_text("700 ms")
+
     def test_a_deep_tree_of_an_app_is_shown(self, inbox_server: InboxServer, open_page: PageOpener):
         inbox_server.post(
             inbox_server.event(
@@ -114,7 +155,12 @@ class TestTimeline:
             usageDetails={"input": 1200, "input_cached_tokens": 800, "output": 50, "total": 2050},
             costDetails={"input": 0.0012, "total": 0.0025},
             modelParameters={"temperature": 0.2},
-            metadata={"provider": "groq", "notes": ["cut here"], "deep": {"list": list(range(40))}},
+            metadata={
+                "provider": "groq",
+                "notes": ["cut here"],
+                "deep": {"list": list(range(40))},
+                "reasoning_tokens": 38,
+            },
         )
         page = open_trace(open_page)
         rows = section(page, "Usage").get_by_role("row")
@@ -124,6 +170,7 @@ class TestTimeline:
                 "Input1,200$0.0012",
                 "Input from the cache800",
                 "Output50",
+                "of which thinking38",
                 "Total2,050$0.0025",
             ]
         )

@@ -1,5 +1,6 @@
 // Inputs and outputs of all endpoints as conversations.
 
+import { isConversation, problem, tableProblem } from "./chatml.js";
 import { copyButton, count, fold, isObject, json, make, plural, span, text, textOrJson } from "./dom.js";
 import { call, callFields, content, media, otherFields, part, refusal, rest, result, sources, thinking } from "./parts.js";
 
@@ -82,12 +83,21 @@ function message(item, context, fallback) {
       return frame("", fallback, [make("p", { textContent: summary })], item);
     }
     const role = roleOf(item);
-    return frame(role, ROLES[role] ?? fallback, part(item, context), item);
+    return frame(role, ROLES[role] ?? fallback, [...tableNote(item), ...part(item, context)], item);
   }
   const role = String(item.role);
   const label = ROLES[role] ?? role;
   if (role === "tool" || role === "function") return frame(role, label, [result(item, context)], item);
-  return frame(role, item.name ? `${label} ${item.name}` : label, messageNodes(item, context), item);
+  const nodes = [...tableNote(item), ...messageNodes(item, context)];
+  return frame(role, item.name ? `${label} ${item.name}` : label, nodes, item);
+}
+
+const asLangfuseShows = (what, why) =>
+  make("p", { className: "langfuse", textContent: `Langfuse shows ${what}: ${why}.` });
+
+function tableNote(item) {
+  const why = "role" in item || typeof item.type === "string" ? tableProblem(item) : null;
+  return why ? [asLangfuseShows("this message as a table", why)] : [];
 }
 
 function messageNodes(item, context) {
@@ -132,9 +142,24 @@ function memberNodes(values, context) {
   ].filter(Boolean);
 }
 
-// The nodes of an input or an output. `label` is the label of items without a role; `context` is
-// described at `newContext` in trace.js.
-export function conversation(value, label, context) {
+// The nodes of the input and of the output of an observation, each null where there is none. Where
+// Langfuse shows one as JSON, so does the page, and says why. `context` is described at `newContext`
+// in trace.js.
+export function inputAndOutput(input, output, context) {
+  const inputProblem = problem(input, "input");
+  const outputProblem = problem(output, "output") ?? (inputProblem && "the input is no list of messages");
+  const shown = (value, label, why) => {
+    if (value === null || value === undefined) return null;
+    const nodes = () => conversation(value, label, context);
+    if (!why || !isConversation(value)) return nodes();
+    return [asLangfuseShows(`the ${label.toLowerCase()} as JSON`, why), json(value),
+      fold(context.key(), "As messages", nodes, "messages")];
+  };
+  return [shown(input, "Input", inputProblem), shown(output, "Output", outputProblem)];
+}
+
+// The nodes of an input or an output. `label` is the label of items without a role.
+function conversation(value, label, context) {
   const { items, otherMembers } = split(value);
   const labelOf = (index) => (items.length > 1 ? `${label} ${index + 1}` : label);
   const one = (item, index) => message(item, context, labelOf(index));

@@ -30,6 +30,9 @@ export function part(value, context) {
   if (!isObject(value)) return value === null || value === undefined ? [] : [json(value)];
   const { type } = value;
   if (typeof value.text === "string" && (type === undefined || TEXTS.includes(type))) {
+    // Langfuse renders inline media only as a text. It may be followed by a name or a title.
+    const kind = RECORDED.exec(value.text)?.[1].split("/")[0];
+    if (kind) return [media(MEDIA[kind] ?? "File", rest(value, "type"))];
     return [text(value.text), sources(value.citations, "Citations", context),
       sources(value.annotations, "Annotations", context),
       otherFields(rest(value, "type", "text", "citations", "annotations", "logprobs"))];
@@ -131,6 +134,7 @@ export function media(label, value) {
   const plain = source.type === "text" && typeof source.data === "string" ? source.data : null;
   if (found.length === 0 && plain === null) return null;
   const names = ["type", "source", "image_url", "input_audio", "file", "result", "data", "video_url", "file_data"];
+  if (RECORDED.test(value.text)) names.push("text");
   const named = isObject(value.file) ? rest(value.file, "file_data") : {};
   const detail = isObject(value.image_url) ? rest(value.image_url, "url") : {};
   return make("div", { className: "media" },

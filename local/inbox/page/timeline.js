@@ -7,8 +7,18 @@ const percent = (value) => `${Math.round(value * 10000) / 100}%`;
 
 export const latency = (o) =>
   (o.start_time && o.end_time ? time(o.end_time) - time(o.start_time) : null);
-export const first = (o) =>
-  (o.start_time && o.completion_start_time ? time(o.completion_start_time) - time(o.start_time) : null);
+// The time to the first token. A request with several attempts has it only in its metadata.
+export function first(o) {
+  if (o.start_time && o.completion_start_time) return time(o.completion_start_time) - time(o.start_time);
+  const { time_to_first_token_ms: ms } = o.metadata;
+  return typeof ms === "number" ? ms : null;
+}
+
+// The same for a trace, of which `main` is the main observation: that of the request above it.
+export function firstOfTrace(all, main) {
+  const above = all.find((o) => o.id === main.parent_id);
+  return first(above && first(above) !== null ? above : main);
+}
 
 // Each observation with its depth in the tree. Children follow their parent, by their start.
 export function nested(all) {

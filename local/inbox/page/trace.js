@@ -1,8 +1,8 @@
 // The panel with one trace: its head, its timeline, and its selected observation.
 
 import { button, byId, clock, copyButton, count, definitions, duration, filled, fold, levelName, make, plural, span, text } from "./dom.js";
-import { conversation, toolNames } from "./messages.js";
-import { first, latency, nested, timeline } from "./timeline.js";
+import { inputAndOutput, toolNames } from "./messages.js";
+import { first, firstOfTrace, latency, nested, timeline } from "./timeline.js";
 import { cost, usage } from "./usage.js";
 
 const panel = byId("trace");
@@ -64,7 +64,8 @@ function showError(title, message) {
 const closeButton = () => button("×", () => closeListener(), { className: "round", ariaLabel: "Close the trace" });
 
 export function provider(o) {
-  const name = o.metadata.provider || o.metadata.attributes?.["gen_ai.provider.name"];
+  const attribute = "gen_ai.provider.name"; // Langfuse 4 has the attributes of a span under their paths
+  const name = o.metadata.provider || o.metadata[`attributes.${attribute}`] || o.metadata.attributes?.[attribute];
   return typeof name === "string" ? name : "";
 }
 
@@ -123,7 +124,7 @@ function head(trace, main) {
     facts([
       ["Model", main?.model], ["Provider", main ? provider(main) : ""],
       ["Latency", starts.length && ends.length ? duration(Math.max(...ends) - Math.min(...starts)) : ""],
-      ["First token", main ? duration(first(main)) : ""],
+      ["First token", main ? duration(firstOfTrace(all, main)) : ""],
       ["Tokens", tokens ? count(tokens) : ""], ["Cost", cost(all)],
       ["User", trace.user_id ?? main?.user_id], ["Session", trace.session_id ?? main?.session_id],
       ["Tags", [trace.tags.length ? trace.tags : main?.tags ?? []].flat().join(", ")],
@@ -149,6 +150,7 @@ const isPresent = (value) => value !== null && value !== undefined;
 
 function observation(o, isOneOfMany) {
   const context = newContext(o.id, o.input, o.output);
+  const [input, output] = inputAndOutput(o.input, o.output, context);
   const prompt = o.prompt_name ? `${o.prompt_name}, version ${o.prompt_version}` : "";
   return make("div", { className: "observation" },
     isOneOfMany ? make("h3", { className: "which" }, span(`kind ${o.type}`, o.type.toLowerCase()), o.name ?? o.id,
@@ -159,10 +161,10 @@ function observation(o, isOneOfMany) {
         ["Latency", duration(latency(o))], ["First token", duration(first(o))]] : []),
       ["Prompt", prompt],
     ]) : null,
-    isPresent(o.input) ? section("Input", conversation(o.input, "Input", context), "conversation") : null,
-    isPresent(o.output) ? section("Output", conversation(o.output, "Output", context), "conversation output") : null,
+    input ? section("Input", input, "conversation") : null,
+    output ? section("Output", output, "conversation output") : null,
     make("div", { className: "columns" },
-      section("Usage", usage(o.usage, o.cost), "usage"),
+      section("Usage", usage(o.usage, o.cost, o.metadata.reasoning_tokens), "usage"),
       section("Model parameters", filled(o.model_parameters) ? definitions(o.model_parameters) : null)),
     section("Metadata", filled(o.metadata) ? definitions(o.metadata) : null));
 }
@@ -176,13 +178,17 @@ function ownContent(trace) {
   const context = newContext(`trace ${trace.id}`, trace.input, trace.output);
   const metadata = Object.fromEntries(Object.entries(trace.metadata)
     .filter(([name, value]) => isNew(value, (o) => o.metadata[name])));
-  const parts = [
-    isNew(trace.input, (o) => o.input) ? () => section("Input", conversation(trace.input, "Input", context), "conversation") : null,
-    isNew(trace.output, (o) => o.output) ? () => section("Output", conversation(trace.output, "Output", context), "conversation output") : null,
-    filled(metadata) ? () => section("Metadata", definitions(metadata)) : null,
-  ].filter(Boolean);
-  if (parts.length === 0) return null;
-  return fold(`own ${trace.id}`, "The trace's own input, output and metadata", () => parts.map((build) => build()), "whole");
+  const hasInput = isNew(trace.input, (o) => o.input);
+  const hasOutput = isNew(trace.output, (o) => o.output);
+  if (!hasInput && !hasOutput && !filled(metadata)) return null;
+  return fold(`own ${trace.id}`, "The trace's own input, output and metadata", () => {
+    const [input, output] = inputAndOutput(trace.input, trace.output, context);
+    return [
+      hasInput ? section("Input", input, "conversation") : null,
+      hasOutput ? section("Output", output, "conversation output") : null,
+      filled(metadata) ? section("Metadata", definitions(metadata)) : null,
+    ].filter(Boolean);
+  }, "whole");
 }
 
 // The events or spans as Langfuse receives them, requested when the fold is opened.

@@ -7,7 +7,8 @@ const NAMES = {
   input: "Input", input_cached_tokens: "Input from the cache", input_cache_creation: "Input written to the cache",
   input_cache_creation_5m: "Input written to the cache for 5 minutes",
   input_cache_creation_1h: "Input written to the cache for an hour",
-  input_audio_tokens: "Audio input", input_image_tokens: "Image input",
+  input_audio_tokens: "Audio input", input_image_tokens: "Image input", input_video_tokens: "Video input",
+  input_text_tokens: "Text input", output_text_tokens: "Text output",
   output: "Output", output_reasoning_tokens: "Reasoning", output_audio_tokens: "Audio output",
   output_image_tokens: "Image output", total: "Total",
 };
@@ -27,16 +28,25 @@ function shares(parts) {
   return sum > 0 ? make("div", { className: "shares", ariaHidden: "true" }, ...nodes) : null;
 }
 
-export function usage(counts, costs) {
+// `thoughts` is how many of the output tokens were thoughts, which cost what other output costs.
+export function usage(counts, costs, thoughts) {
   const names = [...new Set([...Object.keys(counts), ...Object.keys(costs)])];
   if (names.length === 0) return [];
   const rank = (name) => (name === "total" ? 2 : name.startsWith("output") ? 1 : 0);
   names.sort((a, b) => rank(a) - rank(b));
   const isPriced = Object.keys(costs).length > 0;
-  const rows = names.map((name) => make("tr", { className: name === "total" ? "total" : "" },
-    make("th", { scope: "row" }, span(`dot ${name}`), named(name)),
-    make("td", { className: "number", textContent: Object.hasOwn(counts, name) ? count(counts[name]) : "" }),
-    isPriced ? make("td", { className: "number", textContent: Object.hasOwn(costs, name) ? dollars(costs[name]) : "" }) : null));
+  const row = (label, tokens, price, className = "") => make("tr", { className },
+    make("th", { scope: "row" }, ...label),
+    make("td", { className: "number", textContent: tokens }),
+    isPriced ? make("td", { className: "number", textContent: price }) : null);
+  const rows = names.map((name) => row([span(`dot ${name}`), named(name)],
+    Object.hasOwn(counts, name) ? count(counts[name]) : "",
+    Object.hasOwn(costs, name) ? dollars(costs[name]) : "",
+    name === "total" ? "total" : ""));
+  if (Number.isInteger(thoughts) && thoughts > 0) {
+    const output = names.findLastIndex((name) => ["output", "output_text_tokens"].includes(name));
+    rows.splice(output + 1 || rows.length, 0, row(["of which thinking"], count(thoughts), "", "part"));
+  }
   const head = make("tr", {}, make("th", { scope: "col", textContent: "Part" }),
     make("th", { scope: "col", className: "number", textContent: "Tokens" }),
     isPriced ? make("th", { scope: "col", className: "number", textContent: "Cost" }) : null);

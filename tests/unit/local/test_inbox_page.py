@@ -154,6 +154,42 @@ class TestList:
             assert trace[name] is None
 
     @pytest.mark.parametrize(
+        ("metadata", "first"),
+        [
+            ({"time_to_first_token_ms": 750}, 750),
+            ({"time_to_first_token_ms": "soon"}, 250),
+            ({"time_to_first_token_ms": True}, 250),
+            ({}, 250),
+        ],
+    )
+    def test_the_first_token_of_a_trace_is_that_of_the_request(
+        self, client: httpx.Client, metadata: dict[str, Any], first: int
+    ):
+        """A request with attempts is a span, which has no time of its first token in Langfuse."""
+        span = {"id": "s", "traceId": "t1", "startTime": "2026-11-23T11:59:59.500Z"}
+        attempt = {"startTime": TIME, "completionStartTime": FIRST_TOKEN_TIME, "model": "m"}
+        post(
+            client,
+            event("span-create", {**span, "metadata": metadata}),
+            generation("t1", parentObservationId="s", **attempt),
+        )
+        assert get_list(client)["traces"][0]["first"] == first
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"provider": "groq", "attributes": {"gen_ai.provider.name": "other"}},
+            {"attributes": {"gen_ai.provider.name": "groq"}},  # Langfuse 3
+            {"attributes.gen_ai.provider.name": "groq"},  # Langfuse 4
+        ],
+    )
+    def test_the_provider_is_that_of_the_gateway_or_of_another_tracer(
+        self, client: httpx.Client, metadata: dict[str, Any]
+    ):
+        post(client, generation("t1", metadata=metadata))
+        assert get_list(client)["traces"][0]["provider"] == "groq"
+
+    @pytest.mark.parametrize(
         ("bodies", "main"),
         [
             ([{"model": "a"}, {"model": "b"}], "1"),
