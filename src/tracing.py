@@ -190,8 +190,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         name=name,
         started_at=exchange.started_at,
         ended_at=capture.ended_at,
-        # The first byte of a whole reply arrives together with the rest of it.
-        completion_started_at=capture.first_byte_at if completion.is_streamed else None,
+        completion_started_at=capture.first_token_at,
         model=model,
         parameters=_model_parameters(prompt, completion, with_content, redact),
         input=content(prompt.input),
@@ -254,7 +253,7 @@ def _metadata(
     """
     call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
     model = completion.model or prompt.model
-    notes = [*trace_context.notes, *prompt.notes, *completion.notes]
+    notes = [*trace_context.notes, *prompt.notes, *completion.notes, *capture.notes]
     if not searchable:
         notes.append("content: not recorded, for too many credentials to search it for")
     if exchange.request_bytes > len(exchange.request_body):
@@ -272,9 +271,7 @@ def _metadata(
         "streamed": completion.is_streamed,
         "http_status": capture.status,
         "latency_ms": _duration_ms(exchange.started_at, capture.ended_at),
-        "time_to_first_token_ms": _duration_ms(exchange.started_at, capture.first_byte_at)
-        if completion.is_streamed
-        else None,
+        "time_to_first_token_ms": _duration_ms(exchange.started_at, capture.first_token_at),
         "requested_model": exchange.prefixed_model
         or (prompt.model if prompt.model != model else None),
         "request_id": call.request_id or None,

@@ -23,7 +23,7 @@ from core.limits import (
     MAX_READ_BYTES,
 )
 from core.memory_budget import Reservation
-from core.platform import ClientConnection
+from core.platform import ClientConnection, FirstTokenSearch
 from core.types import Capture, Ending, NetworkError
 from gateway.cors import ALLOW_ORIGIN
 
@@ -71,7 +71,11 @@ class CloudflareReply:
         return self._response(self.response.body, headers)
 
     def relay_and_capture(
-        self, headers: tuple[tuple[str, str], ...], limit: int, reservation: Reservation
+        self,
+        headers: tuple[tuple[str, str], ...],
+        limit: int,
+        reservation: Reservation,
+        first_token: FirstTokenSearch,
     ) -> tuple[Any, Awaitable[Capture]]:
         body = self.response.body
         if body is jsnull:
@@ -92,7 +96,7 @@ class CloudflareReply:
         if encoding in DECODED_ENCODINGS:
             response.headers.delete("content-encoding")
             response.headers.delete("content-length")
-        return response, _ReplyCapture(self, reservation).capture(
+        return response, _ReplyCapture(self, reservation, first_token).capture(
             client_pump, capture_pump, capture_stream, limit
         )
 
@@ -123,17 +127,24 @@ class _ReplyCapture:
     """Captures one reply for the trace: keeps what was read of its body, and how it ended.
 
     `reservation` is the part of the memory budget for what is kept. `truncated` is True where the
-    capture ended at its limit or at that of the budget. Times are in seconds since the epoch;
-    `ended_at` is 0 until the pump of the capture has ended.
+    capture ended at its limit or at that of the budget. `first_token` is None for a reply whose
+    first token is not looked for. Times are in seconds since the epoch; `ended_at` is 0 until the
+    pump of the capture has ended.
     """
 
-    def __init__(self, reply: CloudflareReply, reservation: Reservation) -> None:
+    def __init__(
+        self,
+        reply: CloudflareReply,
+        reservation: Reservation,
+        first_token: FirstTokenSearch | None = None,
+    ) -> None:
         self.reply = reply
         self.reservation = reservation
+        self.first_token = first_token
         self.chunks: list[bytes] = []
         self.size_bytes = 0
         self.truncated = False
-        self.first_byte_at: float | None = None
+        self.first_token_at: float | None = None
         self.ended_at = 0.0
 
     async def capture_without_body(self) -> Capture:
@@ -202,7 +213,7 @@ class _ReplyCapture:
         """The size in bytes of a reply that can be read at once, since it is JSON and has a
         `content-length`; 0 for any other.
 
-        The first read of a stream must be short, because the time of its first byte is recorded.
+        The first reads of a stream must be short, because the time of its first token is recorded.
         Some providers send a stream with the content type of JSON, but without a `content-length`.
         """
         length = self.reply.header("content-length")
@@ -214,14 +225,17 @@ class _ReplyCapture:
         or more than can be reserved, set `truncated` and cancel it. `known_size` is the size of the
         whole reply in bytes, 0 where unknown."""
         reader = byob_reader(readable)
+        search = None if known_size else self.first_token
         # A read of one byte more than the size also detects the end. A reply that the runtime
         # decodes is longer than its `content-length`, and further reads follow.
         size = min(known_size + 1 if known_size else FIRST_READ_BYTES, MAX_READ_BYTES, limit + 1)
         least = size if known_size else 1
-        chunk = await read_at_least(reader, least, size)
-        if chunk:
-            self.first_byte_at = time.time()
-        while chunk:
+        while chunk := await read_at_least(reader, least, size):
+            if search:
+                is_searched_on = search.feed(chunk)
+                if search.found:
+                    self.first_token_at = time.time()
+                search = search if is_searched_on else None
             is_reserved = self.reservation.reserve(len(chunk), time.time())
             if is_reserved:
                 self.chunks.append(chunk[: limit - self.size_bytes])
@@ -232,8 +246,8 @@ class _ReplyCapture:
                 return
             if len(chunk) < least:
                 return  # the stream has ended
-            size = least = min(MAX_READ_BYTES, limit + 1 - self.size_bytes)
-            chunk = await read_at_least(reader, least, size)
+            size = min(MAX_READ_BYTES, limit + 1 - self.size_bytes)
+            least = 1 if search else size
 
     def _result(self, ending: Ending, reason: str = "") -> Capture:
         return Capture(
@@ -243,7 +257,8 @@ class _ReplyCapture:
             content_type=self.reply.header("content-type"),
             body=b"".join(self.chunks),
             truncated=self.truncated,
-            first_byte_at=self.first_byte_at,
+            first_token_at=self.first_token_at,
+            notes=self.first_token.notes if self.first_token else (),
             reason=reason,
         )
 

@@ -93,11 +93,16 @@ MAX_PATH_DECODINGS = 5
 
 # -- Capture of replies --
 
-# The first read of a captured reply ends with the first chunk, whose time is recorded. Each further
-# read waits until its buffer is full, since a call from JavaScript into Python costs as much as
-# dozens of calls within Python. The buffer of a read stays allocated while the read waits.
+# The first reads of a captured reply end with each chunk, since the time of the first token is
+# recorded. Each further read waits until its buffer is full, since a call from JavaScript into
+# Python costs as much as dozens of calls within Python. The buffer of a read stays allocated while
+# the read waits.
 FIRST_READ_BYTES = 8 * 1024
 MAX_READ_BYTES = 32 * 1024
+# Until the first event with output of the model has been seen, a read returns whatever has arrived.
+# Comments that keep the connection alive can come for a minute before that event. A read that waits
+# costs nothing, so the number of reads is limited, and not their time.
+MAX_FIRST_TOKEN_READS = 64
 # A reply that a retry or a fallback replaces is an error, which is short.
 MAX_DISCARDED_BYTES = 64 * 1024
 DISCARDED_TIMEOUT_SECONDS = 5.0

@@ -140,6 +140,22 @@ class RequestBody(Protocol):
         ...
 
 
+class FirstTokenSearch(Protocol):
+    """The search for the first event with output of the model, in a body that arrives in pieces.
+
+    `found` becomes True with the piece that completes the event. `notes` name a search that ended
+    without having seen the whole stream.
+    """
+
+    found: bool
+    notes: tuple[str, ...]
+
+    def feed(self, piece: bytes) -> bool:
+        """Search the next piece of the body. Returns False where no further piece has to be
+        searched. Never raises."""
+        ...
+
+
 class UpstreamReply(Protocol):
     """A provider's response, or one from the cache. Status and headers have arrived; the body is a
     stream in the runtime, which can be used only once: relayed, captured or cancelled."""
@@ -163,7 +179,11 @@ class UpstreamReply(Protocol):
         ...
 
     def relay_and_capture(
-        self, headers: tuple[tuple[str, str], ...], limit: int, reservation: Reservation
+        self,
+        headers: tuple[tuple[str, str], ...],
+        limit: int,
+        reservation: Reservation,
+        first_token: FirstTokenSearch,
     ) -> tuple[Any, Awaitable[Capture]]:
         """A pair: the runtime's response object for the client, and an awaitable of the capture.
 
@@ -172,8 +192,9 @@ class UpstreamReply(Protocol):
         The provider's `access-control-allow-origin` is removed.
 
         The body is split: the client gets all of it, and the capture keeps its first `limit` bytes,
-        or fewer where `reservation` cannot reserve more. Reading for the capture starts when the
-        awaitable is awaited. It returns when the reply has ended for the client too, and never
+        or fewer where `reservation` cannot reserve more. `first_token` is fed with each chunk of a
+        stream until it has seen enough. Reading for the capture starts when the awaitable is
+        awaited. It returns when the reply has ended for the client too, and never
         raises.
 
         Raises `NetworkError` where the runtime cannot represent the reply, such as a status of 999.

@@ -103,9 +103,11 @@ class Capture:
 
     `status` is the HTTP status, None where no reply arrived. `content_type` is the header's value,
     "" where there is none. `truncated` is True where `body` is only the beginning of the reply's
-    body, because the capture's limit or the memory budget was reached. `first_byte_at` is None
-    where no byte of the body arrived. `reason` explains an `ending` other than `COMPLETE`.
-    `timed_out` is True where no reply arrived within the timeout of the attempt.
+    body, because the capture's limit or the memory budget was reached. `first_token_at` is when the
+    first event with output of the model had arrived; None where there was none, and for a reply
+    that is not a stream. `notes` name what could not be found out. `reason` explains an `ending`
+    other than `COMPLETE`. `timed_out` is True where no reply arrived within the timeout of the
+    attempt.
     """
 
     ending: Ending
@@ -114,7 +116,8 @@ class Capture:
     content_type: str = ""
     body: bytes = b""
     truncated: bool = False
-    first_byte_at: float | None = None
+    first_token_at: float | None = None
+    notes: tuple[str, ...] = ()
     reason: str = ""
     timed_out: bool = False
 

@@ -24,6 +24,7 @@ from core.types import (
     UpstreamCall,
     UpstreamTimeout,
 )
+from dialects.first_token import FirstTokenSearch
 from redaction.logs import log
 from redaction.request_secrets import secrets_of_request
 from settings.gateway_keys import GatewayKey
@@ -175,8 +176,11 @@ class Attempt:
             try:
                 if self.reservation is None:
                     return self.reply.relay(headers)
+                first_token = FirstTokenSearch(
+                    self.request.call.path, self.reply.header("content-type")
+                )
                 response, self.capture = self.reply.relay_and_capture(
-                    headers, self.settings.max_capture_bytes, self.reservation
+                    headers, self.settings.max_capture_bytes, self.reservation, first_token
                 )
                 return response
             except NetworkError as error:

@@ -38,15 +38,10 @@ STREAM = (
     b'data: {"choices": [{"index": 0, "delta": {"content": "lo"}, "finish_reason": "stop"}]}\n\n'
     b"data: [DONE]\n\n"
 )
-WHOLE = Capture(
-    Ending.COMPLETE,
-    1002.5,
-    200,
-    "application/json",
-    json.dumps(REPLY).encode(),
-    first_byte_at=1002.0,
+WHOLE = Capture(Ending.COMPLETE, 1002.5, 200, "application/json", json.dumps(REPLY).encode())
+STREAMED = replace(
+    WHOLE, content_type="text/event-stream; charset=utf-8", body=STREAM, first_token_at=1002.0
 )
-STREAMED = replace(WHOLE, content_type="text/event-stream; charset=utf-8", body=STREAM)
 DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1")
 CALL = Call("POST", "/v1/chat/completions", "", {"x-portkey-user-id": "ada"})
 
@@ -78,7 +73,6 @@ def observe_exchange(
 def test_the_observation_of_a_whole_reply():
     observation = observe_exchange()
     assert (observation.started_at, observation.ended_at) == (1000.0, 1002.5)
-    # The first bytes of a whole reply are not its first token.
     assert observation.completion_started_at is None
     assert "time_to_first_token_ms" not in observation.metadata
     assert observation.metadata["latency_ms"] == 2500

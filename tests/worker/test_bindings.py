@@ -23,6 +23,7 @@ from workers import Response, WorkerEntrypoint
 
 from cloudflare.platform import CloudflareRequest
 from core.memory_budget import Reservation, capture_budget
+from dialects.first_token import FirstTokenSearch
 from redaction.logs import log
 
 
@@ -49,7 +50,10 @@ class Default(WorkerEntrypoint):
                 if what == "relay":
                     return reply.relay(headers)
                 reservation = Reservation(capture_budget)
-                response, capture = reply.relay_and_capture(headers, 2**21, reservation)
+                first_token = FirstTokenSearch("", "")
+                response, capture = reply.relay_and_capture(
+                    headers, 2**21, reservation, first_token
+                )
                 platform.run_after_response("capture", log_capture(key, capture))
                 return response
         return Response("ready")

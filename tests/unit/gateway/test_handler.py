@@ -98,7 +98,7 @@ class FakePlatform(FakeLangfuse):
     def relay(self, headers):
         return ("relayed", dict(headers))
 
-    def relay_and_capture(self, headers, limit, hold):
+    def relay_and_capture(self, headers, limit, reservation, first_token):
         async def capture():
             return self.capture
 

@@ -1,0 +1,144 @@
+"""Finds the first event of a stream that has output of the model in it: a text, a thought, a
+refusal, a tool call (its name is enough), audio or an image. The table is in docs/tracing.md.
+
+Everything that providers send before that event is passed over: comments, pings, role chunks, and
+events that only announce the reply.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from core.limits import MAX_FIRST_TOKEN_READS
+from dialects import chat, completions, messages, responses
+from dialects.json_values import as_object, object_items
+from dialects.registry import dialect_for_path
+from dialects.sse import is_event_stream, parse_events
+
+# Members whose text labels the output, but is no part of it.
+_LABELS = frozenset(
+    ("type", "role", "id", "call_id", "index", "format", "object", "status", "phase", "signature")
+)
+
+# Events that announce a reply. They may repeat the whole request, so they are not parsed.
+_ANNOUNCEMENT = re.compile(
+    rb'\ndata: ?\{"type": ?"(?:message_start|ping|response\.(?:created|queued|in_progress))".*'
+)
+
+
+# As long as the name of a field, such as "event:".
+_MIN_RECOGNIZED_BYTES = 6
+
+
+class FirstTokenSearch:
+    """The search for the first event with output, in a body that arrives in pieces.
+
+    `path` is the endpoint, whose dialect knows what output is; `content_type` is that header of the
+    reply. `found` becomes True with the piece that completes the event. `notes` name a search that
+    ended without having seen the whole stream.
+    """
+
+    def __init__(self, path: str, content_type: str) -> None:
+        self.has_output = _HAS_OUTPUT.get(dialect_for_path(path).NAME, _is_output)
+        self.content_type = content_type
+        self.found = False
+        self.notes: tuple[str, ...] = ()
+        self._unread: list[bytes] = []
+        self._is_stream = self._ends_with_cr = False
+        self._reads = 0
+
+    def feed(self, piece: bytes) -> bool:
+        """Search the next piece of the body. Returns True as long as the search has to go on: not
+        after the event was found, in a body that is not a stream, and after
+        `MAX_FIRST_TOKEN_READS` pieces. Never raises."""
+        self._reads += 1
+        piece = self._with_lf_line_ends(piece)
+        last_byte = self._unread[-1][-1:] if self._unread else b""
+        if piece:  # none of "\n" is left where it belongs to the "\r" before it
+            self._unread.append(piece)
+        if not self._is_stream or b"\n\n" in last_byte + piece:
+            # Only here, so that a large event is not copied with each of its pieces.
+            text = b"".join(self._unread)
+            if not self._is_stream:
+                text = text.removeprefix(b"\xef\xbb\xbf").lstrip()
+                if len(text) >= _MIN_RECOGNIZED_BYTES:
+                    if not is_event_stream(text, self.content_type):
+                        return False
+                    self._is_stream = True
+            events, _, rest = text.rpartition(b"\n\n")
+            self._unread = [rest] if rest else []
+            self.found = self._has_output_event(events)
+        if not self.found and self._reads == MAX_FIRST_TOKEN_READS:
+            self.notes = (f"first token: not looked for after {self._reads} reads",)
+        return not self.found and self._reads < MAX_FIRST_TOKEN_READS
+
+    def _has_output_event(self, events: bytes) -> bool:
+        payloads = parse_events(_ANNOUNCEMENT.sub(b"", b"\n" + events)).payloads
+        return any(isinstance(event, dict) and self.has_output(event) for event in payloads)
+
+    def _with_lf_line_ends(self, piece: bytes) -> bytes:
+        """A piece with "\\n" as its line ends, also where a "\\r\\n" is divided between two
+        pieces."""
+        if self._ends_with_cr:
+            piece = piece.removeprefix(b"\n")
+        self._ends_with_cr = piece.endswith(b"\r")
+        return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in piece else piece
+
+
+def _has_text(value: Any) -> bool:
+    """Whether a JSON value contains a text that is not empty, not counting the values of
+    `_LABELS`."""
+    if isinstance(value, dict):
+        return any(_has_text(member) for name, member in value.items() if name not in _LABELS)
+    if isinstance(value, list):
+        return any(map(_has_text, value))
+    return isinstance(value, str) and value != ""
+
+
+def _is_output(event: dict[str, Any]) -> bool:
+    return not event.get("error")
+
+
+def _has_output_chat(event: dict[str, Any]) -> bool:
+    pieces = object_items(event.get("choices"))
+    # Ollama's own chunks have a `message`, Workers AI's a `response`, in place of the choices.
+    pieces = pieces or [{"message": event.get("message"), "text": event.get("response")}]
+    members = ("delta", "message", "text")
+    return any(_has_text(piece.get(name)) for piece in pieces for name in members)
+
+
+def _has_output_messages(event: dict[str, Any]) -> bool:
+    return _has_text(event.get("content_block")) or (
+        event.get("type") == "content_block_delta" and _has_text(event.get("delta"))
+    )
+
+
+def _has_output_responses(event: dict[str, Any]) -> bool:
+    item = as_object(event.get("item"))
+    item_type = item.get("type")
+    if isinstance(item_type, str) and item_type.endswith("_call"):
+        return True
+    if event.get("type") == "response.output_item.added":
+        # OpenAI announces a sealed thought with a text that is not the thought.
+        item = {name: item[name] for name in item if name != "encrypted_content"}
+    if item_type == "mcp_list_tools":
+        return False
+    members = (
+        "delta",
+        "part",
+        "text",
+        "refusal",
+        "arguments",
+        "partial_image_b64",
+    )
+    output = as_object(event.get("response")).get("output")
+    return _has_text(item) or _has_text(output) or any(_has_text(event.get(n)) for n in members)
+
+
+# By the name of the dialect. Any event without an error is output at other endpoints.
+_HAS_OUTPUT: dict[str, Callable[[dict[str, Any]], bool]] = {
+    chat.NAME: _has_output_chat,
+    completions.NAME: _has_output_chat,
+    messages.NAME: _has_output_messages,
+    responses.NAME: _has_output_responses,
+}
