@@ -119,6 +119,8 @@ MAX_ERROR_CHARS = 1000
 # A delta may continue one of this many last items of a list. Without the limit, a stream in which
 # each delta starts a new item would take time in proportion to the square of its length.
 MAX_OPEN_ITEMS = 256
+# The samplings of one message of Anthropic's whose tokens are read. A message has a few.
+MAX_ITERATIONS = 100
 
 # -- Redaction --
 

@@ -7,6 +7,7 @@ from collections.abc import Set
 from typing import Any
 
 from core.strict_json import to_json
+from dialects.cost import stated_cost
 from dialects.deltas import accumulate, finalize
 from dialects.fields import (
     Completion,
@@ -18,7 +19,7 @@ from dialects.fields import (
 )
 from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.media import media_placeholder
-from dialects.usage import openai_usage, stated_cost
+from dialects.usage import find_usage, merge_usage, usage_counts, usage_metadata
 
 NAME = "chat"
 
@@ -79,9 +80,12 @@ def update_members(whole: dict[str, Any], piece: dict[str, Any], except_for: Set
     """Copy the members of `piece` to `whole`, in place, except for those named in `except_for`.
 
     `piece` is a chunk of a stream or a choice in it. None and "" are not copied: the last chunk may
-    repeat a member as null, and Azure's first chunk has an empty model.
+    repeat a member as null, and Azure's first chunk has an empty model. A usage is merged with the
+    present one, by `merge_usage`; `x_groq` contains one.
     """
     for name, value in piece.items():
+        if name in ("usage", "x_groq"):
+            value = merge_usage(whole.get(name), value)
         if value is not None and name not in except_for and value != "":
             whole[name] = value
 
@@ -122,19 +126,16 @@ def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
             "response_id": reply.get("id"),
             "system_fingerprint": reply.get("system_fingerprint"),
             "upstream_provider": reply.get("provider"),  # the one that OpenRouter chose
+            **usage_metadata(find_usage(reply)),
         }
     )
-
-
-def _usage(reply: dict[str, Any]) -> Any:
-    return reply.get("usage") or as_object(reply.get("x_groq")).get("usage")  # in Groq's streams
 
 
 # Arguments of `read_completion` for the fields that several of OpenAI's endpoints share.
 COMMON_READERS: dict[str, FieldReader] = {
     "metadata": _metadata,
-    "usage": lambda reply: openai_usage(_usage(reply)),
-    "cost": lambda reply: stated_cost(_usage(reply)),
+    "usage": lambda reply: usage_counts(find_usage(reply), reply.get("model")),
+    "cost": lambda reply: stated_cost(find_usage(reply)),
     "parameters": lambda reply: select_parameters(reply, "service_tier"),
 }
 

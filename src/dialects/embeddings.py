@@ -5,6 +5,7 @@ from typing import Any
 from dialects import chat, generic
 from dialects.fields import Completion, Prompt, read_completion, read_prompt
 from dialects.json_values import drop_empty, object_items
+from dialects.usage import find_usage, usage_metadata
 
 NAME = "embedding"
 
@@ -30,7 +31,9 @@ def read_reply(reply: Any) -> Completion:
     """
     readers = {
         **chat.COMMON_READERS,
-        "metadata": lambda reply: drop_empty({"response_id": reply.get("id")}),
+        "metadata": lambda reply: drop_empty(
+            {"response_id": reply.get("id"), **usage_metadata(find_usage(reply))}
+        ),
     }
     return read_completion(reply, output=_output, **readers)
 

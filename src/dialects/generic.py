@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from dialects.cost import stated_cost
 from dialects.fields import Completion, Prompt, read_completion
 from dialects.json_values import as_object, as_text
 from dialects.tools import without_credentials
-from dialects.usage import openai_usage, stated_cost
+from dialects.usage import find_usage, merge_usage, usage_counts, usage_metadata
 
 NAME = "other"
 
@@ -28,12 +29,13 @@ def read_request(body: Any) -> Prompt:
 
 def fold(events: list[Any]) -> dict[str, Any]:
     """Put the events of a stream, as parsed JSON, into one object: `events` is the list of them,
-    and `model`, `usage` and `error` are the last ones that an event contains."""
+    `model` and `error` are the last ones that an event contains, and `usage` is merged from those
+    of all events."""
     reply: dict[str, Any] = {"object": _STREAM, "events": events}
-    for event in events:
-        for name in ("model", "usage", "error"):
-            if isinstance(event, dict) and event.get(name):
-                reply[name] = event[name]
+    for event in map(as_object, events):
+        reply |= {name: event[name] for name in ("model", "error") if event.get(name)}
+        if usage := find_usage(event):
+            reply["usage"] = merge_usage(reply.get("usage"), usage)
     return reply
 
 
@@ -49,7 +51,7 @@ def read_reply(reply: Any) -> Completion:
     return read_completion(
         reply,
         output=lambda _: reply["events"] if is_stream else reply,
-        metadata=lambda _: {},
-        usage=lambda reply: openai_usage(reply.get("usage")),
-        cost=lambda reply: stated_cost(reply.get("usage")),
+        metadata=lambda reply: usage_metadata(find_usage(reply)),
+        usage=lambda reply: usage_counts(find_usage(reply), reply.get("model")),
+        cost=lambda reply: stated_cost(find_usage(reply)),
     )

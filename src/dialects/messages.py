@@ -7,6 +7,7 @@ from typing import Any
 
 from core import strict_json
 from core.strict_json import to_json
+from dialects.cost import stated_cost
 from dialects.deltas import accumulate, finalize
 from dialects.fields import (
     Completion,
@@ -16,9 +17,9 @@ from dialects.fields import (
     read_prompt,
     select_parameters,
 )
-from dialects.json_values import as_object, drop_empty
+from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.tools import function_tool, tool_call
-from dialects.usage import anthropic_usage
+from dialects.usage import find_usage, merge_usage, usage_counts, usage_metadata
 
 NAME = "messages"
 
@@ -61,11 +62,14 @@ def fold(events: list[Any]) -> dict[str, Any]:
             blocks[_block_index(event)] = dict(as_object(event.get("content_block")))
         elif event_type == "message_start":
             reply |= as_object(event.get("message"))
-        elif event_type == "message_delta":
-            reply |= drop_empty(as_object(event.get("delta")))
-            # The counts are cumulative, and may repeat those of `message_start`.
-            counts = {n: v for n, v in as_object(event.get("usage")).items() if v is not None}
-            reply["usage"] = {**as_object(reply.get("usage")), **counts}
+        elif event_type in ("message_delta", "message_stop"):
+            delta = as_object(event.get("delta"))
+            # The counts are cumulative, and may repeat those of `message_start`, or be 0 instead.
+            usage = merge_usage(reply.get("usage"), delta.get("usage"))
+            reply |= drop_empty(delta)
+            reply["usage"] = merge_usage(usage, event.get("usage"))
+            if as_object(event.get("usage")).get("output_tokens") == 0:
+                reply["usage"]["output_tokens"] = 0  # that of `message_start` is a placeholder
         elif "error" in event:
             reply["error"] = event["error"]
     if blocks or not reply.get("content"):
@@ -82,10 +86,11 @@ def read_reply(reply: Any) -> Completion:
     """Read the parsed JSON of a whole reply. The output is one assistant message in OpenAI's form;
     None for an empty reply."""
     return read_completion(
-        reply,
+        _with_serving_model(reply),
         output=_output,
         metadata=_metadata,
-        usage=lambda reply: anthropic_usage(reply.get("usage")),
+        usage=lambda reply: usage_counts(find_usage(reply), reply.get("model")),
+        cost=lambda reply: stated_cost(find_usage(reply)),
         parameters=lambda reply: select_parameters(
             as_object(reply.get("usage")), "service_tier", "speed"
         ),
@@ -209,6 +214,28 @@ def _output(reply: dict[str, Any]) -> dict[str, Any] | None:
     return _to_chat_message({"role": reply.get("role") or "assistant", "content": reply["content"]})
 
 
+def _with_serving_model(reply: Any) -> Any:
+    """The reply, with the model that its `fallback` blocks and iterations name as its `model`.
+
+    After a server-side fallback, that model wrote the end of the message and is billed; a stream's
+    `message_start` has the first one. Any other value is unchanged.
+
+    https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback
+    """
+    message = as_object(reply)
+    blocks = object_items(message.get("content"))
+    iterations = object_items(as_object(message.get("usage")).get("iterations"))
+    models = [as_object(block.get("to")).get("model") for block in blocks if _is_fallback(block)]
+    models += [entry.get("model") for entry in iterations if _is_fallback(entry)]
+    served_by = next(filter(as_text, reversed(models)), None)
+    return {**message, "model": served_by} if served_by else reply
+
+
+def _is_fallback(entry: dict[str, Any]) -> bool:
+    """Whether a content block, or an iteration of the usage, is of a server-side fallback."""
+    return entry.get("type") in ("fallback", "fallback_message")
+
+
 def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
     return drop_empty(
         {
@@ -218,5 +245,6 @@ def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
             "response_id": reply.get("id"),
             "container": reply.get("container"),
             "server_tool_use": as_object(reply.get("usage")).get("server_tool_use"),
+            **usage_metadata(find_usage(reply)),
         }
     )

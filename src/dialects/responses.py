@@ -10,6 +10,7 @@ from dialects.deltas import accumulate, finalize
 from dialects.fields import Completion, Prompt, flatten_setting, read_completion, read_prompt
 from dialects.json_values import as_object, drop_empty, object_items
 from dialects.tools import function_tool, tool_call
+from dialects.usage import find_usage, merge_usage, usage_metadata
 
 NAME = "responses"
 
@@ -61,12 +62,16 @@ def fold(events: list[Any]) -> dict[str, Any]:
         if not isinstance(event, dict):
             continue
         event_type = event.get("type")
+        usage = merge_usage(reply.get("usage"), event.get("usage"))
         if isinstance(event.get("response"), dict):
+            usage = merge_usage(usage, event["response"].get("usage"))
             reply |= event["response"]
         elif event_type == "error":
             reply["error"] = event.get("error") or {**event, "type": event.get("code")}
         elif isinstance(event.get("output_index"), int):
             _accumulate_item(items, event)
+        if usage:
+            reply["usage"] = usage
     if items and not reply.get("output"):
         reply["output"] = [finalize(items[index]) for index in sorted(items) if items[index]]
     return reply
@@ -234,5 +239,6 @@ def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
             "finish_reason": incomplete or reply.get("status"),
             "response_id": reply.get("id"),
             "previous_response_id": reply.get("previous_response_id"),
+            **usage_metadata(find_usage(reply)),
         }
     )

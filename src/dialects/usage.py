@@ -1,129 +1,311 @@
-"""Token counts and costs under the names that Langfuse uses.
+"""Token counts under the names that Langfuse uses.
 
 The counts do not overlap and add up to `total`: `input` does not include `input_cached_tokens`, for
-example.
+example. Thoughts are part of `output`, since every provider bills them as output.
 https://langfuse.com/docs/observability/features/token-and-cost-tracking
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from core.limits import MAX_JSON_INTEGER
-from dialects.json_values import as_object
+from core.limits import MAX_ITERATIONS, MAX_JSON_INTEGER
+from dialects.json_values import as_object, as_text, drop_empty, object_items
+from dialects.price_keys import to_price_keys
+
+# Names of the counts: of OpenAI, Anthropic, Gemini, Bedrock's Converse and Ollama, each in its own
+# API. https://ai.google.dev/api/generate-content#UsageMetadata
+# https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html
+# https://docs.ollama.com/api/usage
+_INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens", "prompt_eval_count")
+_OUTPUT = (
+    "completion_tokens",
+    "output_tokens",
+    "candidatesTokenCount",
+    "outputTokens",
+    "eval_count",
+)
+_TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
+
+# Members with the details of a count. Mistral sends `prompt_token_details` and the plural, OpenAI's
+# transcriptions `input_token_details`.
+_INPUT_DETAILS = (
+    "prompt_tokens_details",
+    "input_tokens_details",
+    "prompt_token_details",
+    "input_token_details",
+    "promptTokensDetails",
+)
+_OUTPUT_DETAILS = (
+    "completion_tokens_details",
+    "output_tokens_details",
+    "output_token_details",
+    "candidatesTokensDetails",
+)
+
+# Names of tokens read from the cache, in the usage itself: of Anthropic and LiteLLM, DeepSeek,
+# Moonshot and Together, Mistral, Gemini, Bedrock.
+_CACHE_READ = (
+    "cache_read_input_tokens",
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "num_cached_tokens",
+    "cachedContentTokenCount",
+    "cacheReadInputTokens",
+)
+
+# Names of tokens written to the cache: OpenAI and OpenRouter, LiteLLM, DashScope and Anthropic,
+# Bedrock.
+_CACHE_WRITE = (
+    "cache_write_tokens",
+    "cache_creation_tokens",
+    "cache_creation_input_tokens",
+    "cacheWriteInputTokens",
+)
+
+# Members with the tokens written to the cache by lifetime: Anthropic and DashScope, LiteLLM.
+_CACHE_LIFETIMES = ("cache_creation", "cache_creation_token_details")
+
+# Names of tokens of the cache that Anthropic and Bedrock count beside the input.
+_COUNTED_BESIDE_INPUT = (
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "cacheReadInputTokens",
+    "cacheWriteInputTokens",
+)
+
+_THOUGHTS = ("reasoning_tokens", "thinking_tokens")
 
 
-def openai_usage(usage: Any) -> dict[str, int]:
-    """Convert the `usage` of a reply in one of OpenAI's formats to Langfuse's: {name: tokens}.
+class _Tokens(NamedTuple):
+    """The counts of a usage, each with its details, which are a part of it. `input` and `output`
+    are None where they are not known. `reasoning` are the thoughts within `output`."""
 
-    Reads that of chat, completions and embeddings (`prompt_tokens`) and of Responses
-    (`input_tokens`), and the additions of other providers. There a count includes its details, such
-    as cached or reasoning tokens; in the result they are subtracted from it. Empty where the usage
-    has no count.
+    input: int | None
+    output: int | None
+    reasoning: int
+    input_details: dict[str, int | None]
+    output_details: dict[str, int | None]
+
+
+def find_usage(reply: dict[str, Any]) -> dict[str, Any]:
+    """The usage in a whole reply: the first that has a count. Empty where there is none.
+
+    Usually that is the member `usage`. Other places: `x_groq` in Groq's streams, a choice in
+    Moonshot's, `usageMetadata` in Gemini's own API, `billed_units` in Cohere's, the reply itself in
+    Ollama's, and `timings` in llama.cpp's replies without usage.
+
+    https://console.groq.com/docs/api-reference#chat-create, https://platform.kimi.ai/docs/api/chat,
+    https://docs.cohere.com/reference/chat, https://github.com/ggml-org/llama.cpp/tree/master/tools/server
+    """
+    usage, timings = as_object(reply.get("usage")), as_object(reply.get("timings"))
+    cached = _count(("cache_n",), timings)
+    places = [
+        usage,
+        as_object(reply.get("x_groq")).get("usage"),
+        *(choice.get("usage") for choice in object_items(reply.get("choices"))),
+        reply.get("usageMetadata"),
+        usage.get("billed_units"),
+        as_object(reply.get("meta")).get("billed_units"),
+        {name: reply.get(name) for name in ("prompt_eval_count", "eval_count") if name in reply},
+        {
+            "prompt_tokens": (_count(("prompt_n",), timings) or 0) + (cached or 0),
+            "completion_tokens": _count(("predicted_n",), timings),
+            "cached_tokens": cached,
+        },
+    ]
+    found = [place for place in map(as_object, places) if place]
+    names = _INPUT + _OUTPUT + _TOTAL
+    return next((place for place in found if _count(names, place)), usage)
+
+
+def merge_usage(whole: Any, piece: Any) -> Any:
+    """Merge a usage with a later one of the same stream, whose counts are cumulative.
+
+    A count, text or list of `piece` replaces that of `whole` unless it is empty or 0: providers
+    repeat a count as null or 0, in the first chunks or in the last. Their objects are merged the
+    same way. A usage that is not an object is ignored.
+    """
+    if not isinstance(piece, dict):
+        return whole
+    merged: dict[str, Any] = dict(as_object(whole))
+    for name, value in piece.items():
+        if isinstance(value, dict):
+            value = merge_usage(merged.get(name), value)
+        if value or merged.get(name) is None:
+            merged[name] = value
+    return merged
+
+
+def usage_counts(usage: Any, model: Any = None) -> dict[str, int]:
+    """Convert the `usage` of a reply to Langfuse's: {name: tokens}. Empty where it has no count.
+
+    Reads OpenAI's usage (chat, completions, Responses, embeddings), Anthropic's, and the additions
+    of other providers. `model` is the name in the reply: the result has only names for which
+    Langfuse's table has a price, as far as the model is known (`price_keys.py`). A compaction,
+    which Anthropic bills beside the counts of the message, is included.
 
     https://platform.openai.com/docs/api-reference/chat/object#chat-object-usage
     https://platform.openai.com/docs/api-reference/responses/object#responses-object-usage
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+    https://platform.claude.com/docs/en/build-with-claude/compaction-threshold
     """
     usage = as_object(usage)
-    input_tokens = _first_count(usage, "prompt_tokens", "input_tokens")
-    output_tokens = _first_count(usage, "completion_tokens", "output_tokens")
-    total = _first_count(usage, "total_tokens")
-    if input_tokens is None and output_tokens is None and total is None:
+    parts = _parts(_read_tokens(usage))
+    if "prompt_tokens" not in usage:  # LiteLLM has already added it to its counts
+        for iteration in _iterations(usage):
+            if iteration.get("type") == "compaction":
+                for name, count in _parts(_read_tokens(iteration)).items():
+                    parts[name] = parts.get(name, 0) + count
+    total = sum(parts.values())
+    if not parts or total >= MAX_JSON_INTEGER:
         return {}
+    return to_price_keys(parts, as_text(model)) | {"total": total}
 
-    input_details = as_object(
-        _first_present(usage, "prompt_tokens_details", "input_tokens_details")
-    )
-    input_details = input_details or as_object(
-        usage.get("prompt_token_details")
-    )  # Mistral sends this and the plural
-    output_details = as_object(
-        _first_present(usage, "completion_tokens_details", "output_tokens_details")
-    )
-    reasoning = (
-        _first_count(output_details, "reasoning_tokens")
-        or _first_count(usage, "reasoning_tokens")
-        or 0
-    )
-    cached = _first_count(input_details, "cached_tokens")
-    if cached is None:  # DeepSeek, Moonshot, Mistral
-        cached = _first_count(
-            usage, "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"
-        )
 
-    unexplained = (total or 0) - (input_tokens or 0) - (output_tokens or 0)
+def usage_metadata(usage: Any) -> dict[str, Any]:
+    """Facts in the `usage` of a reply that are not counts of Langfuse's, each left out where it is
+    empty or 0:
+
+    - `reasoning_tokens`: how many tokens of the output were thoughts.
+    - `inference_geo`: where Anthropic ran the model, which changes the price.
+    - `iterations`: Anthropic's counts for each sampling, with its type and model, under Langfuse's
+      names. Only where there is more than the message: an advisor, which is another model, a
+      compaction, a declined attempt.
+    - `citation_tokens`, `num_search_queries`: Perplexity's, which it bills beside the output.
+
+    https://platform.claude.com/docs/en/build-with-claude/data-residency
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool
+    https://docs.perplexity.ai/api-reference/sonar-post
+    """
+    usage = as_object(usage)
+    iterations = [
+        drop_empty({name: as_text(iteration.get(name)) for name in ("type", "model")})
+        | {name: count for name, count in _parts(_read_tokens(iteration)).items() if count}
+        for iteration in _iterations(usage)
+    ]
+    if [iteration.get("type") for iteration in iterations] == ["message"]:
+        iterations = []
+    return drop_empty(
+        {
+            "reasoning_tokens": _read_tokens(usage).reasoning or None,
+            "inference_geo": as_text(usage.get("inference_geo")),
+            "iterations": [iteration for iteration in iterations if iteration],
+            **{
+                name: _count((name,), usage) or None
+                for name in ("citation_tokens", "num_search_queries")
+            },
+        }
+    )
+
+
+def _read_tokens(usage: dict[str, Any]) -> _Tokens:
+    """Read the counts of a usage. What the provider counts beside the input or the output, and not
+    as a part of it, is added to it.
+
+    - Anthropic counts the cache beside the input. LiteLLM and Bedrock send Anthropic's names, with
+      the cache within the input or beside it. The total shows which it is.
+    - xAI and Gemini count thoughts beside the output, but within the total. Gemini may send their
+      number in no other place. https://docs.x.ai/docs/guides/reasoning
+    - Perplexity counts them beside the output and the total, in the usage itself.
+    - What else a total contains is input, such as the results of Gemini's tools.
+    """
+    input_details = list(_details(usage, _INPUT_DETAILS))
+    output_details = list(_details(usage, _OUTPUT_DETAILS))
+    input_tokens, output_tokens = _count(_INPUT, usage), _count(_OUTPUT, usage)
+    total = _count(_TOTAL, usage)
+    cache = _cache_counts(usage, input_details)
+    cache_tokens = sum(cache.values())
     if input_tokens is None:
-        input_tokens, unexplained = max(unexplained, 0), 0
-    if unexplained > 0 and output_tokens is not None and reasoning in (0, unexplained):
-        # Gemini and xAI include the reasoning in the total, but not in the completion count.
-        output_tokens, reasoning = output_tokens + unexplained, unexplained
+        if output_tokens is None and total is None and not cache_tokens:
+            return _Tokens(None, None, 0, {}, {})
+        input_tokens = cache_tokens if total is None else max(total - (output_tokens or 0), 0)
+    elif _is_cache_beside(usage, cache_tokens, input_tokens, output_tokens or 0, total):
+        input_tokens += cache_tokens
 
-    return _with_total(
-        _split_count(
-            "input",
-            input_tokens,
-            input_cached_tokens=cached,
-            input_cache_creation=_first_count(
-                input_details, "cache_write_tokens", "cache_creation_tokens"
-            ),
-            input_audio_tokens=_first_count(input_details, "audio_tokens"),
-            input_image_tokens=_first_count(input_details, "image_tokens"),
-        )
-        | _split_count(
-            "output",
-            output_tokens,
-            output_reasoning_tokens=reasoning,
-            output_audio_tokens=_first_count(output_details, "audio_tokens"),
-            output_image_tokens=_first_count(output_details, "image_tokens"),
-        )
+    unexplained = max((total or 0) - input_tokens - (output_tokens or 0), 0)
+    if output_tokens is None and unexplained:
+        output_tokens, unexplained = unexplained, 0
+    reasoning, beside = _count(_THOUGHTS, *output_details), None
+    if not reasoning:
+        reasoning = beside = _count((*_THOUGHTS, "thoughtsTokenCount"), usage) or 0
+    if output_tokens is not None:
+        if unexplained and not reasoning:
+            reasoning = unexplained
+        is_beside = beside and (beside > output_tokens or "citation_tokens" in usage)
+        if reasoning and (unexplained >= reasoning or is_beside):
+            output_tokens += reasoning
+            unexplained = max(unexplained - reasoning, 0)
+
+    audio = _count(("audio_tokens",), *input_details) or 0
+    cached_details = _members(input_details, ("cached_tokens_details",))
+    cached_audio = _count(("audio_tokens",), *cached_details) or 0
+    cached_audio = min(cached_audio, cache["input_cached_tokens"], audio)
+    cache["input_cached_tokens"] -= cached_audio
+    return _Tokens(
+        input=input_tokens + unexplained,
+        output=output_tokens,
+        reasoning=min(reasoning, output_tokens or 0),
+        input_details={
+            **cache,
+            "input_cached_audio_tokens": cached_audio,
+            "input_audio_tokens": audio - cached_audio,
+            "input_image_tokens": _count(("image_tokens",), *input_details),
+            "input_video_tokens": _count(("video_tokens",), *input_details),
+        },
+        output_details={
+            "output_audio_tokens": _count(("audio_tokens",), *output_details),
+            "output_image_tokens": _count(("image_tokens",), *output_details),
+        },
     )
 
 
-def anthropic_usage(usage: Any) -> dict[str, int]:
-    """Convert the `usage` of an Anthropic message to Langfuse's: {name: tokens}. Empty where it has
-    no count.
-
-    Its `input_tokens` does not include tokens that were read from the cache or written to it.
-
-    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance
-    """
-    usage = as_object(usage)
-    input_tokens = _first_count(usage, "input_tokens")
-    output_tokens = _first_count(usage, "output_tokens")
-    cache_read = _first_count(usage, "cache_read_input_tokens")
-    if input_tokens is None and output_tokens is None and cache_read is None:
-        return {}
-    by_lifetime = as_object(usage.get("cache_creation"))
-    written_5m = _first_count(by_lifetime, "ephemeral_5m_input_tokens") or 0
-    written_1h = _first_count(by_lifetime, "ephemeral_1h_input_tokens") or 0
-    cache_written = _first_count(usage, "cache_creation_input_tokens") or 0
-    details = {
-        "input_cached_tokens": cache_read,
-        "input_cache_creation": max(cache_written - written_5m - written_1h, 0),
+def _cache_counts(usage: dict[str, Any], input_details: list[dict[str, Any]]) -> dict[str, int]:
+    """The tokens that were read from the cache, and those that were written to it, by lifetime
+    where the provider sends it."""
+    places = [*input_details, usage]
+    lifetimes = list(_members(places, _CACHE_LIFETIMES))
+    written_5m = _count(("ephemeral_5m_input_tokens",), *lifetimes) or 0
+    written_1h = _count(("ephemeral_1h_input_tokens",), *lifetimes) or 0
+    written = _count(_CACHE_WRITE, *places) or 0
+    return {
+        "input_cached_tokens": _count(_CACHE_READ, *places) or 0,
+        "input_cache_creation": max(written - written_5m - written_1h, 0),
         "input_cache_creation_5m": written_5m,
         "input_cache_creation_1h": written_1h,
     }
-    thinking = _first_count(as_object(usage.get("output_tokens_details")), "thinking_tokens")
-    return _with_total(
-        {"input": input_tokens or 0}
-        | {name: count for name, count in details.items() if count}
-        | _split_count("output", output_tokens, output_reasoning_tokens=thinking)
+
+
+def _is_cache_beside(
+    usage: dict[str, Any],
+    cache_tokens: int,
+    input_tokens: int,
+    output_tokens: int,
+    total: int | None,
+) -> bool:
+    """Whether the tokens of the cache are counted beside the input, not within it. The total
+    decides, and without one that fits, the names: Anthropic's counts are beside the input."""
+    if not cache_tokens:
+        return False
+    has_anthropic_names = any(name in usage for name in _COUNTED_BESIDE_INPUT)
+    is_more_than_input = has_anthropic_names and cache_tokens > input_tokens
+    counted = input_tokens + output_tokens
+    if total in (counted, counted + cache_tokens) and not is_more_than_input:
+        return total != counted
+    return is_more_than_input or (has_anthropic_names and "prompt_tokens" not in usage)
+
+
+def _iterations(usage: dict[str, Any]) -> list[dict[str, Any]]:
+    return object_items(usage.get("iterations"))[:MAX_ITERATIONS]
+
+
+def _parts(tokens: _Tokens) -> dict[str, int]:
+    """The counts as parts that do not overlap: {Langfuse's name: tokens}."""
+    return _split_count("input", tokens.input, tokens.input_details) | _split_count(
+        "output", tokens.output, tokens.output_details
     )
 
 
-def stated_cost(usage: Any) -> dict[str, float]:
-    """The cost that the provider states in the `usage` of a reply: `{"total": US dollars}`. Empty
-    where it states none.
-
-    https://openrouter.ai/docs/use-cases/usage-accounting (a number),
-    https://docs.perplexity.ai/api-reference/chat-completions-post (an object with a total).
-    """
-    stated = as_object(usage).get("cost")
-    total = as_object(stated).get("total_cost") if isinstance(stated, dict) else stated
-    if isinstance(total, int | float) and not isinstance(total, bool) and 0 <= total < 1e9:
-        return {"total": float(total)}
-    return {}
-
-
-def _split_count(name: str, count: int | None, **details: int | None) -> dict[str, int]:
+def _split_count(name: str, count: int | None, details: dict[str, int | None]) -> dict[str, int]:
     """Split `count` into its details, by their names, and the rest, under `name`. Details that are
     0 or None are left out. Empty where `count` is None.
 
@@ -141,21 +323,39 @@ def _split_count(name: str, count: int | None, **details: int | None) -> dict[st
     return {name: count} | parts
 
 
-def _with_total(parts: dict[str, int]) -> dict[str, int]:
-    """The counts, and their sum as `total`."""
-    return parts | {"total": sum(parts.values())}
-
-
-def _first_count(counts: dict[str, Any], *names: str) -> int | None:
-    """The first value of the named members that is an integer from 0 to below `MAX_JSON_INTEGER`,
-    None if there is none."""
+def _details(usage: dict[str, Any], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The details of a count, from each member that has some. Gemini's list of `{"modality":
+    "AUDIO", "tokenCount": 5}` becomes `{"audio_tokens": 5}`."""
     for name in names:
-        count = counts.get(name)
-        if type(count) is int and 0 <= count < MAX_JSON_INTEGER:
-            return count
-    return None
+        value = usage.get(name)
+        if isinstance(value, dict):
+            yield value
+        elif isinstance(value, list):
+            yield {
+                f"{item.get('modality')}_tokens".lower(): item.get("tokenCount")
+                for item in object_items(value)
+            }
 
 
-def _first_present(members: dict[str, Any], *names: str) -> Any:
-    """The first value of the named members that is not empty, None if there is none."""
-    return next((members[name] for name in names if members.get(name)), None)
+def _members(places: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The members of these names that are objects."""
+    return (place[name] for place in places for name in names if isinstance(place.get(name), dict))
+
+
+def _count(names: tuple[str, ...], *places: Any) -> int | None:
+    """The first positive count under one of the names, in the first of the objects that has one;
+    else 0 if one is 0, None if there is no count.
+
+    A count is an integer below `MAX_JSON_INTEGER`, also as a float without a fraction.
+    """
+    found = None
+    for place in places:
+        for name in names:
+            count = as_object(place).get(name)
+            if type(count) is float and count.is_integer():
+                count = int(count)
+            if type(count) is int and 0 <= count < MAX_JSON_INTEGER:
+                if count:
+                    return count
+                found = 0
+    return found

@@ -1,0 +1,47 @@
+"""The cost that a provider states in the usage of a reply."""
+
+from typing import Any
+
+from dialects.json_values import as_object
+
+# xAI's unit of cost, in US dollars. https://docs.x.ai/developers/cost-tracking
+_TICKS_PER_DOLLAR = 10_000_000_000
+
+# In US dollars. A stated cost above it is an error.
+_MAX_COST = 1e9
+
+
+def stated_cost(usage: Any) -> dict[str, float]:
+    """The cost that the provider states in the `usage` of a reply: `{"total": US dollars}`. Empty
+    where it states none.
+
+    Empty also for a cost of 0, since with it Langfuse would not calculate a cost of its own: a
+    provider sends 0 for a model whose price it does not know, and OpenRouter for a call with the
+    caller's own key at another provider. Only OpenRouter's 0 with `is_byok` false is a statement
+    that the call was free.
+
+    - `cost`: OpenRouter, also in replies of Anthropic's form; Perplexity's is an object.
+      https://openrouter.ai/docs/use-cases/usage-accounting,
+      https://docs.perplexity.ai/api-reference/sonar-post
+    - `cost_in_usd_ticks`: xAI. https://docs.x.ai/developers/cost-tracking
+    - `estimated_cost`: DeepInfra. https://deepinfra.com/docs/openai_api
+    """
+    usage = as_object(usage)
+    cost = usage.get("cost")
+    amount = _amount(cost.get("total_cost") if isinstance(cost, dict) else cost)
+    upstream = _amount(as_object(usage.get("cost_details")).get("upstream_inference_cost"))
+    is_byok = usage.get("is_byok")
+    if is_byok is True or (is_byok is None and upstream and not amount):
+        # `cost` is OpenRouter's fee alone, and the other provider charges the rest.
+        amount = (amount or 0) + upstream if upstream else None
+    elif is_byok is False and amount == 0 and not upstream:
+        return {"total": 0.0}
+    ticks = _amount(usage.get("cost_in_usd_ticks"), _MAX_COST * _TICKS_PER_DOLLAR)
+    total = amount or (ticks or 0) / _TICKS_PER_DOLLAR or _amount(usage.get("estimated_cost"))
+    return {"total": float(total)} if total else {}
+
+
+def _amount(value: Any, maximum: float = _MAX_COST) -> int | float | None:
+    """The value if it is a number from 0 to below `maximum`, else None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value < maximum else None
