@@ -81,13 +81,14 @@ def update_members(whole: dict[str, Any], piece: dict[str, Any], except_for: Set
 
     `piece` is a chunk of a stream or a choice in it. None and "" are not copied: the last chunk may
     repeat a member as null, and Azure's first chunk has an empty model. A usage is merged with the
-    present one, by `merge_usage`; `x_groq` contains one.
+    present one, by `merge_usage`.
     """
+    usage = whole.get("usage")
     for name, value in piece.items():
-        if name in ("usage", "x_groq"):
-            value = merge_usage(whole.get(name), value)
         if value is not None and name not in except_for and value != "":
             whole[name] = value
+    if usage:
+        whole["usage"] = merge_usage(usage, piece.get("usage"))
 
 
 def is_finished(reply: dict[str, Any]) -> bool:

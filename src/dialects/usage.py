@@ -5,7 +5,6 @@ example. Thoughts are part of `output`, since every provider bills them as outpu
 https://langfuse.com/docs/observability/features/token-and-cost-tracking
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from core.limits import MAX_ITERATIONS, MAX_JSON_INTEGER
@@ -98,9 +97,11 @@ def find_usage(reply: dict[str, Any]) -> dict[str, Any]:
     https://docs.cohere.com/reference/chat, https://github.com/ggml-org/llama.cpp/tree/master/tools/server
     """
     usage, timings = as_object(reply.get("usage")), as_object(reply.get("timings"))
+    names = _INPUT + _OUTPUT + _TOTAL
+    if _count(names, usage):
+        return usage
     cached = _count(("cache_n",), timings)
     places = [
-        usage,
         as_object(reply.get("x_groq")).get("usage"),
         *(choice.get("usage") for choice in object_items(reply.get("choices"))),
         reply.get("usageMetadata"),
@@ -113,9 +114,7 @@ def find_usage(reply: dict[str, Any]) -> dict[str, Any]:
             "cached_tokens": cached,
         },
     ]
-    found = [place for place in map(as_object, places) if place]
-    names = _INPUT + _OUTPUT + _TOTAL
-    return next((place for place in found if _count(names, place)), usage)
+    return next((place for place in map(as_object, places) if _count(names, place)), usage)
 
 
 def merge_usage(whole: Any, piece: Any) -> Any:
@@ -127,12 +126,14 @@ def merge_usage(whole: Any, piece: Any) -> Any:
     """
     if not isinstance(piece, dict):
         return whole
-    merged: dict[str, Any] = dict(as_object(whole))
+    if not isinstance(whole, dict):
+        return piece
+    merged = whole | piece
     for name, value in piece.items():
-        if isinstance(value, dict):
-            value = merge_usage(merged.get(name), value)
-        if value or merged.get(name) is None:
-            merged[name] = value
+        if not value:
+            merged[name] = value if whole.get(name) is None else whole[name]
+        elif isinstance(value, dict):
+            merged[name] = merge_usage(whole.get(name), value)
     return merged
 
 
@@ -209,8 +210,8 @@ def _read_tokens(usage: dict[str, Any]) -> _Tokens:
     - Perplexity counts them beside the output and the total, in the usage itself.
     - What else a total contains is input, such as the results of Gemini's tools.
     """
-    input_details = list(_details(usage, _INPUT_DETAILS))
-    output_details = list(_details(usage, _OUTPUT_DETAILS))
+    input_details = _details(usage, _INPUT_DETAILS)
+    output_details = _details(usage, _OUTPUT_DETAILS)
     input_tokens, output_tokens = _count(_INPUT, usage), _count(_OUTPUT, usage)
     total = _count(_TOTAL, usage)
     cache = _cache_counts(usage, input_details)
@@ -225,7 +226,7 @@ def _read_tokens(usage: dict[str, Any]) -> _Tokens:
     unexplained = max((total or 0) - input_tokens - (output_tokens or 0), 0)
     if output_tokens is None and unexplained:
         output_tokens, unexplained = unexplained, 0
-    reasoning, beside = _count(_THOUGHTS, *output_details), None
+    reasoning, beside = _count(_THOUGHTS, output_details), None
     if not reasoning:
         reasoning = beside = _count((*_THOUGHTS, "thoughtsTokenCount"), usage) or 0
     if output_tokens is not None:
@@ -236,9 +237,8 @@ def _read_tokens(usage: dict[str, Any]) -> _Tokens:
             output_tokens += reasoning
             unexplained = max(unexplained - reasoning, 0)
 
-    audio = _count(("audio_tokens",), *input_details) or 0
-    cached_details = _members(input_details, ("cached_tokens_details",))
-    cached_audio = _count(("audio_tokens",), *cached_details) or 0
+    audio = _count(("audio_tokens",), input_details) or 0
+    cached_audio = _count(("audio_tokens",), input_details.get("cached_tokens_details")) or 0
     cached_audio = min(cached_audio, cache["input_cached_tokens"], audio)
     cache["input_cached_tokens"] -= cached_audio
     return _Tokens(
@@ -249,21 +249,21 @@ def _read_tokens(usage: dict[str, Any]) -> _Tokens:
             **cache,
             "input_cached_audio_tokens": cached_audio,
             "input_audio_tokens": audio - cached_audio,
-            "input_image_tokens": _count(("image_tokens",), *input_details),
-            "input_video_tokens": _count(("video_tokens",), *input_details),
+            "input_image_tokens": _count(("image_tokens",), input_details),
+            "input_video_tokens": _count(("video_tokens",), input_details),
         },
         output_details={
-            "output_audio_tokens": _count(("audio_tokens",), *output_details),
-            "output_image_tokens": _count(("image_tokens",), *output_details),
+            "output_audio_tokens": _count(("audio_tokens",), output_details),
+            "output_image_tokens": _count(("image_tokens",), output_details),
         },
     )
 
 
-def _cache_counts(usage: dict[str, Any], input_details: list[dict[str, Any]]) -> dict[str, int]:
+def _cache_counts(usage: dict[str, Any], input_details: dict[str, Any]) -> dict[str, int]:
     """The tokens that were read from the cache, and those that were written to it, by lifetime
     where the provider sends it."""
-    places = [*input_details, usage]
-    lifetimes = list(_members(places, _CACHE_LIFETIMES))
+    places = (input_details, usage)
+    lifetimes = [place.get(name) for place in places for name in _CACHE_LIFETIMES]
     written_5m = _count(("ephemeral_5m_input_tokens",), *lifetimes) or 0
     written_1h = _count(("ephemeral_1h_input_tokens",), *lifetimes) or 0
     written = _count(_CACHE_WRITE, *places) or 0
@@ -323,23 +323,19 @@ def _split_count(name: str, count: int | None, details: dict[str, int | None]) -
     return {name: count} | parts
 
 
-def _details(usage: dict[str, Any], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The details of a count, from each member that has some. Gemini's list of `{"modality":
+def _details(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The details of a count, from all members that have some. Gemini's list of `{"modality":
     "AUDIO", "tokenCount": 5}` becomes `{"audio_tokens": 5}`."""
+    details: Any = None
     for name in names:
         value = usage.get(name)
-        if isinstance(value, dict):
-            yield value
-        elif isinstance(value, list):
-            yield {
+        if isinstance(value, list):
+            value = {
                 f"{item.get('modality')}_tokens".lower(): item.get("tokenCount")
                 for item in object_items(value)
             }
-
-
-def _members(places: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The members of these names that are objects."""
-    return (place[name] for place in places for name in names if isinstance(place.get(name), dict))
+        details = merge_usage(details, value)
+    return as_object(details)
 
 
 def _count(names: tuple[str, ...], *places: Any) -> int | None:
@@ -350,8 +346,10 @@ def _count(names: tuple[str, ...], *places: Any) -> int | None:
     """
     found = None
     for place in places:
-        for name in names:
-            count = as_object(place).get(name)
+        for name in names if isinstance(place, dict) else ():
+            count = place.get(name)
+            if count is None:
+                continue
             if type(count) is float and count.is_integer():
                 count = int(count)
             if type(count) is int and 0 <= count < MAX_JSON_INTEGER:

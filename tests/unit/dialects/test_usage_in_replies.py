@@ -83,7 +83,7 @@ CASES: dict[str, Case] = {
     "the usage is in x_groq": Case(
         CHAT,
         chat_reply(x_groq={"id": "r", "usage": SOME}),
-        [chat_chunk(x_groq={"id": "r", "usage": SOME}), chat_chunk(x_groq={"id": "r"})],
+        [chat_chunk(x_groq={"id": "r"}), chat_chunk(x_groq={"id": "r", "usage": SOME})],
     ),
     "the usage is in a choice": Case(
         CHAT,
