@@ -193,7 +193,7 @@ class FaultyLangfuse:
         if self._major_version < 3:
             return HttpResponse(404, {}, "This page could not be found.")
         try:
-            otlp.keep(export, self.store)
+            otlp.keep(export, self._major_version, self.store)
         except otlp.Malformed as error:
             return json_response(400, {"message": f"Invalid OTel span: {error}"})
         self.events.update({span["traceId"]: {"trace-create", "span"} for span in _spans(export)})
