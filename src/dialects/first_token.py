@@ -25,7 +25,6 @@ _ANNOUNCEMENT = re.compile(
     rb'\ndata: ?\{"type": ?"(?:message_start|ping|response\.(?:created|queued|in_progress))".*'
 )
 
-
 # As long as the name of a field, such as "event:".
 _MIN_RECOGNIZED_BYTES = 6
 
@@ -108,7 +107,9 @@ def _has_output_chat(event: dict[str, Any]) -> bool:
 
 
 def _has_output_messages(event: dict[str, Any]) -> bool:
-    return _has_text(event.get("content_block")) or (
+    block = as_object(event.get("content_block"))
+    # A `fallback` block only names the models.
+    return (block.get("type") != "fallback" and _has_text(block)) or (
         event.get("type") == "content_block_delta" and _has_text(event.get("delta"))
     )
 
@@ -123,14 +124,7 @@ def _has_output_responses(event: dict[str, Any]) -> bool:
         item = {name: item[name] for name in item if name != "encrypted_content"}
     if item_type == "mcp_list_tools":
         return False
-    members = (
-        "delta",
-        "part",
-        "text",
-        "refusal",
-        "arguments",
-        "partial_image_b64",
-    )
+    members = ("delta", "part", "text", "refusal", "arguments", "partial_image_b64")
     output = as_object(event.get("response")).get("output")
     return _has_text(item) or _has_text(output) or any(_has_text(event.get(n)) for n in members)
 

@@ -13,6 +13,8 @@ import openai
 import pytest
 from aiohttp import web
 
+from core.limits import MAX_FIRST_TOKEN_READS
+
 from .conftest import CHAT, SCRIPTED, TIMEOUT_SECONDS, Provider, Stage
 
 EVENT_STREAM = {"content-type": "text/event-stream"}
@@ -67,6 +69,87 @@ def test_a_stream_sent_as_json_has_a_time_to_first_token(stage: Stage, provider:
     metadata = stage.observation()["metadata"]
     assert metadata["streamed"]
     assert metadata["time_to_first_token_ms"] <= metadata["latency_ms"] - 300
+
+
+MESSAGE_START = {"type": "message_start", "message": {"model": "m", "usage": {}, "content": []}}
+# By endpoint, what providers send before the first token, and an event with one.
+BEFORE_THE_FIRST_TOKEN = {
+    "/v1/chat/completions": (
+        [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}],
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"function": {"name": "look"}}]}}]},
+    ),
+    "/v1/messages": (
+        [MESSAGE_START, {"type": "ping"}],
+        {"type": "content_block_delta", "index": 0, "delta": {"thinking": "Well"}},
+    ),
+    "/v1/responses": (
+        [{"type": "response.created", "response": {"instructions": "Be brief."}}],
+        {"type": "response.output_text.delta", "delta": "Hi"},
+    ),
+}
+
+
+@pytest.mark.parametrize("path", BEFORE_THE_FIRST_TOKEN)
+def test_the_first_token_comes_after_the_events_that_have_none(
+    stage: Stage, provider: Provider, path: str
+):
+    before, token = BEFORE_THE_FIRST_TOKEN[path]
+    pieces = [b": connected\n\n", *(f"data: {json.dumps(event)}\n\n".encode() for event in before)]
+
+    async def script(request):
+        response = await begin(request)
+        for n, piece in enumerate(pieces):
+            await response.write(piece)
+            await provider.gate(f"client has {n}").wait()
+        await asyncio.sleep(0.3)  # after the first byte, and before the first token
+        await response.write(f"data: {json.dumps(token)}\n\n".encode())
+        await provider.gate(f"client has {len(pieces)}").wait()
+        await asyncio.sleep(0.3)  # before the end
+        await response.write(END)
+        return response
+
+    provider.script = script
+    with (
+        stage.http() as client,
+        client.stream("POST", path, json=CHAT, headers=SCRIPTED) as response,
+    ):
+        for n, _ in enumerate(events_of(response)):
+            provider.open(f"client has {n}")
+    observation = stage.observation()
+    first_token_ms = observation["metadata"]["time_to_first_token_ms"]
+    assert 300 <= first_token_ms <= observation["metadata"]["latency_ms"] - 300
+    started, first = (
+        datetime.fromisoformat(observation[name])
+        for name in ("start_time", "completion_start_time")
+    )
+    assert (first - started).total_seconds() * 1000 == pytest.approx(first_token_ms, abs=2)
+
+
+def test_a_stream_of_comments_is_not_searched_for_a_token_without_end(
+    stage: Stage, provider: Provider
+):
+    """Each comment is sent after the client has received the one before, so that each is a read."""
+
+    async def script(request):
+        response = await begin(request)
+        for n in range(MAX_FIRST_TOKEN_READS + 5):
+            await response.write(b": keep-alive\n\n")
+            await provider.gate(f"client has {n}").wait()
+        await response.write(delta("a") + END)
+        return response
+
+    provider.script = script
+    with (
+        stage.http() as client,
+        client.stream("POST", "/v1/chat/completions", json=CHAT, headers=SCRIPTED) as response,
+    ):
+        for n, _ in enumerate(events_of(response)):
+            provider.open(f"client has {n}")
+    observation = stage.observation()
+    assert observation["output"] == {"role": "assistant", "content": "a"}
+    assert "time_to_first_token_ms" not in observation["metadata"]
+    assert observation["completion_start_time"] is None
+    assert observation["metadata"]["notes"] == ["first token: not looked for after 64 reads"]
 
 
 def test_each_chunk_reaches_the_client_as_it_is_sent(stage: Stage, provider: Provider):

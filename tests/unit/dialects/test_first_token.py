@@ -95,6 +95,7 @@ NO_OUTPUT = [
     (MESSAGES, {"type": "ping"}),
     (MESSAGES, block(type="text", text="")),
     (MESSAGES, block(type="thinking", thinking="", signature="")),
+    (MESSAGES, block(type="fallback", to={"model": "claude-opus-4-8"})),
     (MESSAGES, block_delta(type="signature_delta", signature="c2Vh")),
     (MESSAGES, {"type": "error", "error": {"type": "overloaded_error", "message": "no"}}),
     (RESPONSES, {"type": "response.created", "response": {"output": [], "instructions": "Be."}}),
