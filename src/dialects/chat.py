@@ -19,6 +19,7 @@ from dialects.fields import (
 )
 from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.media import media_placeholder
+from dialects.rendering import renderable_message, renderable_request
 from dialects.usage import find_usage, merge_usage, usage_counts, usage_metadata
 
 NAME = "chat"
@@ -43,6 +44,7 @@ def read_request(body: Any) -> Prompt:
             "prediction",
             "documents",
         ),
+        normalize=renderable_request,
     )
 
 
@@ -156,8 +158,9 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     """The message of a choice, converted to the form that Langfuse renders.
 
     Reasoning becomes `thinking`, whichever member the provider sends it in. Audio becomes
-    `output_audio` with a placeholder for its data; its transcript becomes the content where there
-    is no other. Tool calls are sorted by index, and empty members are left out.
+    `output_audio` with a placeholder for its data; where there is no other content, its transcript
+    or else the placeholder becomes the content. Tool calls are sorted by index, and empty members
+    are left out.
     """
     rest = drop_empty(message)
     content, thoughts = rest.pop("content", None), []
@@ -177,11 +180,12 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     if isinstance(rest.get("audio"), dict):
         # Langfuse reserves the name "audio" for its own media references.
         audio = rest.pop("audio")
-        content = content or audio.get("transcript")
         rest["output_audio"] = {name: audio[name] for name in audio if name != "transcript"}
         if isinstance(audio.get("data"), str):
             rest["output_audio"]["data"] = media_placeholder("audio", audio["data"])
-    return {"role": rest.pop("role", "assistant"), "content": content or None, **rest}
+        content = content or audio.get("transcript") or rest["output_audio"].get("data")
+    message = {"role": rest.pop("role", "assistant"), "content": content or None, **rest}
+    return renderable_message(message)
 
 
 def _content(parts: list[Any]) -> tuple[Any, list[str]]:

@@ -17,11 +17,31 @@ _DATA_URL = re.compile(
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]++")
 
 # Members whose value is base64 in any object (OpenAI's files and images), with the text that the
-# placeholder has where the object does not name a media type.
-_ALWAYS_MEDIA = {"file_data": "file", "b64_json": "image", "partial_image_b64": "image"}
+# placeholder has where the object does not name a media type. Only the provider can decrypt the
+# reasoning and the search results that are encrypted:
+# https://platform.openai.com/docs/guides/reasoning#encrypted-reasoning-items
+# https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool
+_ALWAYS_MEDIA = {
+    "file_data": "file",
+    "b64_json": "image",
+    "partial_image_b64": "image",
+    **dict.fromkeys(("encrypted_content", "encrypted_stdout"), "encrypted"),
+}
 
 # Members that may name the media type of another member.
-_MEDIA_TYPE_MEMBERS = ("media_type", "mime_type", "mimeType", "format")
+_MEDIA_TYPE_MEMBERS = ("media_type", "mime_type", "mimeType")
+
+# The media type of each value of a member `format` that is one. Other values are not: OpenRouter's
+# reasoning, for example, has "openai-responses-v1".
+# https://platform.openai.com/docs/api-reference/chat/create (audio)
+# https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ContentBlock.html (all)
+_FORMATS = {
+    **dict.fromkeys(("wav", "mp3", "flac", "opus", "pcm16", "pcm", "aac", "ogg", "m4a"), "audio"),
+    **dict.fromkeys(("g711_ulaw", "g711_alaw", "mpga", "aiff", "amr", "mulaw", "alaw"), "audio"),
+    **dict.fromkeys(("png", "jpeg", "jpg", "gif", "webp"), "image"),
+    **dict.fromkeys(("mp4", "webm", "mov", "mkv", "mpeg"), "video"),
+    **dict.fromkeys(("pdf",), "application"),
+}
 
 _TYPES_WITHOUT_TEXT = {int, bool, type(None)}
 
@@ -31,8 +51,9 @@ def make_presentable(value: Any) -> Any:
     image, audio and file.
 
     These are data URLs anywhere in a string, Anthropic's base64 sources, OpenAI's `input_audio`,
-    `file_data` and `b64_json`, and generated images. In all strings, the two surrogates of one
-    character are joined, since a stream may have split them, and a lone one becomes U+FFFD.
+    `file_data` and `b64_json`, generated images, and encrypted reasoning. In all strings, the two
+    surrogates of one character are joined, since a stream may have split them, and a lone one
+    becomes U+FFFD.
     Infinite numbers, and integers beyond ±`MAX_JSON_INTEGER`, become text.
     """
     if isinstance(value, str):
@@ -67,7 +88,7 @@ def without_base64(text: str) -> str:
 _LONG_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{400,}+=*+")
 
 # Members that may contain base64, depending on the object that they are in.
-_MEDIA_MEMBERS = {"data", "result", *_ALWAYS_MEDIA}
+_MEDIA_MEMBERS = {"data", "blob", "result", *_ALWAYS_MEDIA}
 
 
 def _media_type(members: dict[str, Any], name: str) -> str | None:
@@ -76,13 +97,23 @@ def _media_type(members: dict[str, Any], name: str) -> str | None:
     media_type = next(
         (members[key] for key in _MEDIA_TYPE_MEMBERS if isinstance(members.get(key), str)), None
     )
-    if name == "data":
-        if media_type is None or members.get("type") == "text":  # Anthropic's plain text documents
-            return None
-        return media_type if "/" in media_type else f"audio/{media_type}"
+    if media_type is None or "/" not in media_type:
+        media_type = _type_of_format(media_type or members.get("format"))
+    if name in ("data", "blob"):  # `blob` is of MCP's resources
+        if members.get("type") == "reasoning.encrypted":  # OpenRouter
+            return "encrypted"
+        return None if members.get("type") == "text" else media_type  # Anthropic's plain text
     if name == "result":
-        return "image" if members.get("type") == "image_generation_call" else None
-    return media_type or _ALWAYS_MEDIA[name]
+        is_image = members.get("type") == "image_generation_call"
+        return (_type_of_format(members.get("output_format")) or "image") if is_image else None
+    kind = _ALWAYS_MEDIA[name]
+    return kind if kind == "encrypted" else media_type or kind
+
+
+def _type_of_format(name: Any) -> str | None:
+    """The media type of a format, such as "audio/wav" of "wav"; None where it is none of media."""
+    kind = _FORMATS.get(name) if isinstance(name, str) else None
+    return f"{kind}/{name}" if kind else None
 
 
 def _presentable_text(text: str) -> str:

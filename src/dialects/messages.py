@@ -5,10 +5,7 @@ https://docs.anthropic.com/en/api/messages and .../build-with-claude/streaming
 
 from typing import Any
 
-from core import strict_json
-from core.strict_json import to_json
 from dialects.cost import stated_cost
-from dialects.deltas import accumulate, finalize
 from dialects.fields import (
     Completion,
     Prompt,
@@ -18,7 +15,9 @@ from dialects.fields import (
     select_parameters,
 )
 from dialects.json_values import as_object, as_text, drop_empty, object_items
-from dialects.tools import function_tool, tool_call
+from dialects.message_blocks import ContentBlocks, to_chat_messages
+from dialects.rendering import renderable_message
+from dialects.tools import renderable_tools
 from dialects.usage import find_usage, merge_usage, usage_counts, usage_metadata
 
 NAME = "messages"
@@ -42,24 +41,22 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """Merge the events of a stream into the message that they represent, with its content blocks in
-    the order of their index.
+    """Merge the events of a stream into the message that they represent, with its content blocks as
+    `ContentBlocks` orders them.
 
     `events` are parsed JSON; those that are not objects are ignored. An error event sets the
     message's `error`.
     """
     reply: dict[str, Any] = {}
-    blocks: dict[int, dict[str, Any]] = {}
+    blocks = ContentBlocks()
     for event in events:
         if not isinstance(event, dict):
             continue
         event_type = event.get("type")
-        if event_type == "content_block_delta":
-            _accumulate_block(
-                blocks.setdefault(_block_index(event), {}), as_object(event.get("delta"))
-            )
-        elif event_type == "content_block_start":
-            blocks[_block_index(event)] = dict(as_object(event.get("content_block")))
+        if isinstance(event.get("context_management"), dict):
+            reply["context_management"] = event["context_management"]
+        if isinstance(event_type, str) and event_type.startswith("content_block_"):
+            blocks.add(event)
         elif event_type == "message_start":
             reply |= as_object(event.get("message"))
         elif event_type in ("message_delta", "message_stop"):
@@ -72,8 +69,9 @@ def fold(events: list[Any]) -> dict[str, Any]:
                 reply["usage"]["output_tokens"] = 0  # that of `message_start` is a placeholder
         elif "error" in event:
             reply["error"] = event["error"]
-    if blocks or not reply.get("content"):
-        reply["content"] = [_finalize_block(blocks[index]) for index in sorted(blocks)]
+    content = blocks.finish()
+    if content or not reply.get("content"):
+        reply["content"] = content
     return reply
 
 
@@ -83,8 +81,9 @@ def is_finished(reply: dict[str, Any]) -> bool:
 
 
 def read_reply(reply: Any) -> Completion:
-    """Read the parsed JSON of a whole reply. The output is one assistant message in OpenAI's form;
-    None for an empty reply."""
+    """Read the parsed JSON of a whole reply. The output is one assistant message in OpenAI's form,
+    or a list where it is followed by results of the provider's own tools; None for an empty
+    reply."""
     return read_completion(
         _with_serving_model(reply),
         output=_output,
@@ -97,121 +96,35 @@ def read_reply(reply: Any) -> Completion:
     )
 
 
-def _block_index(event: dict[str, Any]) -> int:
-    index = event.get("index")
-    return index if isinstance(index, int) else 0
-
-
-def _accumulate_block(block: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Add the delta of an event to a content block, in place. Its `text`, `thinking` and so on
-    continue the block's member of the same name; a citation is appended to the block's list."""
-    if delta.get("type") == "citations_delta":
-        accumulate(block, {"citations": [delta.get("citation")]})
-    else:
-        accumulate(block, {name: value for name, value in delta.items() if name != "type"})
-
-
-def _finalize_block(block: dict[str, Any]) -> dict[str, Any]:
-    """An accumulated content block in the form of a whole reply: its strings are `str`, and the
-    `input` of a tool call is the value of its `partial_json`. Where that JSON is cut, it is the
-    text."""
-    block = finalize(block)
-    input_json = block.pop("partial_json", None)
-    if isinstance(input_json, str) and input_json:
-        try:
-            block["input"] = strict_json.parse(input_json)
-        except ValueError:  # the stream was cut within the JSON
-            block["input"] = input_json
-    return block
-
-
 def _normalize_request(body: dict[str, Any]) -> dict[str, Any]:
     """The members of a request, with system prompt, messages and tools in OpenAI's form, and with
     the members of `thinking` and `output_config` as separate settings. `output_config.format`
     becomes `response_format`."""
     members = {**body, **flatten_setting("thinking", body.get("thinking"))}
     system = members.pop("system", None)
-    messages = [{"role": "system", "content": system}] if system else []
+    messages = [renderable_message({"role": "system", "content": system})] if system else []
     if isinstance(body.get("messages"), list):
         for message in body["messages"]:
-            messages += _split_message(message)
+            messages += to_chat_messages(message)
         members["messages"] = messages
     elif system:
         members["system"] = system
     if isinstance(body.get("tools"), list):
-        members["tools"] = [function_tool(tool, schema="input_schema") for tool in body["tools"]]
+        members["tools"] = renderable_tools(body["tools"], schema="input_schema")
     output_config = as_object(members.pop("output_config", None))
     members |= {name: output_config[name] for name in output_config if name != "format"}
     return members | drop_empty({"response_format": output_config.get("format")})
 
 
-def _split_message(message: Any) -> list[Any]:
-    """Convert an Anthropic message to one or more in OpenAI's form, in the order of its blocks.
-
-    Each tool result becomes a message of role "tool". The other blocks stay in messages of the
-    original role. A message whose content is not a list of blocks is unchanged.
-    """
-    if not isinstance(as_object(message).get("content"), list):
-        return [message]
-    messages: list[Any] = []
-    blocks: list[Any] = []
-    for block in message["content"]:
-        if as_object(block).get("type") == "tool_result":
-            if blocks:
-                messages.append(_to_chat_message({**message, "content": blocks}))
-                blocks = []
-            other_members = {
-                n: v for n, v in block.items() if n not in ("type", "tool_use_id", "content")
-            }
-            answer = {"tool_call_id": block.get("tool_use_id"), "content": block.get("content")}
-            messages.append({"role": "tool", **answer, **other_members})
-        else:
-            blocks.append(block)
-    return (
-        [*messages, _to_chat_message({**message, "content": blocks})]
-        if blocks
-        else messages or [message]
-    )
-
-
-def _to_chat_message(message: dict[str, Any]) -> dict[str, Any]:
-    """Convert a message whose content is a list of blocks to OpenAI's form: thinking and tool calls
-    become members beside the content.
-
-    Content that is one plain text becomes a string, and empty content None. Blocks of another type,
-    such as images, documents, server tools and their results, stay in the content unchanged.
-    """
-    separate: dict[str, list[Any]] = {"thinking": [], "redacted_thinking": [], "tool_calls": []}
-    content: list[Any] = []
-    for block in message["content"]:
-        block_type = as_object(block).get("type")
-        if block_type == "thinking":
-            other_members = {
-                n: v for n, v in drop_empty(block).items() if n not in ("type", "thinking")
-            }
-            thought = {"type": "thinking", "content": block.get("thinking") or ""}
-            separate["thinking"].append({**thought, **other_members})
-        elif block_type == "redacted_thinking":
-            separate["redacted_thinking"].append(block)
-        elif block_type == "tool_use":
-            tool_input = block.get("input")
-            arguments = tool_input if isinstance(tool_input, str) else to_json(tool_input or {})
-            separate["tool_calls"].append(tool_call(block.get("id"), block.get("name"), arguments))
-        elif block_type == "text":
-            content += [drop_empty(block)] if block.get("text") else []
-        else:
-            content.append(block)
-    if len(content) == 1 and as_object(content[0]).keys() == {"type", "text"}:
-        content = content[0]["text"]
-    return {**message, "content": content or None, **drop_empty(separate)}
-
-
-def _output(reply: dict[str, Any]) -> dict[str, Any] | None:
-    if not isinstance(reply["content"], list):
+def _output(reply: dict[str, Any]) -> Any:
+    content = reply["content"]
+    if not isinstance(content, list | str):
         raise TypeError("content is not a list")
-    if not reply["content"] and "role" not in reply:
+    if not content and "role" not in reply:
         return None
-    return _to_chat_message({"role": reply.get("role") or "assistant", "content": reply["content"]})
+    message = {"role": as_text(reply.get("role")) or "assistant", "content": content or None}
+    messages = to_chat_messages(message)
+    return messages[0] if len(messages) == 1 else messages
 
 
 def _with_serving_model(reply: Any) -> Any:
@@ -244,6 +157,7 @@ def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
             "stop_details": reply.get("stop_details"),
             "response_id": reply.get("id"),
             "container": reply.get("container"),
+            "context_management": reply.get("context_management"),
             "server_tool_use": as_object(reply.get("usage")).get("server_tool_use"),
             **usage_metadata(find_usage(reply)),
         }

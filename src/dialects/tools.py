@@ -1,40 +1,140 @@
-"""Tools and tool calls in OpenAI's nested form, which Langfuse renders, without credentials."""
+"""Tools and tool calls in the forms that Langfuse renders, without credentials.
+
+Langfuse requires a name for each tool, and for each call an id, a name and arguments as a text.
+Where one is missing, it shows the whole observation as JSON.
+https://github.com/langfuse/langfuse/blob/v4.16.0/packages/shared/src/utils/IORepresentation/chatML/types.ts
+"""
 
 from typing import Any
 
 from core.strict_json import to_json
-from dialects.json_values import object_items
+from dialects.json_values import as_object, as_text, drop_empty, object_items
+
+# Members of a tool that may serve as its name. An MCP server has a label, a tool of the provider's
+# own only a type.
+_NAME_MEMBERS = ("name", "server_label", "mcp_server_name", "type")
+
+# Types that Langfuse requires of members of a tool.
+_DEFINITION_TYPES = {"description": str, "parameters": dict}
+
+# Members of a call in OpenAI's own form.
+_CALL_MEMBERS = frozenset({"id", "type", "function"})
+_FUNCTION_MEMBERS = frozenset({"name", "arguments"})
+
+_ARGUMENT_MEMBERS = ("arguments", "input", "args")
 
 
-def tool_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
+def tool_call(call_id: Any, name: Any, arguments: Any, /, **members: Any) -> dict[str, Any]:
     """A tool call in the form of OpenAI's chat: id, type "function", and a `function` of name and
-    arguments. Arguments that are not a string become their JSON text."""
-    arguments_text = arguments if isinstance(arguments, str) else to_json(arguments)
-    return {
-        "id": call_id,
-        "type": "function",
-        "function": {"name": name, "arguments": arguments_text},
-    }
+    arguments, followed by the `members` that are not empty.
 
-
-def function_tool(tool: Any, schema: str) -> Any:
-    """Convert the definition of a function tool to the form of OpenAI's chat, in which a `function`
-    has name, description and parameters. A tool of another type is unchanged.
-
-    `schema` is the name of the tool's member with the JSON schema of its parameters, such as
-    "input_schema". A tool without that member is not a function tool.
+    A value that is not a string becomes its JSON text, and None becomes "".
     """
-    if not isinstance(tool, dict) or schema not in tool:
-        return tool
-    new_names = {
-        "name": "name",
-        "description": "description",
-        schema: "parameters",
-        "strict": "strict",
+    function = {"name": _to_text(name), "arguments": _to_text(arguments)}
+    call = {"id": _to_text(call_id), "type": "function", "function": function}
+    return {**call, **drop_empty(members), **call}
+
+
+def renderable_tool_calls(calls: Any) -> list[dict[str, Any]]:
+    """Convert the `tool_calls` of a chat message, as `tool_call` does. `calls` is a list of calls,
+    or a single one; a value that is not an object becomes the arguments of one.
+
+    A call may have its name and arguments in `function`, in `custom`, or beside its id. Its other
+    members are kept, except for `index`.
+    """
+    return [
+        _renderable_tool_call(call if isinstance(call, dict) else {"arguments": call})
+        for call in (calls if isinstance(calls, list) else [calls])
+    ]
+
+
+def _renderable_tool_call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if call.keys() == _CALL_MEMBERS and isinstance(function, dict):
+        texts = [call["id"], call["type"], *function.values()]
+        if function.keys() == _FUNCTION_MEMBERS and set(map(type, texts)) == {str}:
+            return call  # nearly all are of this form
+    container = next((n for n in ("function", "custom") if isinstance(call.get(n), dict)), None)
+    members: dict[str, Any] = call[container] if container else call
+    argument_name = next((n for n in _ARGUMENT_MEMBERS if members.get(n) is not None), "arguments")
+    read = ("name", *_ARGUMENT_MEMBERS)
+    unread = {name: value for name, value in members.items() if name not in read}
+    converted = tool_call(call.get("id"), members.get("name"), members.get(argument_name))
+    if container:
+        converted["function"] |= drop_empty(unread)
+        unread = call
+    return converted | {
+        name: value
+        for name, value in unread.items()
+        if name not in ("id", "type", "index", "function", "custom")
     }
-    function = {new_names[name]: tool[name] for name in new_names if tool.get(name) is not None}
-    other_members = {name: tool[name] for name in tool if name not in new_names}
-    return {**other_members, "type": "function", "function": function}
+
+
+def renderable_tools(tools: list[Any], schema: str = "parameters") -> list[dict[str, Any]]:
+    """Convert the definitions of tools in a request, so that each has a name.
+
+    `schema` is the name of the member that has the JSON schema of a function's parameters, such as
+    "input_schema". A tool with that member gets the form of OpenAI's chat, in which a `function`
+    has name, description and parameters. The tools of a namespace are listed like all others, with
+    the member `namespace`: https://platform.openai.com/docs/guides/tools-tool-search
+    """
+    result: list[dict[str, Any]] = []
+    for tool in tools:
+        members = as_object(tool)
+        if members.get("type") == "namespace" and isinstance(members.get("tools"), list):
+            namespace = drop_empty({"namespace": members.get("name")})
+            inner = renderable_tools(members["tools"], schema)
+            result += [{**inner_tool, **namespace} for inner_tool in inner]
+        else:
+            result.append(_renderable_tool(tool, schema))
+    return result
+
+
+def flat_tools(tools: Any, schema: str = "parameters") -> list[dict[str, Any]]:
+    """The same as `renderable_tools`, but with the members of a `function` beside the others, which
+    Langfuse requires of the tools of a single message. Empty where `tools` is not a list."""
+    return [
+        drop_empty({**tool, "function": None, **as_object(tool.get("function"))})
+        for tool in renderable_tools(tools if isinstance(tools, list) else [], schema)
+    ]
+
+
+def _renderable_tool(tool: Any, schema: str) -> dict[str, Any]:
+    """Convert one tool that is not a namespace. See `renderable_tools`."""
+    if not isinstance(tool, dict):
+        return {"type": _to_text(tool), "name": _to_text(tool) or "tool"}
+    name = next((tool[n] for n in _NAME_MEMBERS if as_text(tool.get(n))), "tool")
+    function = tool.get("function")
+    if isinstance(function, dict):
+        return {**tool, "function": _definition(function, name)}
+    rest = {n: value for n, value in tool.items() if n not in ("function", "custom")}
+    custom = tool.get("custom")
+    if isinstance(custom, dict):  # Langfuse knows the nested form of functions only
+        return _definition({**rest, **custom}, name)
+    if schema not in tool or not as_text(tool.get("name")):
+        return _definition(rest, name)
+    new_names = {"description": "description", schema: "parameters", "strict": "strict"}
+    function = {new_names[n]: tool[n] for n in new_names if tool.get(n) is not None}
+    other_members = {n: value for n, value in rest.items() if n not in ("name", *new_names)}
+    return {**other_members, "type": "function", "function": _definition(function, name)}
+
+
+def _definition(members: dict[str, Any], name: str) -> dict[str, Any]:
+    """The members of a tool's definition, with this name if they have none. A description or
+    parameters of a type that Langfuse does not accept get the prefix "other_"."""
+    result: dict[str, Any] = {"name": as_text(members.get("name")) or name}
+    for member, value in members.items():
+        expected_type = _DEFINITION_TYPES.get(member, object)
+        if member != "name":
+            fits = value is None or isinstance(value, expected_type)
+            result[member if fits else f"other_{member}"] = value
+    return result
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else to_json(value)
 
 
 # Members of a tool or an MCP server that contain credentials.
@@ -43,18 +143,31 @@ _CREDENTIAL_MEMBERS = ("authorization", "authorization_token", "headers")
 
 def without_credentials(body: dict[str, Any]) -> dict[str, Any]:
     """A copy of a request in which "[redacted]" replaces the credentials for remote (MCP) servers:
-    authorization and headers of the items of `tools` and `mcp_servers`.
+    authorization and headers of the items of `tools` and `mcp_servers`, and of tools in an item of
+    the `input` or in a namespace.
 
     https://platform.openai.com/docs/guides/tools-connectors-mcp#authentication
     https://docs.anthropic.com/en/docs/agents-and-tools/mcp-connector
     """
-    lists = {name: body[name] for name in ("tools", "mcp_servers") if object_items(body.get(name))}
-    return body | {
-        name: [
-            {n: "[redacted]" if n in _CREDENTIAL_MEMBERS and v else v for n, v in item.items()}
-            if isinstance(item, dict)
-            else item
-            for item in items
-        ]
-        for name, items in lists.items()
-    }
+    result = dict(body)
+    for name in ("tools", "mcp_servers"):
+        if object_items(body.get(name)):
+            result[name] = [_without_credentials(item) for item in body[name]]
+    if any("tools" in item for item in object_items(body.get("input"))):
+        result["input"] = [_without_nested_credentials(item) for item in body["input"]]
+    return result
+
+
+def _without_credentials(item: Any) -> Any:
+    """A copy of a tool or a server without its credentials."""
+    if not isinstance(item, dict):
+        return item
+    members = _without_nested_credentials(item)
+    return {n: "[redacted]" if n in _CREDENTIAL_MEMBERS and v else v for n, v in members.items()}
+
+
+def _without_nested_credentials(item: Any) -> Any:
+    """A copy of an object without the credentials of the tools in its member `tools`."""
+    if not isinstance(item, dict) or not isinstance(item.get("tools"), list):
+        return item
+    return {**item, "tools": [_without_credentials(tool) for tool in item["tools"]]}

@@ -136,7 +136,11 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "chat, an inline image": (
         CHAT,
         {"messages": [{"role": "user", "content": [{"image_url": "data:image/png;base64,AAAA"}]}]},
-        {"input": [{"role": "user", "content": [{"image_url": "[image/png, 3 bytes]"}]}]},
+        {
+            "input": [
+                {"role": "user", "content": [{"type": "text", "text": "[image/png, 3 bytes]"}]}
+            ]
+        },
     ),
     "chat, credentials of a remote tool": (
         CHAT,
@@ -147,7 +151,9 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
         {
             "input": {
                 "messages": HELLO,
-                "tools": [{"type": "mcp", "server_url": "u", "headers": "[redacted]"}],
+                "tools": [
+                    {"type": "mcp", "server_url": "u", "headers": "[redacted]", "name": "mcp"}
+                ],
             }
         },
     ),
@@ -332,11 +338,8 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
                     "role": "user",
                     "content": [
                         {"type": "text", "text": "And?"},
-                        {
-                            "type": "document",
-                            "source": {"type": "url", "url": "https://example.com/a.pdf"},
-                        },
-                        {"type": "unheard_of", "x": 1},
+                        {"type": "text", "text": "[document, https://example.com/a.pdf]"},
+                        {"type": "text", "text": '[unheard_of: {"x":1}]'},
                     ],
                 },
             ]
@@ -446,7 +449,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
                     "role": "user",
                     "content": [
                         {"type": "text", "text": "and"},
-                        {"type": "input_image", "image_url": "[image/png, 3 bytes]"},
+                        {"type": "text", "text": "[image/png, 3 bytes]"},
                     ],
                 },
                 {
@@ -468,7 +471,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
                 },
                 {"role": "tool", "tool_call_id": "c1", "content": "7"},
                 {"role": "tool", "tool_call_id": "c2", "content": "8"},
-                {"type": "item_reference", "id": "x"},
+                {"role": "assistant", "type": "item_reference", "id": "x"},
                 {"role": "assistant", "content": "One"},
                 {"role": "assistant", "content": "Two"},
                 "odd",
@@ -520,6 +523,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
                         "server_label": "l",
                         "authorization": "[redacted]",
                         "headers": {},
+                        "name": "l",
                     },
                 ],
                 "tool_choice": "required",

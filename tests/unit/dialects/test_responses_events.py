@@ -1,0 +1,353 @@
+"""Tests of the items of Responses streams whose events are incomplete or odd."""
+
+from typing import Any
+
+import pytest
+
+from dialects import responses
+from dialects.response_events import ResponseItems
+from dialects.response_items import items_to_messages
+from dialects.responses import read_reply
+
+
+def event(kind: str, **members: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", **members}
+
+
+def message(*texts: str) -> dict[str, Any]:
+    parts = [{"type": "output_text", "text": text} for text in texts]
+    return {"type": "message", "role": "assistant", "content": parts}
+
+
+CALL = {"type": "function_call", "id": "f1", "call_id": "c1", "name": "look"}
+
+# name: (events, items)
+EVENTS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+    "deltas without any index": (
+        [event("output_text.delta", delta="a"), event("output_text.delta", delta="b")],
+        [message("ab")],
+    ),
+    "deltas by the id of their item": (
+        [
+            event("output_text.delta", item_id="m1", delta="a"),
+            event("output_text.delta", item_id="m2", delta="x"),
+            event("output_text.delta", item_id="m1", delta="b"),
+        ],
+        [{**message("ab"), "id": "m1"}, {**message("x"), "id": "m2"}],
+    ),
+    "another type without any index": (
+        [
+            event("reasoning_text.delta", delta="a"),
+            event("output_text.delta", delta="b"),
+            event("refusal.delta", delta="c"),
+        ],
+        [
+            {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "a"}]},
+            {
+                **message("b"),
+                "content": [
+                    {"type": "output_text", "text": "b"},
+                    {"type": "refusal", "refusal": "c"},
+                ],
+            },
+        ],
+    ),
+    "a text that is whole in its last event": (
+        [event("output_text.done", output_index=0, content_index=0, text="ab")],
+        [message("ab")],
+    ),
+    "a text whose last event repeats it": (
+        [
+            event("output_text.delta", output_index=0, content_index=0, delta="a"),
+            event("output_text.delta", output_index=0, content_index=1, delta="c"),
+            event("output_text.done", output_index=0, content_index=0, text="ab"),
+        ],
+        [message("ab", "c")],
+    ),
+    "a part that is whole": (
+        [
+            event(
+                "content_part.added", output_index=0, content_index=0, part={"type": "output_text"}
+            ),
+            event(
+                "content_part.done",
+                output_index=0,
+                content_index=0,
+                part={"type": "output_text", "text": "ab", "annotations": []},
+            ),
+        ],
+        [message("ab")],
+    ),
+    "a part of the reasoning that is whole": (
+        [
+            event(
+                "reasoning_summary_part.done",
+                item_id="r",
+                summary_index=0,
+                part={"type": "summary_text", "text": "a"},
+            ),
+            event("reasoning_summary_text.done", item_id="r", summary_index=1, text="b"),
+            event("content_part.done", item_id="r", part={"type": "reasoning_text", "text": "c"}),
+        ],
+        [
+            {
+                "type": "reasoning",
+                "id": "r",
+                "summary": [
+                    {"type": "summary_text", "text": "a"},
+                    {"type": "summary_text", "text": "b"},
+                ],
+                "content": [{"type": "reasoning_text", "text": "c"}],
+            }
+        ],
+    ),
+    "arguments in their last event": (
+        [
+            event("output_item.added", output_index=0, item={**CALL, "arguments": ""}),
+            event("function_call_arguments.done", output_index=0, arguments="{}"),
+        ],
+        [{**CALL, "arguments": "{}"}],
+    ),
+    "an item that is added after its deltas": (
+        [
+            event("function_call_arguments.delta", output_index=0, delta="{}"),
+            event("output_item.added", output_index=0, item={**CALL, "arguments": ""}),
+        ],
+        [{**CALL, "arguments": "{}"}],
+    ),
+    "an item that is done without what its deltas had": (
+        [
+            event("output_item.added", output_index=0, item={**CALL, "arguments": ""}),
+            event("function_call_arguments.delta", output_index=0, delta="{}"),
+            event("output_item.done", output_index=0, item={**CALL, "arguments": ""}),
+        ],
+        [{**CALL, "arguments": "{}"}],
+    ),
+    "an item with another id when it is done": (
+        [
+            event("output_item.added", output_index=0, item={**CALL, "id": "x"}),
+            event("output_item.done", output_index=0, item={**CALL, "arguments": "{}"}),
+        ],
+        [{**CALL, "arguments": "{}"}],
+    ),
+    "items of one index": (
+        [
+            event("output_item.added", output_index=0, item={**CALL, "id": "x", "call_id": "c0"}),
+            event("function_call_arguments.delta", output_index=0, item_id="x", delta="1"),
+            event("output_item.added", output_index=0, item=CALL),
+            event("function_call_arguments.delta", output_index=0, item_id="f1", delta="2"),
+            event("output_text.delta", output_index=0, delta="a"),
+        ],
+        [
+            {**CALL, "id": "x", "call_id": "c0", "arguments": "1"},
+            {**CALL, "arguments": "2"},
+            message("a"),
+        ],
+    ),
+    "an image that is not finished": (
+        [event("image_generation_call.partial_image", output_index=0, partial_image_b64="AAAA")],
+        [{"type": "image_generation_call", "result": "AAAA"}],
+    ),
+    "an annotation": (
+        [
+            event("output_text.delta", delta="a"),
+            event("output_text.annotation.added", annotation={"url": "u"}),
+        ],
+        [
+            {
+                **message("a"),
+                "content": [{"type": "output_text", "text": "a", "annotations": [{"url": "u"}]}],
+            }
+        ],
+    ),
+    "an item without an id, and deltas with one": (
+        [
+            event("output_item.added", item={**CALL, "id": None}),
+            event("function_call_arguments.delta", item_id="f1", delta="{"),
+            event("function_call_arguments.delta", item_id="f1", delta="}"),
+        ],
+        [{"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}],
+    ),
+    "items without ids and indices": (
+        [
+            event("output_item.added", item=message()),
+            event("output_text.delta", item_id=None, delta="a"),
+            event("output_item.done", item=message("a")),
+            event("output_item.added", item=message()),
+            event("output_text.delta", delta="b"),
+            event("output_item.done", item=message("b")),
+        ],
+        [message("a"), message("b")],
+    ),
+    "malformed events": (
+        [
+            {"type": None},
+            {"type": "keepalive"},
+            event("output_item.added", item=None),
+            event("output_text.delta", output_index="x", content_index=[], delta=None),
+            event("content_part.done", part="x", item_id=5),
+            event("in_progress"),
+        ],
+        [{**message(), "content": [{"type": "output_text"}, {}]}],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_no_item_is_lost(name: str) -> None:
+    events, expected = EVENTS[name]
+    items = ResponseItems()
+    for each in events:
+        items.add(each)
+    assert items.finish() == expected
+
+
+def test_many_parts_are_read_in_linear_time() -> None:
+    items = ResponseItems()
+    for index in range(20_000):
+        items.add(event("output_text.delta", output_index=0, content_index=index, delta="a"))
+        items.add(event("output_text.delta", output_index=0, content_index=index, delta="b"))
+    [item] = items.finish()
+    assert [part["text"] for part in item["content"]] == ["ab"] * 20_000
+
+
+def test_reasoning_without_a_text_is_no_message() -> None:
+    """OpenAI sends such items between searches where nothing is stored.
+    https://platform.openai.com/docs/guides/reasoning#encrypted-reasoning-items"""
+    empty = {"type": "reasoning", "summary": []}
+    sealed = {**empty, "encrypted_content": "gAAAAA"}
+    assert items_to_messages([empty]) == []
+    redacted = [{"type": "redacted_thinking", "data": "[encrypted, 4 bytes]"}]
+    assert items_to_messages([empty, sealed, message("a")]) == [
+        {"role": "assistant", "content": "a", "redacted_thinking": redacted}
+    ]
+    assert items_to_messages([sealed]) == [
+        {"role": "assistant", "content": None, "redacted_thinking": redacted}
+    ]
+    summary = {**sealed, "summary": [{"type": "summary_text", "text": "Hm"}]}
+    assert items_to_messages([summary]) == [
+        {"role": "assistant", "content": None, "thinking": [{"type": "thinking", "content": "Hm"}]}
+    ]
+
+
+def test_messages_of_two_phases_stay_apart() -> None:
+    items = [{**message(text), "phase": text} for text in ("commentary", "final_answer")]
+    assert items_to_messages(items) == [
+        {"role": "assistant", "content": text, "phase": text}
+        for text in ("commentary", "final_answer")
+    ]
+
+
+# https://platform.openai.com/docs/api-reference/responses/object
+CALLS: dict[str, tuple[dict[str, Any], str, str, Any]] = {
+    "web search": (
+        {
+            "type": "web_search_call",
+            "action": {"query": "x", "sources": [{"type": "url", "url": "https://a"}]},
+        },
+        "web_search",
+        '{"query":"x"}',
+        "https://a",
+    ),
+    "file search": (
+        {"type": "file_search_call", "queries": ["x"], "results": [{"file_id": "f", "text": "a"}]},
+        "file_search",
+        '{"queries":["x"]}',
+        [{"type": "text", "text": "a", "file_id": "f"}],
+    ),
+    "code interpreter": (
+        {
+            "type": "code_interpreter_call",
+            "code": "1+1",
+            "outputs": [{"type": "logs", "logs": "2"}],
+        },
+        "code_interpreter",
+        '{"code":"1+1"}',
+        "2",
+    ),
+    "image generation": (
+        {
+            "type": "image_generation_call",
+            "result": "iVBORw0KGgoAAAANSUhEUg==",
+            "output_format": "png",
+            "revised_prompt": "a cat",
+        },
+        "image_generation",
+        '{"output_format":"png","revised_prompt":"a cat"}',
+        "[image/png, 16 bytes]",
+    ),
+    "MCP": (
+        {"type": "mcp_call", "server_label": "s", "name": "roll", "arguments": "{}", "output": "6"},
+        "roll",
+        "{}",
+        "6",
+    ),
+    "shell": (
+        {"type": "shell_call", "action": {"commands": ["ls"]}},
+        "shell",
+        '{"commands":["ls"]}',
+        None,
+    ),
+    "patch": (
+        {"type": "apply_patch_call", "operation": {"type": "update_file"}},
+        "apply_patch",
+        '{"operation":{"type":"update_file"}}',
+        None,
+    ),
+    "of tomorrow": (
+        {"type": "x_call", "y": 1, "result": {"z": 2}},
+        "x",
+        '{"y":1}',
+        '[part: {"z":2}]',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_call_of_a_built_in_tool_is_a_tool_call(name: str) -> None:
+    item, tool_name, arguments, result = CALLS[name]
+    call, *results = items_to_messages([{"id": "i", "status": "completed", **item}])
+    [tool_call] = call["tool_calls"]
+    assert tool_call["id"] == "i"
+    assert tool_call["function"] == {"name": tool_name, "arguments": arguments}
+    assert [answer["content"] for answer in results] == ([] if result is None else [result])
+    assert all((a["role"], a["tool_call_id"]) == ("tool", "i") for a in results)
+
+
+@pytest.mark.parametrize(
+    ("output", "content"),
+    [
+        ("7", "7"),
+        ([{"stdout": "a", "stderr": "", "outcome": {"type": "exit"}}],
+         [{"type": "text", "text": "a", "outcome": {"type": "exit"}}]),
+        ({"type": "computer_screenshot", "image_url": "https://a/b.png"},
+         [{"type": "image_url", "image_url": {"url": "https://a/b.png"}}]),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_the_output_of_a_tool_is_a_message(output: Any, content: Any) -> None:
+    item = {"type": "x_call_output", "call_id": "c", "output": output}
+    assert items_to_messages([item]) == [{"role": "tool", "tool_call_id": "c", "content": content}]
+
+
+def test_tools_that_a_server_lists_are_available() -> None:
+    tools = [{"name": "roll", "description": None, "input_schema": {"type": "object"}}]
+    item = {"id": "l", "type": "mcp_list_tools", "server_label": "dice", "tools": tools}
+    assert items_to_messages([item]) == [
+        {
+            "role": "assistant",
+            "content": "[mcp_list_tools, dice: roll]",
+            "type": "mcp_list_tools",
+            "server_label": "dice",
+            "tools": [{"type": "function", "name": "roll", "parameters": {"type": "object"}}],
+        }
+    ]
+
+
+def test_an_empty_item_in_the_last_event_does_not_replace_what_came_before() -> None:
+    empty = {"id": "m", "type": "message", "role": "assistant", "content": []}
+    deltas = [event("output_text.delta", item_id="m", delta="ab")]
+    for last_output, content in (([], "ab"), ([empty], "ab"), ([message("whole")], "whole")):
+        last = event("completed", response={"status": "completed", "output": last_output})
+        output = read_reply(responses.fold([*deltas, last])).output
+        assert output["content"] == content
