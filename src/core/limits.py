@@ -121,6 +121,8 @@ MAX_ERROR_CHARS = 1000
 MAX_OPEN_ITEMS = 256
 # The samplings of one message of Anthropic's whose tokens are read. A message has a few.
 MAX_ITERATIONS = 100
+# A longer name of a tool call is not continued: each piece would copy it.
+MAX_NAME_CHARS = 1000
 
 # -- Redaction --
 

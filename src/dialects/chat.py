@@ -6,7 +6,6 @@ https://platform.openai.com/docs/api-reference/chat and .../chat-streaming
 from collections.abc import Set
 from typing import Any
 
-from core.strict_json import to_json
 from dialects.cost import stated_cost
 from dialects.deltas import accumulate, finalize
 from dialects.fields import (
@@ -19,6 +18,8 @@ from dialects.fields import (
 )
 from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.media import media_placeholder
+from dialects.native_chat import to_openai
+from dialects.reasoning import PART_TYPES, take_reasoning
 from dialects.rendering import renderable_message, renderable_request
 from dialects.usage import find_usage, merge_usage, usage_counts, usage_metadata
 
@@ -59,6 +60,8 @@ def fold(events: list[Any]) -> dict[str, Any]:
     for event in events:
         if not isinstance(event, dict):
             continue
+        if "choices" not in event:
+            event = to_openai(event, "delta")
         update_members(reply, event, except_for={"choices"})
         for piece in object_items(event.get("choices")):
             index = choice_index(piece)
@@ -68,14 +71,21 @@ def fold(events: list[Any]) -> dict[str, Any]:
             delta = piece.get("delta")
             if isinstance(delta, dict):
                 accumulate(choice["message"], delta)
-            elif isinstance(piece.get("message"), dict):  # some providers send it whole
-                choice["message"] = piece["message"]
+            elif isinstance(piece.get("message"), dict):  # some providers repeat it whole
+                choice["message"] |= drop_empty(piece["message"])
+            elif "text" in piece:
+                accumulate(choice["message"], _message_of_text(piece))
+            if "content_filter_results" in piece:
+                struck = _struck_filters(piece["content_filter_results"])
+                choice.setdefault("content_filter_results", {}).update(struck)
             update_members(choice, piece, except_for=SEPARATELY_FOLDED)
     return {**reply, "choices": [finalize(choice) for choice in choices.values()]}
 
 
 # Members of a choice that `fold` merges by itself, or drops, such as `logprobs`.
-SEPARATELY_FOLDED = frozenset({"index", "delta", "message", "text", "logprobs"})
+SEPARATELY_FOLDED = frozenset(
+    {"index", "delta", "message", "text", "reasoning", "logprobs", "content_filter_results"}
+)
 
 
 def update_members(whole: dict[str, Any], piece: dict[str, Any], except_for: Set[str]) -> None:
@@ -94,10 +104,11 @@ def update_members(whole: dict[str, Any], piece: dict[str, Any], except_for: Set
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
-    """Whether every choice of a reply, as `fold` returns it, has a finish reason. False where the
-    reply has no choices."""
+    """Whether every choice of a reply, as `fold` returns it, has a finish reason, or the reply is
+    marked as done (Ollama). False where the reply has no choices."""
     choices = sorted_choices(reply)
-    return bool(choices) and all(choice.get("finish_reason") for choice in choices)
+    is_done = reply.get("done") is True or all(choice.get("finish_reason") for choice in choices)
+    return bool(choices) and is_done
 
 
 def read_reply(reply: Any) -> Completion:
@@ -106,6 +117,8 @@ def read_reply(reply: Any) -> Completion:
     The output is the assistant message, or where the reply has several choices, a list of their
     messages in the order of their `index`. It is None where the reply has no choices.
     """
+    if "choices" not in as_object(reply):
+        reply = to_openai(as_object(reply), "message")
     return read_completion(reply, output=_output, **COMMON_READERS)
 
 
@@ -122,9 +135,16 @@ def choice_index(choice: dict[str, Any]) -> int:
 
 
 def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
-    reasons = [choice.get("finish_reason") for choice in sorted_choices(reply)]
+    choices = sorted_choices(reply)
+    reasons = [choice.get("finish_reason") for choice in choices]
+    struck = {name: reply.get(name) for name in _FILTER_MEMBERS}
+    for filtered in (*object_items(reply.get("prompt_filter_results")), *choices):
+        for category, result in _struck_filters(filtered.get("content_filter_results")).items():
+            if result.get("filtered") or category not in struck:
+                struck[category] = result
     return drop_empty(
         {
+            "content_filter": {name: value for name, value in struck.items() if value},
             "finish_reason": reasons[0] if len(reasons) == 1 else reasons if any(reasons) else None,
             "response_id": reply.get("id"),
             "system_fingerprint": reply.get("system_fingerprint"),
@@ -143,40 +163,75 @@ COMMON_READERS: dict[str, FieldReader] = {
 }
 
 
+# Members of a reply that name the filter which struck, beside the choices: Zhipu's list of roles
+# and levels, and MiniMax's flags and types.
+_FILTER_MEMBERS = (
+    *("content_filter", "input_sensitive", "input_sensitive_type"),
+    *("output_sensitive", "output_sensitive_type"),
+)
+
+
+def _struck_filters(results: Any) -> dict[str, Any]:
+    """Azure's results of content filters, by category: only those that filtered or detected
+    something, and the error of a filter that could not run.
+    https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter-annotations"""
+    return {
+        category: result
+        for category, result in as_object(results).items()
+        if isinstance(result, dict)
+        and (category == "error" or result.get("filtered") or result.get("detected"))
+    }
+
+
+# Members beside the choices with what the answer is based on, or belongs to: of Perplexity, xAI,
+# Zhipu, DashScope and Doubao.
+_SOURCES = (
+    *("citations", "search_results", "related_questions", "images", "videos"),
+    *("web_search", "search_info", "references"),
+)
+
+
 def _output(reply: dict[str, Any]) -> Any:
+    messages = choice_messages(reply)
+    if not messages:
+        return None
+    messages[0] |= drop_empty({name: reply.get(name) for name in _SOURCES})
+    return messages[0] if len(messages) == 1 else messages
+
+
+def choice_messages(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages of a reply's choices, in the form that Langfuse renders and in the order of
+    their index. A choice of legacy completions is a message with its text as content."""
     if not isinstance(reply["choices"], list):
         raise TypeError("choices is not a list")
-    messages = [_message(as_object(choice.get("message"))) for choice in sorted_choices(reply)]
-    if len(messages) != 1:
-        return messages or None
-    # Perplexity sends its sources beside the choices, of which it has only one.
-    sources = {name: reply.get(name) for name in ("citations", "search_results")}
-    return messages[0] | drop_empty(sources)
+    return [
+        _message(as_object(choice.get("message")) or _message_of_text(choice))
+        for choice in sorted_choices(reply)
+    ]
+
+
+def _message_of_text(choice: dict[str, Any]) -> dict[str, Any]:
+    message = {"content": choice.get("text")}
+    if "reasoning" in choice:  # OpenRouter's completions
+        message["reasoning"] = choice["reasoning"]
+    return message
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     """The message of a choice, converted to the form that Langfuse renders.
 
-    Reasoning becomes `thinking`, whichever member the provider sends it in. Audio becomes
-    `output_audio` with a placeholder for its data; where there is no other content, its transcript
-    or else the placeholder becomes the content. Tool calls are sorted by index, and empty members
-    are left out.
+    Reasoning becomes `thinking` and `redacted_thinking`, whichever member the provider sends it in.
+    Audio becomes `output_audio` with a placeholder for its data; where there is no other content,
+    its transcript or else the placeholder becomes the content. Tool calls are sorted by index, and
+    empty members are left out.
     """
     rest = drop_empty(message)
     content, thoughts = rest.pop("content", None), []
     if isinstance(content, list):
         content, thoughts = _content(content)
-    for name in ("reasoning_content", "reasoning"):
-        if isinstance(rest.get(name), str):
-            thoughts.append(rest.pop(name))
-    if thoughts:
-        # OpenRouter repeats the same reasoning in parts, vLLM under an older name.
-        rest.pop("reasoning_details", None)
-        rest["thinking"] = [{"type": "thinking", "content": thoughts[0]}]
+    rest |= take_reasoning(rest, thoughts)
     if isinstance(rest.get("tool_calls"), list):
-        rest["tool_calls"] = [
-            _tool_call(call) for call in sorted(rest["tool_calls"], key=_call_index)
-        ]
+        rest["tool_calls"] = sorted(rest["tool_calls"], key=_call_index)
     if isinstance(rest.get("audio"), dict):
         # Langfuse reserves the name "audio" for its own media references.
         audio = rest.pop("audio")
@@ -188,26 +243,25 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     return renderable_message(message)
 
 
-def _content(parts: list[Any]) -> tuple[Any, list[str]]:
-    """Split content parts, as Mistral's thinking models send them, into (content, thoughts).
+def _content(parts: list[Any]) -> tuple[Any, list[Any]]:
+    """Split content parts into (content, parts that are reasoning).
 
-    `content` is the list of the parts without thoughts, in which consecutive text parts are joined.
-    Where that is a single text part, `content` is its text. `thoughts` is a list of one text, which
-    joins all thoughts, or empty.
+    `content` is the list of the other parts, in which consecutive text parts are joined. Where that
+    is a single text part, `content` is its text.
     """
     content: Any = []
-    thoughts: list[str] = []
+    thoughts: list[Any] = []
     for part in parts:
-        part_type, thought = as_object(part).get("type"), as_object(part).get("thinking")
-        if part_type == "thinking":
-            thoughts += [thought] if isinstance(thought, str) else _part_texts(thought)
+        part_type = as_object(part).get("type")
+        if part_type in PART_TYPES:
+            thoughts.append(part)
         elif part_type == "text" and content and as_object(content[-1]).get("type") == "text":
             content[-1] = {**content[-1], "text": "".join(_part_texts([content[-1], part]))}
         else:
             content.append(part)
     if len(content) == 1 and as_object(content[0]).keys() == {"type", "text"}:
         content = content[0]["text"]
-    return content, ["".join(thoughts)] if thoughts else []
+    return content, thoughts
 
 
 def _part_texts(parts: Any) -> list[str]:
@@ -217,21 +271,3 @@ def _part_texts(parts: Any) -> list[str]:
 
 def _call_index(call: Any) -> int:
     return choice_index(as_object(call))
-
-
-def _tool_call(call: Any) -> Any:
-    """A tool call without its `index`, and with the arguments of a function as text.
-
-    Arguments that are not a string become JSON text; missing ones become "". A value that is not an
-    object is returned unchanged.
-    """
-    if not isinstance(call, dict):
-        return call
-    call = {name: value for name, value in call.items() if name != "index"}
-    function = call.get("function")
-    if isinstance(function, dict):
-        arguments = function.get("arguments")
-        if not isinstance(arguments, str):
-            arguments = "" if arguments is None else to_json(arguments)
-        call |= {"type": "function", "function": {**function, "arguments": arguments}}
-    return call

@@ -6,9 +6,9 @@ https://platform.openai.com/docs/api-reference/completions
 from typing import Any
 
 from dialects import chat
-from dialects.deltas import accumulate, finalize
 from dialects.fields import Completion, Prompt, read_completion, read_prompt
-from dialects.json_values import object_items
+from dialects.json_values import as_object
+from dialects.native_chat import to_openai
 
 NAME = "completion"
 
@@ -25,23 +25,9 @@ def read_request(body: Any) -> Prompt:
 
 
 def fold(events: list[Any]) -> dict[str, Any]:
-    """Merge the chunks of a stream into the `text_completion` that they represent.
-
-    `events` are the chunks as parsed JSON; those that are not objects are ignored. The result has
-    one choice for each `index`, in the order of their first chunks, without log probabilities.
-    """
-    reply: dict[str, Any] = {}
-    choices: dict[int, dict[str, Any]] = {}
-    for event in events:
-        if not isinstance(event, dict):
-            continue
-        chat.update_members(reply, event, except_for={"choices"})
-        for piece in object_items(event.get("choices")):
-            index = chat.choice_index(piece)
-            choice = choices.setdefault(index, {"index": index})
-            accumulate(choice, {"text": piece.get("text")})
-            chat.update_members(choice, piece, except_for=chat.SEPARATELY_FOLDED)
-    return {**reply, "choices": [finalize(choice) for choice in choices.values()]}
+    """Merge the chunks of a stream into the whole reply that they represent. Each choice has a
+    message with its text as content, as in a chat, whose chunks some servers send here."""
+    return chat.fold(events)
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
@@ -56,12 +42,17 @@ def read_reply(reply: Any) -> Completion:
     The output is the text of the choice, or where the reply has several choices, a list of their
     texts in the order of their `index`. It is None where the reply has no choices. Where the
     request had set `echo`, the provider repeats the prompt before each text; it is not removed.
+    A choice with more than a text, such as reasoning, is a message as in a chat.
     """
+    if "choices" not in as_object(reply):
+        reply = to_openai(as_object(reply), "message")
     return read_completion(reply, output=_output, **chat.COMMON_READERS)
 
 
 def _output(reply: dict[str, Any]) -> Any:
-    if not isinstance(reply["choices"], list):
-        raise TypeError("choices is not a list")
-    texts = [choice.get("text") for choice in chat.sorted_choices(reply)]
+    messages = chat.choice_messages(reply)
+    texts = [
+        message["content"] or "" if message.keys() == {"role", "content"} else message
+        for message in messages
+    ]
     return texts[0] if len(texts) == 1 else texts or None

@@ -3,12 +3,14 @@
 import re
 from typing import Any
 
-from core.limits import MAX_OPEN_ITEMS
+from core.limits import MAX_NAME_CHARS, MAX_OPEN_ITEMS
 from dialects.json_values import as_object
 
 # Members whose string is always sent whole, by some providers in every delta. Any other string of a
 # delta continues the string before it.
-_UNSPLIT_MEMBERS = frozenset({"role", "type", "id", "call_id", "name", "format", "status", "model"})
+_UNSPLIT_MEMBERS = frozenset(
+    {"role", "type", "id", "call_id", "index", "format", "status", "model"}
+)
 
 # The content of a JSON string, between its quotes.
 _STRING_CONTENT = r'(?:[^"\\\n]++|\\(?:[^u\n]|u[0-9a-fA-F]{4}))*+'
@@ -55,9 +57,11 @@ class TextPieces(list[str]):
 def accumulate(whole: dict[str, Any], delta: dict[str, Any]) -> None:
     """Add the members of `delta` to `whole`, in place.
 
-    - A string is appended to the present string; `role`, `id`, `name` and the like replace it.
+    - A string is appended to the present string; `role`, `id`, `type` and the like replace it. A
+      `name` is appended to another one: some send it in pieces, others whole in every delta.
     - The members of an object are added one by one, by the same rules.
     - An item of a list is added to the present item of the same `index`, or appended as a new one.
+      Some servers send the list of tool calls as a single object.
     - A number or boolean replaces the present value. None is ignored.
 
     Strings in `whole` become `TextPieces`, which `finalize` turns into `str`.
@@ -72,11 +76,16 @@ def accumulate(whole: dict[str, Any], delta: dict[str, Any]) -> None:
                     whole[name] = value
             elif type(current) is TextPieces:
                 current.append(value)
+            elif name == "name":
+                whole[name] = _continue_name(current, value)
             elif isinstance(current, list):
                 _accumulate_text(current, value)
             else:
                 whole[name] = TextPieces([current, value] if isinstance(current, str) else [value])
         elif isinstance(value, dict):
+            if name == "tool_calls":
+                accumulate(whole, {name: [value]})
+                continue
             if not isinstance(current, dict):
                 current = whole[name] = {}
             accumulate(current, value)
@@ -85,8 +94,9 @@ def accumulate(whole: dict[str, Any], delta: dict[str, Any]) -> None:
                 # A text that came before the parts becomes the first part.
                 text = "".join(current) if type(current) is TextPieces else current
                 current = whole[name] = [{"type": "text", "text": text}] if text else []
+            present = len(current)
             for item in value:
-                _accumulate_item(current, item)
+                _accumulate_item(current, item, present)
         else:
             whole[name] = value
 
@@ -99,11 +109,21 @@ def _accumulate_text(parts: list[Any], piece: str) -> None:
     accumulate(parts[-1], {"text": piece})
 
 
-def _accumulate_item(items: list[Any], delta: Any) -> None:
-    """Add a delta to a streamed list, in place: to the item with the delta's `index`, or the tool
-    call that it continues; else, and where it is not an object, as a new item."""
+def _continue_name(name: Any, piece: str) -> str:
+    """A name with the next one that a delta contains: a piece of it, or all of it again."""
+    if not isinstance(name, str) or piece.startswith(name):
+        return piece
+    return name + piece if len(name) < MAX_NAME_CHARS else name
+
+
+def _accumulate_item(items: list[Any], delta: Any, present: int) -> None:
+    """Add an item of a delta's list to a streamed list, in place: to the item with the same
+    `index`, or the tool call that it continues; else, and where it is not an object, as a new item.
+
+    `present` is the number of items that the list had before this delta.
+    """
     if isinstance(delta, dict):
-        continued = _item_continued_by(items, delta)
+        continued = _item_continued_by(items, delta, present)
         if continued is None:
             items.append(continued := {})
         accumulate(continued, delta)
@@ -111,21 +131,63 @@ def _accumulate_item(items: list[Any], delta: Any) -> None:
         items.append(delta)
 
 
-def _item_continued_by(items: list[Any], delta: dict[str, Any]) -> dict[str, Any] | None:
-    """The item that a delta continues: the last one with the same `index`, or for a tool call
-    without an index, the last item without one. None where the delta begins a new item.
-
-    A tool call with another id begins a new item where it has no index, or names its function:
-    calls that are sent whole may all have the index 0 (Gemini).
-    """
-    call = as_object(delta.get("function") or delta.get("custom"))
-    if "index" not in delta and not call:
+def _item_continued_by(
+    items: list[Any], delta: dict[str, Any], present: int
+) -> dict[str, Any] | None:
+    """The item that a delta continues: the last one with the same `index` and type, or for a tool
+    call without an index, the last item without one. None where the delta begins a new item."""
+    index, delta_type = delta.get("index"), delta.get("type")
+    call = delta.get("function") or delta.get("custom") or ("name" in delta and delta)
+    if "index" not in delta and (call is delta or not call):
         return None
-    for item in reversed(items[-MAX_OPEN_ITEMS:]):
-        if isinstance(item, dict) and item.get("index") == delta.get("index"):
-            has_new_id = delta.get("id") and item.get("id") and delta["id"] != item["id"]
-            return None if has_new_id and (call.get("name") or "index" not in delta) else item
+    for position in range(len(items) - 1, max(len(items) - MAX_OPEN_ITEMS, 0) - 1, -1):
+        item = items[position]
+        if not isinstance(item, dict) or item.get("index") != index:
+            continue
+        if delta_type and item.get("type", delta_type) != delta_type:
+            continue  # a summary and its sealed reasoning have the same index (OpenRouter)
+        if not call:
+            return item
+        is_beside = position >= present and ("index" not in delta or _function(delta).get("name"))
+        return None if is_beside or _begins_call(item, delta) else item
     return None
+
+
+def _begins_call(item: dict[str, Any], delta: dict[str, Any]) -> bool:
+    """Whether a delta with the index of an item begins another tool call: calls that are sent whole
+    may all have the index 0, or none (Gemini).
+
+    With another id it does where it names its function or has no index; some servers send a new id
+    in each delta. Without ids it does where it names its function after the arguments of the item
+    were complete.
+    """
+    function, present = _function(delta), _function(item)
+    name, ids = function.get("name"), (delta.get("id"), item.get("id"))
+    if all(ids):
+        return ids[0] != ids[1] and (bool(name) or "index" not in delta)
+    is_complete = present.get("name") and _are_complete(
+        present.get("arguments", present.get("input"))
+    )
+    if not name or not is_complete:
+        return False
+    arguments = function.get("arguments", function.get("input"))
+    if isinstance(arguments, str) and arguments.strip():
+        return arguments.lstrip().startswith("{")
+    # Without arguments, a name that is repeated begins no call.
+    return isinstance(arguments, dict) or name != present.get("name")
+
+
+def _function(call: dict[str, Any]) -> dict[str, Any]:
+    return as_object(call.get("function") or call.get("custom")) or call
+
+
+def _are_complete(arguments: Any) -> bool:
+    """Whether arguments end like a JSON object: after that, only another call's may begin."""
+    if type(arguments) is TextPieces:
+        arguments = "".join(arguments[-2:])
+    return isinstance(arguments, dict) or (
+        isinstance(arguments, str) and arguments.rstrip().endswith("}")
+    )
 
 
 def finalize(value: Any) -> Any:

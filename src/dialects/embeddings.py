@@ -4,15 +4,12 @@ from typing import Any
 
 from dialects import chat, generic
 from dialects.fields import Completion, Prompt, read_completion, read_prompt
-from dialects.json_values import drop_empty, object_items
+from dialects.json_values import as_object, drop_empty, object_items
 from dialects.usage import find_usage, usage_metadata
 
 NAME = "embedding"
 
 OBSERVATION_TYPE = "embedding"
-
-# Embeddings are not streamed.
-fold = generic.fold
 
 is_finished = generic.is_finished
 
@@ -23,11 +20,23 @@ def read_request(body: Any) -> Prompt:
     return read_prompt(body, input_field="input")
 
 
+def fold(events: list[Any]) -> dict[str, Any]:
+    """Merge the events of a stream into one reply, with the `data` of all of them. OpenAI streams
+    no embeddings, but a server may send lines of JSON."""
+    reply: dict[str, Any] = {}
+    data: list[Any] = []
+    for event in object_items(events):
+        reply |= drop_empty(event)
+        data += event["data"] if isinstance(event.get("data"), list) else []
+    return {**reply, "data": data} if data else reply
+
+
 def read_reply(reply: Any) -> Completion:
     """Read the parsed JSON of an embedding reply.
 
-    The output is `{"dimensions": d, "count": n}` for n vectors of d numbers. Where the vectors
-    cannot be read, it is the whole reply.
+    The output is `{"dimensions": d, "count": n}` for n inputs with vectors of d numbers, and the
+    number of `vectors` where an input has several. Where the vectors cannot be read, it is the
+    whole reply.
     """
     readers = {
         **chat.COMMON_READERS,
@@ -39,8 +48,31 @@ def read_reply(reply: Any) -> Completion:
 
 
 def _output(reply: dict[str, Any]) -> dict[str, int]:
-    vectors = [item["embedding"] for item in object_items(reply["data"]) if "embedding" in item]
-    return {"dimensions": _dimensions(vectors[0]) if vectors else 0, "count": len(vectors)}
+    vectors = _vectors({**reply, **as_object(reply.get("result"))})
+    # Of several vectors for each input: https://jina.ai/embeddings/ (return_multivector)
+    inner = [vector for item in vectors if isinstance(item, list) for vector in item]
+    several = [vector for vector in inner if isinstance(vector, list | str)]
+    first = next(iter(several or vectors), "")
+    counts = {"dimensions": _dimensions(first), "count": len(vectors)}
+    return counts | {"vectors": len(several)} if several else counts
+
+
+def _vectors(reply: dict[str, Any]) -> list[Any]:
+    """The vectors in a reply, or for each input a list of them. They are in the items of `data`
+    (OpenAI), `data` itself (Workers AI), `embeddings` (Ollama; of Cohere, by their type), or a
+    single one in `embedding` (Ollama's older API).
+
+    Raises TypeError where an item has no vector.
+    """
+    items = reply["embeddings"] if "embeddings" in reply else reply.get("data", [reply])
+    items = next(iter(items.values()), []) if isinstance(items, dict) else items
+    vectors = [
+        item.get("embedding", item.get("embeddings")) if isinstance(item, dict) else item
+        for item in items
+    ]
+    if not all(isinstance(vector, list | str) for vector in vectors):
+        raise TypeError("an item without a vector")
+    return vectors
 
 
 def _dimensions(vector: Any) -> int:

@@ -1,0 +1,41 @@
+"""Ollama's and Workers AI's own formats of a chat, converted to OpenAI's.
+
+Both may be sent at OpenAI's paths, where a base URL leads to the server's own API.
+https://github.com/ollama/ollama/blob/main/docs/api.md
+https://developers.cloudflare.com/workers-ai/features/function-calling/
+"""
+
+from typing import Any
+
+from core.strict_json import to_json
+from dialects.json_values import as_object, drop_empty
+
+# Members of a reply or an event that become part of its only choice.
+_CHOICE_MEMBERS = {"message", "response", "thinking", "tool_calls", "done_reason", "result"}
+
+# An object with one of these members is a message.
+_MESSAGE_MEMBERS = {"role", "content", "thinking", "tool_calls"}
+
+
+def to_openai(reply: dict[str, Any], member: str) -> dict[str, Any]:
+    """A reply without `choices` in OpenAI's form, with one choice, whose message is in `member`:
+    "message" for a whole reply, or "delta" for an event of a stream. Unchanged where it has no
+    message of either format.
+
+    The message is an object (Ollama) or the text `response` (Ollama, Workers AI). Workers AI may
+    put the whole reply into `result`.
+    """
+    result = as_object(reply.get("result"))
+    if isinstance(result.get("choices"), list):
+        return {**reply, **result}
+    members = {**reply, **result}
+    message, text = members.get("message"), members.get("response")
+    if not (isinstance(message, dict) and message.keys() & _MESSAGE_MEMBERS):
+        if text is None and not members.get("tool_calls"):
+            return reply
+        content = text if isinstance(text, str | None) else to_json(text)  # an object in JSON mode
+        others = {name: members.get(name) for name in ("thinking", "tool_calls")}
+        message = {"role": "assistant", "content": content, **drop_empty(others)}
+    choice = {"index": 0, member: message, "finish_reason": members.get("done_reason")}
+    rest = {name: value for name, value in members.items() if name not in _CHOICE_MEMBERS}
+    return {**rest, "choices": [choice]}
