@@ -100,16 +100,18 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     """
     call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
     dialect = dialect_for_path(call.path)
-    prompt = read_request(call.path, exchange.request_body)
+    encoding = call.headers.get("content-encoding", "")
+    prompt = read_request(call.path, exchange.request_body, encoding)
     completion = read_reply(
         call.path,
         capture.body,
         capture.content_type,
         complete=capture.ending is Ending.COMPLETE and not capture.truncated,
+        encoding=capture.content_encoding,
     )
     output = completion.output
     if output is None and (capture.status or 0) >= 400:
-        output = read_reply("", capture.body, "", complete=True).output
+        output = read_reply("", capture.body, "", True, capture.content_encoding).output
     # Without duplicates, since the number of secrets that are searched for is limited.
     secrets = {*secrets_of_request(call.headers, call.query), *settings.secrets}
     redactor = Redactor(secrets, settings.redact_patterns)
@@ -123,7 +125,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         prompt = replace(prompt, metadata={}, parameters={})
         exchange = replace(exchange, trace_context=trace_context)
     with_content = redactor.searchable and effective_content_mode(trace_context, settings) == "full"
-    status = _status(capture, completion, with_content)
+    status = _status(capture, replace(completion, output=output), with_content)
     endpoint = call.path.removeprefix("/v1/")
     name = trace_context.name or endpoint
     # Calls with the same trace id overwrite each other's values, so the name of one of them is not
@@ -369,10 +371,9 @@ def _status(capture: Capture, completion: Completion, with_content: bool) -> _St
         return _Status(WARNING, f"The client closed the connection {when} the reply came.")
     # A provider's error message may quote the request, so it counts as content.
     if capture.status is not None and capture.status >= 400:
-        message = f"HTTP {capture.status}"
-        if with_content:
-            beginning = capture.body[:MAX_STATUS_MESSAGE_CHARS].decode("utf-8", "replace")
-            message = f"{message}: {completion.error or beginning}"
+        message, reason = f"HTTP {capture.status}", completion.error or completion.output
+        if with_content and reason is not None:
+            message = f"{message}: {reason if isinstance(reason, str) else to_json(reason)}"
         return _Status(ERROR, message[:MAX_STATUS_MESSAGE_CHARS], str(capture.status))
     if completion.error:
         message = completion.error if with_content else "An error in the reply."

@@ -250,11 +250,13 @@ class _ReplyCapture:
             least = 1 if search else size
 
     def _result(self, ending: Ending, reason: str = "") -> Capture:
+        encoding = self.reply.header("content-encoding")
         return Capture(
             ending=ending,
             ended_at=self.ended_at or time.time(),
             status=self.reply.status,
             content_type=self.reply.header("content-type"),
+            content_encoding="" if encoding in DECODED_ENCODINGS else encoding,
             body=b"".join(self.chunks),
             truncated=self.truncated,
             first_token_at=self.first_token_at,

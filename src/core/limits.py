@@ -123,6 +123,11 @@ MAX_OPEN_ITEMS = 256
 MAX_ITERATIONS = 100
 # A longer name of a tool call is not continued: each piece would copy it.
 MAX_NAME_CHARS = 1000
+# How much of a body is decoded: deflate may expand it a thousandfold. A body is seldom encoded more
+# than once.
+MAX_DECODED_BYTES = 4 * MEGABYTE
+MAX_CONTENT_ENCODINGS = 3
+MAX_ENCODING_CHARS = 40
 
 # -- Redaction --
 

@@ -107,7 +107,8 @@ class Capture:
     first event with output of the model had arrived; None where there was none, and for a reply
     that is not a stream. `notes` name what could not be found out. `reason` explains an `ending`
     other than `COMPLETE`. `timed_out` is True where no reply arrived within the timeout of the
-    attempt.
+    attempt. `content_encoding` is the value of that header where the runtime has not decoded
+    `body`, else "".
     """
 
     ending: Ending
@@ -120,6 +121,7 @@ class Capture:
     notes: tuple[str, ...] = ()
     reason: str = ""
     timed_out: bool = False
+    content_encoding: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core import strict_json
-from core.limits import MAX_ERROR_CHARS, MAX_SETTING_CHARS
+from core.limits import MAX_SETTING_CHARS
 from core.strict_json import to_json
+from dialects.errors import ReplyError, find_error
 from dialects.json_values import as_object, as_text
 from dialects.tools import without_credentials
 
@@ -177,6 +178,7 @@ def read_completion(
     *,
     output: FieldReader,
     metadata: FieldReader,
+    error: Callable[[dict[str, Any]], ReplyError | None] = find_error,
     usage: FieldReader = lambda reply: {},
     cost: FieldReader = lambda reply: {},
     parameters: FieldReader = lambda reply: {},
@@ -186,12 +188,12 @@ def read_completion(
     `output`, `metadata`, `usage`, `cost` and `parameters` are functions that return the field of
     that name, given the reply as an object ({} where it is not one). Where one raises, its field is
     empty and a note names it, but the output is the whole reply, unless the reply has an error.
-    Model and error are read from the members that are the same in all formats.
+    The model is read from the member that is the same in all formats, and the error by `error`.
     """
     fields = _FieldwiseReader(as_object(reply))
-    error = fields.read("error", error_message, default=None)
-    output_value = fields.read("output", output, default=None if error else reply)
-    if error and output_value is None:
+    found = fields.read("error", error, default=None)
+    output_value = fields.read("output", output, default=None if found else reply)
+    if found and output_value is None:
         fields.notes.clear()  # an error needs no output
     return Completion(
         model=fields.text("model"),
@@ -199,8 +201,8 @@ def read_completion(
         usage=fields.read("usage", usage, default={}),
         cost=fields.read("cost", cost, default={}),
         parameters=fields.read("parameters", parameters, default={}),
-        error=error,
-        error_type=fields.read("error", error_type, default=None),
+        error=found.message if found else None,
+        error_type=found.type if found else None,
         metadata=fields.read("metadata", metadata, default={}),
         notes=tuple(fields.notes),
     )
@@ -267,37 +269,3 @@ def flatten_setting(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {}
     return {name: None, **{f"{name}_{member}": setting for member, setting in value.items()}}
-
-
-def error_type(reply: dict[str, Any]) -> str | None:
-    """The `type` of the error in a reply, else its `code` or `status`, as text. None where the
-    reply has no error, or the error none of these."""
-    error = as_object(_error_in(reply))
-    value = error.get("type") or error.get("code") or error.get("status")
-    return str(value) if value else None
-
-
-def error_message(reply: dict[str, Any]) -> str | None:
-    """The error in a reply as "type: message", or as the message alone where it has no type. None
-    where the reply has no error.
-
-    An error without a message is represented by its JSON text. The result is cut to
-    `MAX_ERROR_CHARS`.
-    """
-    error = _error_in(reply)
-    if not error:
-        return None
-    if not isinstance(error, dict):
-        return (error if isinstance(error, str) else to_json(error))[:MAX_ERROR_CHARS]
-    message, kind = error.get("message") or to_json(error), error_type(reply)
-    return (f"{kind}: {message}" if kind else str(message))[:MAX_ERROR_CHARS]
-
-
-def _error_in(reply: dict[str, Any]) -> Any:
-    """The error in a reply, usually an object or a text; None or another empty value where there is
-    none.
-
-    https://platform.openai.com/docs/guides/error-codes, https://docs.anthropic.com/en/api/errors,
-    and vLLM's form, in which the reply itself is the error object.
-    """
-    return reply if reply.get("object") == "error" else reply.get("error")

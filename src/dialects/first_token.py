@@ -13,7 +13,7 @@ from core.limits import MAX_FIRST_TOKEN_READS
 from dialects import chat, completions, messages, responses
 from dialects.json_values import as_object, object_items
 from dialects.registry import dialect_for_path
-from dialects.sse import is_event_stream, parse_events
+from dialects.sse import is_event_stream, is_json_lines, parse_events
 
 # Members whose text labels the output, but is no part of it.
 _LABELS = frozenset(
@@ -43,7 +43,8 @@ class FirstTokenSearch:
         self.found = False
         self.notes: tuple[str, ...] = ()
         self._unread: list[bytes] = []
-        self._is_stream = self._ends_with_cr = False
+        self._event_end = b""  # what separates the events; b"" until that is known
+        self._ends_with_cr = False
         self._reads = 0
 
     def feed(self, piece: bytes) -> bool:
@@ -55,16 +56,17 @@ class FirstTokenSearch:
         last_byte = self._unread[-1][-1:] if self._unread else b""
         if piece:  # none of "\n" is left where it belongs to the "\r" before it
             self._unread.append(piece)
-        if not self._is_stream or b"\n\n" in last_byte + piece:
+        if not self._event_end or self._event_end in last_byte + piece:
             # Only here, so that a large event is not copied with each of its pieces.
             text = b"".join(self._unread)
-            if not self._is_stream:
+            if not self._event_end:
                 text = text.removeprefix(b"\xef\xbb\xbf").lstrip()
                 if len(text) >= _MIN_RECOGNIZED_BYTES:
                     if not is_event_stream(text, self.content_type):
                         return False
-                    self._is_stream = True
-            events, _, rest = text.rpartition(b"\n\n")
+                    is_lines = is_json_lines(text, self.content_type)
+                    self._event_end = b"\n" if is_lines else b"\n\n"
+            events, _, rest = text.rpartition(self._event_end or b"\n\n")
             self._unread = [rest] if rest else []
             self.found = self._has_output_event(events)
         if not self.found and self._reads == MAX_FIRST_TOKEN_READS:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from dialects.cost import stated_cost
+from dialects.errors import find_error
 from dialects.fields import Completion, Prompt, read_completion
 from dialects.json_values import as_object, as_text
 from dialects.tools import without_credentials
@@ -52,6 +53,7 @@ def read_reply(reply: Any) -> Completion:
         reply,
         output=lambda _: reply["events"] if is_stream else reply,
         metadata=lambda reply: usage_metadata(find_usage(reply)),
+        error=lambda reply: find_error(reply, is_known_format=False),
         usage=lambda reply: usage_counts(find_usage(reply), reply.get("model")),
         cost=lambda reply: stated_cost(find_usage(reply)),
     )

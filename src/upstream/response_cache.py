@@ -11,6 +11,8 @@ from enum import StrEnum
 from core.platform import RequestPlatform, UpstreamReply
 from core.secret_names import is_secret_name
 from core.types import Capture, Ending
+from dialects.errors import find_error
+from dialects.registry import is_known_format
 from settings.load import Settings
 from settings.provider_table import CREDENTIAL_HEADERS
 from upstream.attempts import AdmittedRequest
@@ -62,6 +64,7 @@ class ResponseCache:
         self.max_age_seconds = request.config.cache_age_seconds if request.config else 0
         self.status: CacheStatus | None = None
         self.key = ""
+        self.path = request.call.path
         if not self.max_age_seconds:
             return
         self.status = CacheStatus.DISABLED
@@ -96,7 +99,7 @@ class ResponseCache:
             self.stores_reply
             and is_whole
             and "json" in capture.content_type
-            and _is_cacheable(capture.body)
+            and _is_cacheable(capture.body, self.path)
         ):
             await self.platform.write_cache(
                 self.key, 200, capture.content_type, capture.body, self.max_age_seconds
@@ -136,15 +139,17 @@ def _is_key_header(name: str) -> bool:
     return is_secret_name(name) and name != "cookie" and not name.startswith("x-portkey-")
 
 
-def _is_cacheable(reply: bytes) -> bool:
-    """Whether the body of a reply is a JSON object without an `error`.
+def _is_cacheable(reply: bytes, path: str) -> bool:
+    """Whether the body of a reply to a request of this path is a JSON object that has members and
+    no error.
 
     Some errors come with status 200. A body in an encoding that the runtime does not decode is not
     JSON; it could only be cached together with the name of its encoding.
     """
     try:
-        return not parse_object(reply).get("error")
-    except ValueError:
+        members = parse_object(reply)
+        return bool(members) and not find_error(members, is_known_format(path))
+    except Exception:  # a body that cannot be read is not cached
         return False
 
 

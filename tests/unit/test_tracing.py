@@ -1,6 +1,7 @@
 """Tests of `tracing`: an exchange as an observation, several attempts as a tree."""
 
 import json
+import zlib
 from dataclasses import replace
 from random import Random
 
@@ -114,6 +115,20 @@ def test_the_observation_of_a_streamed_reply():
             "HTTP 429: rate: slow down",
         ),
         (replace(WHOLE, status=502, body=b"<h1>Bad"), ERROR, "HTTP 502: <h1>Bad"),
+        (
+            replace(WHOLE, status=502, body=b"<html><title>Bad gateway</title>"),
+            ERROR,
+            "HTTP 502: A page in place of a reply: Bad gateway",
+        ),
+        (replace(WHOLE, status=500, body=b'{"odd": 1}'), ERROR, 'HTTP 500: {"odd":1}'),
+        (replace(WHOLE, status=500, body=b""), ERROR, "HTTP 500: The reply is empty."),
+        (
+            replace(WHOLE, status=500, body=b"(\xb5/\xfd", content_encoding="zstd"),
+            ERROR,
+            "HTTP 500",
+        ),
+        (replace(WHOLE, body=b'{"success": false, "message": "m"}'), ERROR, "m"),
+        (replace(WHOLE, body=b""), ERROR, "The reply is empty."),
         (
             replace(STREAMED, body=b'data: {"error": {"message": "overloaded"}}\n\n'),
             ERROR,
@@ -395,6 +410,9 @@ def test_secrets_are_redacted_from_every_field():
         replace(WHOLE, body=json.dumps(reply).encode()[:-8], truncated=True),
         replace(WHOLE, status=401, body=json.dumps(error).encode()),
         replace(WHOLE, status=401, body=secret.encode()),
+        replace(WHOLE, body=zlib.compress(json.dumps(error).encode()), content_encoding="deflate"),
+        replace(STREAMED, body=f"event: error\ndata: wrong key {secret}\n\n".encode()),
+        replace(STREAMED, body=f"error: wrong key {secret}\n\n".encode()),
         replace(STREAMED, body=stream),
         Capture(Ending.UNREACHABLE, 1001, reason=f"no route with {secret}"),
     ):
@@ -404,6 +422,29 @@ def test_secrets_are_redacted_from_every_field():
         assert secret not in repr(observation)
         assert secret[:9] not in repr(observation.output)
     assert secret not in repr(Settings(secrets=(secret,)))
+
+
+def test_encoded_bodies_are_decoded_or_left_out():
+    headers = {**CALL.headers, "content-encoding": "deflate"}
+    observation = observe_exchange(
+        replace(WHOLE, body=zlib.compress(WHOLE.body), content_encoding="deflate"),
+        replace(CALL, headers=headers),
+        zlib.compress(REQUEST),
+    )
+    plain = observe_exchange()
+    assert (observation.input, observation.output) == (plain.input, plain.output)
+    assert "notes" not in observation.metadata
+    headers["content-encoding"] = "zstd"
+    observation = observe_exchange(
+        replace(WHOLE, body=b"(\xb5/\xfd\x00", content_encoding="zstd"),
+        replace(CALL, headers=headers),
+        b"(\xb5/\xfd\x00",
+    )
+    assert (observation.input, observation.output, observation.level) == (None, None, DEFAULT)
+    assert observation.metadata["notes"] == [
+        "request: in the encoding zstd, which cannot be read",
+        "reply: in the encoding zstd, which cannot be read",
+    ]
 
 
 def test_a_secret_in_header_and_settings_counts_once():

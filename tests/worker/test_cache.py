@@ -185,6 +185,13 @@ async def _interrupted(request: web.Request) -> web.StreamResponse:
     return response
 
 
+def _json(reply: Any) -> Reply:
+    async def script(request: web.Request) -> web.Response:
+        return web.json_response(reply)
+
+    return script
+
+
 async def _large(request: web.Request) -> web.Response:
     return web.json_response({"text": "x" * 5_000_000})
 
@@ -200,8 +207,15 @@ async def _large(request: web.Request) -> web.Response:
         _text,
         _interrupted,
         _large,
+        _json({"error": {"message": "m"}}),
+        _json({"success": False, "errors": [{"message": "m"}]}),
+        _json({"choices": [{"message": {"content": "a"}, "finish_reason": "error"}]}),
+        _json({}),
     ],
-    ids=["500", "429", "404", "201", "203", "text", "interrupted", "large"],
+    ids=[
+        *("500", "429", "404", "201", "203", "text", "interrupted", "large"),
+        *("error", "success false", "error in a choice", "empty"),
+    ],
 )
 def test_a_reply_that_is_not_a_whole_200_with_json_is_not_cached(
     stage: Stage, provider: Provider, body, reply: Reply

@@ -204,8 +204,27 @@ def test_an_encoded_reply_is_decoded(stage: Stage, provider: Provider, path, enc
     with stage.http() as client:
         response = client.post(path, json=CHAT, headers=SCRIPTED)
     assert response.json() == reply
-    if path == "/v1/chat/completions" and encoding == "gzip":
+    if path == "/v1/chat/completions":
         assert stage.observation()["output"]["content"] == "Grüße" * 1000
+
+
+def test_a_reply_in_an_unreadable_encoding_is_relayed_and_noted(stage: Stage, provider: Provider):
+    encoded = b"(\xb5/\xfd\x04\x58 not really zstd \xff"
+
+    async def script(request):
+        headers = {"content-encoding": "zstd", "content-type": "application/json"}
+        return web.Response(body=encoded, headers=headers)
+
+    provider.script = script
+    with (
+        stage.http() as client,
+        client.stream("POST", "/v1/chat/completions", json=CHAT, headers=SCRIPTED) as response,
+    ):
+        assert b"".join(response.iter_raw()) == encoded
+        assert response.headers["content-encoding"] == "zstd"
+    observation = stage.observation()
+    assert (observation["output"], observation["level"]) == (None, "DEFAULT")
+    assert observation["metadata"]["notes"] == ["reply: in the encoding zstd, which cannot be read"]
 
 
 def test_a_large_reply_is_relayed_byte_for_byte(stage: Stage, provider: Provider):
