@@ -23,6 +23,7 @@ from core.trace_context import CONTENT_MODES, TraceContext
 from core.types import Call, Capture, Destination, Ending
 from dialects.fields import Completion, Prompt
 from dialects.registry import dialect_for_path, read_reply, read_request
+from dialects.rendering import countable_output
 from redaction.redactor import Redactor
 from redaction.request_secrets import recorded_headers, secrets_of_request
 from redaction.truncation import (
@@ -110,6 +111,8 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         encoding=capture.content_encoding,
     )
     output = completion.output
+    if not completion.usage:
+        output = countable_output(output, completion.model or prompt.model)
     if output is None and (capture.status or 0) >= 400:
         output = read_reply("", capture.body, "", True, capture.content_encoding).output
     # Without duplicates, since the number of secrets that are searched for is limited.

@@ -5,6 +5,7 @@ messages of the observation are shown as JSON.
 https://github.com/langfuse/langfuse/blob/v4.16.0/packages/shared/src/utils/IORepresentation/chatML/types.ts
 """
 
+import re
 from typing import Any
 
 from core.strict_json import to_json
@@ -124,3 +125,25 @@ def _thought(value: Any) -> dict[str, Any]:
     members = as_object(value)
     text = members.get("content", members.get("thinking")) if members else value
     return thinking_part(text, members)
+
+
+# Models whose tokens Langfuse counts where an observation has no usage: its price list has a
+# tokenizer for most models of these names (worker/src/constants/default-model-prices.json, 4.16.0).
+_COUNTED_MODEL = re.compile(
+    r"(?:openai/|anthropic/|(?:\w+\.)?anthropic\.)?(?:ft:)?(?:gpt-\d|chatgpt-|claude-)",
+    re.IGNORECASE,
+)
+
+
+def countable_output(output: Any, model: str | None) -> Any:
+    """The output of a reply without usage, from which Langfuse counts the model's tokens: the text
+    alone where it is one assistant message with nothing but a text.
+
+    Langfuse would count the JSON of a message, about ten tokens more than its text
+    (worker/src/features/tokenisation/usage.ts), and renders a text as an answer of the assistant.
+    Outputs of models that it does not count, and all others, are returned as they are.
+    """
+    if not (isinstance(output, dict) and _COUNTED_MODEL.match(model or "")):
+        return output
+    is_plain = output.keys() == {"role", "content"} and output["role"] == "assistant"
+    return output["content"] if is_plain and isinstance(output["content"], str) else output

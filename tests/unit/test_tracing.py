@@ -91,7 +91,8 @@ def test_the_observation_of_a_streamed_reply():
     assert observation.completion_started_at == 1002.0
     assert observation.metadata["time_to_first_token_ms"] == 2000
     assert observation.model == "gpt-4o"
-    assert json.loads(observation.output or "") == {"role": "assistant", "content": "hello"}
+    # Without usage, Langfuse counts the tokens of the text.
+    assert json.loads(observation.output or "") == "hello"
 
 
 @pytest.mark.parametrize(

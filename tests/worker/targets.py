@@ -84,7 +84,7 @@ def fails_with_long_body(provider: Provider, status: int, size: float, **headers
         left = size
         try:
             while left > 0:
-                await response.write(b"x" * 100_000)
+                await response.write(b"x x " * 25_000)
                 left -= 100_000
         finally:
             provider.gate("discarded").set()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialects.registry import read_reply, read_request
-from dialects.rendering import renderable_message
+from dialects.rendering import countable_output, renderable_message
 from tests.chatml import available_tools, called_tools, render_problems
 from tests.unit.dialects import test_recorded as recorded
 from tests.unit.dialects import test_requests as requests
@@ -596,3 +596,15 @@ def test_any_message_with_a_role_is_rendered(members: dict[str, Any]) -> None:
     problems = render_problems([message], "input")
     assert problems == [] or shown_as_table
     assert renderable_message(message) == message  # so that it may be applied twice
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "openai/gpt-5.4", "us.anthropic.claude-opus-4-6"])
+def test_a_plain_answer_is_counted_as_its_text(model: str) -> None:
+    """https://github.com/langfuse/langfuse/blob/v4.16.0/worker/src/features/tokenisation/usage.ts"""
+    answer = {"role": "assistant", "content": "Hi"}
+    assert countable_output(answer, model) == "Hi"
+    assert render_problems("Hi", "output") == []
+    for other in ({**answer, "refusal": "No"}, {**answer, "content": None}, [answer], None, "x"):
+        assert countable_output(other, model) == other
+    for uncounted in ("llama-3.3", None, "my-gpt"):
+        assert countable_output(answer, uncounted) == answer
