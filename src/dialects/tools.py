@@ -5,6 +5,7 @@ Where one is missing, it shows the whole observation as JSON.
 https://github.com/langfuse/langfuse/blob/v4.16.0/packages/shared/src/utils/IORepresentation/chatML/types.ts
 """
 
+import re
 from typing import Any
 
 from core.strict_json import to_json
@@ -140,14 +141,19 @@ def _to_text(value: Any) -> str:
 # Members of a tool or an MCP server that contain credentials.
 _CREDENTIAL_MEMBERS = ("authorization", "authorization_token", "headers")
 
+# Parts of the URL of an MCP server that may contain credentials: the user, and the query.
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^/?#@]*(?=@)|(?<=\?).+", re.DOTALL)
+
 
 def without_credentials(body: dict[str, Any]) -> dict[str, Any]:
     """A copy of a request in which "[redacted]" replaces the credentials for remote (MCP) servers:
-    authorization and headers of the items of `tools` and `mcp_servers`, and of tools in an item of
-    the `input` or in a namespace.
+    authorization, headers, and user and query of the URL, of the items of `tools` and `mcp_servers`
+    and of tools in an item of the `input` or in a namespace. It also replaces the secrets that the
+    container of a tool sends to other servers.
 
     https://platform.openai.com/docs/guides/tools-connectors-mcp#authentication
     https://docs.anthropic.com/en/docs/agents-and-tools/mcp-connector
+    https://developers.openai.com/api/docs/guides/tools-shell
     """
     result = dict(body)
     for name in ("tools", "mcp_servers"):
@@ -162,7 +168,15 @@ def _without_credentials(item: Any) -> Any:
     """A copy of a tool or a server without its credentials."""
     if not isinstance(item, dict):
         return item
-    members = _without_nested_credentials(item)
+    members = dict(_without_nested_credentials(item))
+    for name in ("environment", "container"):  # of a shell, of a code interpreter
+        place = as_object(members.get(name))
+        policy = as_object(place.get("network_policy"))
+        if "domain_secrets" in policy:
+            members[name] = {**place, "network_policy": {**policy, "domain_secrets": "[redacted]"}}
+    for name in ("server_url", "url"):
+        if isinstance(members.get(name), str):
+            members[name] = _URL_CREDENTIALS.sub("[redacted]", members[name])
     return {n: "[redacted]" if n in _CREDENTIAL_MEMBERS and v else v for n, v in members.items()}
 
 

@@ -162,3 +162,36 @@ def test_credentials_are_removed_from_all_tools() -> None:
         ],
     }
     assert without_credentials({"input": "Hi"}) == {"input": "Hi"}
+
+
+def test_credentials_in_the_url_of_a_server_are_removed() -> None:
+    """https://docs.tavily.com/documentation/mcp has the key in the URL."""
+    body = {
+        "tools": [
+            {"type": "mcp", "server_url": "https://ada:secret@example.org:8000/mcp?a=secret"}
+        ],
+        "mcp_servers": [
+            {"url": "https://example.org/mcp?\nkey=secret"},
+            {"url": 5},
+            {"url": "u@v"},
+        ],
+    }
+    assert without_credentials(body) == {
+        "tools": [
+            {"type": "mcp", "server_url": "https://[redacted]@example.org:8000/mcp?[redacted]"}
+        ],
+        "mcp_servers": [{"url": "https://example.org/mcp?[redacted]"}, {"url": 5}, {"url": "u@v"}],
+    }
+
+
+@pytest.mark.parametrize("place", ["environment", "container"])
+def test_secrets_of_a_container_are_removed(place: str) -> None:
+    """https://developers.openai.com/api/docs/guides/tools-shell"""
+    policy = {"type": "allowlist", "domain_secrets": [{"name": "KEY", "value": "secret"}]}
+    body = {"tools": [{"type": "shell", place: {"type": "auto", "network_policy": policy}}]}
+    redacted = {**policy, "domain_secrets": "[redacted]"}
+    assert without_credentials(body) == {
+        "tools": [{"type": "shell", place: {"type": "auto", "network_policy": redacted}}]
+    }
+    unchanged = {"tools": [{place: "id"}, {place: {"network_policy": "x"}}]}
+    assert without_credentials(unchanged) == unchanged
