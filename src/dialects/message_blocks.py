@@ -5,13 +5,14 @@ https://docs.anthropic.com/en/docs/build-with-claude/streaming
 https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool
 """
 
+from contextlib import suppress
 from typing import Any
 
 from core import strict_json
 from core.strict_json import to_json
 from dialects.content_parts import joined_content, renderable_part, renderable_parts
 from dialects.deltas import accumulate, finalize
-from dialects.json_values import as_object, as_text, drop_empty
+from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.rendering import renderable_message, thinking_part
 from dialects.tools import tool_call
 
@@ -115,11 +116,11 @@ def _finished_block(block: dict[str, Any]) -> dict[str, Any]:
     a tool call is the value of its `partial_json`. Where that JSON is cut, it is the text."""
     block = finalize(block)
     input_json = block.pop("partial_json", None)
+    if input_json:
+        block["input"] = input_json
     if isinstance(input_json, str) and input_json:
-        try:
+        with suppress(ValueError):  # the stream was cut within the JSON
             block["input"] = strict_json.parse(input_json)
-        except ValueError:  # the stream was cut within the JSON
-            block["input"] = input_json
     return block
 
 
@@ -175,8 +176,9 @@ def _to_chat_message(message: dict[str, Any]) -> dict[str, Any]:
         name: [] for name in ("thinking", "redacted_thinking", "tool_calls", "server_tool_use")
     }
     callers = {
-        as_text(as_object(as_object(block).get("caller")).get("tool_id"))
-        for block in message["content"]
+        as_text(as_object(block.get("caller")).get("tool_id"))
+        for block in object_items(message["content"])
+        if block.get("type") == "tool_use"  # a call of the provider's own tool is answered here
     }
     content: list[Any] = []
     for block in message["content"]:

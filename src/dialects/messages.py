@@ -49,6 +49,7 @@ def fold(events: list[Any]) -> dict[str, Any]:
     """
     reply: dict[str, Any] = {}
     blocks = ContentBlocks()
+    last_usage: Any = None
     for event in events:
         if not isinstance(event, dict):
             continue
@@ -57,18 +58,21 @@ def fold(events: list[Any]) -> dict[str, Any]:
             reply["context_management"] = event["context_management"]
         if isinstance(event_type, str) and event_type.startswith("content_block_"):
             blocks.add(event)
-        elif event_type == "message_start":
-            reply |= as_object(event.get("message"))
+        elif event_type in ("message_start", "message"):
+            reply |= as_object(event.get("message")) or event
         elif event_type in ("message_delta", "message_stop"):
             delta = as_object(event.get("delta"))
-            # The counts are cumulative, and may repeat those of `message_start`, or be 0 instead.
-            usage = merge_usage(reply.get("usage"), delta.get("usage"))
-            reply |= drop_empty(delta)
-            reply["usage"] = merge_usage(usage, event.get("usage"))
-            if as_object(event.get("usage")).get("output_tokens") == 0:
-                reply["usage"]["output_tokens"] = 0  # that of `message_start` is a placeholder
+            last_usage = merge_usage(last_usage, delta.get("usage"))
+            last_usage = merge_usage(last_usage, event.get("usage"))
+            reply |= drop_empty({**delta, "usage": None})
         elif "error" in event:
             reply["error"] = event["error"]
+    # The counts are cumulative, and may repeat those of `message_start`, or be 0 instead.
+    usage = merge_usage(reply.get("usage"), last_usage)
+    if isinstance(last_usage, dict):
+        # The output tokens of `message_start` are a placeholder.
+        usage |= {"output_tokens": 0} if last_usage.get("output_tokens") == 0 else {}
+        reply["usage"] = usage
     content = blocks.finish()
     if content or not reply.get("content"):
         reply["content"] = content
@@ -117,7 +121,7 @@ def _normalize_request(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _output(reply: dict[str, Any]) -> Any:
-    content = reply["content"]
+    content = [] if reply["content"] is None else reply["content"]
     if not isinstance(content, list | str):
         raise TypeError("content is not a list")
     if not content and "role" not in reply:

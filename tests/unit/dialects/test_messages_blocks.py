@@ -116,6 +116,10 @@ EVENTS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
         [start(0, {**tool("s"), "type": "server_tool_use"}), delta(0, partial_json='{"q":1}')],
         [{**tool("s"), "type": "server_tool_use", "input": {"q": 1}}],
     ),
+    "an input that is an object": (
+        [start(0, tool("t")), delta(0, partial_json={"q": 1})],
+        [{**tool("t"), "input": {"q": 1}}],
+    ),
     "malformed events": (
         [
             *({"type": "content_block_start"}, {"type": "content_block_delta", "delta": "x"}),
@@ -150,6 +154,28 @@ def test_a_content_that_is_a_text_is_read() -> None:
     assert completion.notes == ()
 
 
+@pytest.mark.parametrize("message_type", ["message", "message_start"])
+def test_a_content_that_is_null_is_empty(message_type: str) -> None:
+    reply = {"type": "message", "role": "assistant", "content": None, "stop_reason": "end_turn"}
+    event = reply if message_type == "message" else {"type": message_type, "message": reply}
+    expected = {"role": "assistant", "content": None}
+    body = json.dumps(reply).encode()
+    whole = read_reply("/v1/messages", body, "application/json", True)
+    body = b"data: " + json.dumps(event).encode() + b"\n\n"
+    streamed = read_reply("/v1/messages", body, "text/event-stream", True)
+    assert (whole.output, whole.notes) == (expected, ())
+    assert (streamed.output, streamed.notes, streamed.is_finished) == (expected, (), True)
+
+
+def test_a_message_that_is_one_event_is_read() -> None:
+    content = [{**TEXT, "text": "Hi"}]
+    event = {"type": "message", "role": "assistant", "model": "m", "content": content}
+    body = b"data: " + json.dumps(event).encode() + b"\n\n"
+    completion = read_reply("/v1/messages", body, "text/event-stream", True)
+    assert completion.output == {"role": "assistant", "content": "Hi"}
+    assert completion.model == "m"
+
+
 def test_a_result_without_its_call_comes_first() -> None:
     """A reply that continues after a pause begins with the result of the server's tool."""
     result = {"type": "code_execution_tool_result", "tool_use_id": "s", "content": {"stdout": "2"}}
@@ -177,6 +203,22 @@ def test_a_server_tool_that_waits_for_the_client_is_not_a_call_to_answer() -> No
     direct = {**tool("t"), "caller": {"type": "direct"}}
     [message] = to_chat_messages({"role": "assistant", "content": [server_tool, direct]})
     assert [call["id"] for call in message["tool_calls"]] == ["s", "t"]
+
+
+def test_a_server_tool_that_another_one_has_called_counts_as_called() -> None:
+    """https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"""
+    code = {**tool("s"), "type": "server_tool_use", "name": "code_execution"}
+    caller = {"type": "code_execution_20260120", "tool_id": "s"}
+    search = {**code, "id": "w", "name": "web_search", "caller": caller}
+    content = [
+        *(code, search),
+        {"type": "web_search_tool_result", "tool_use_id": "w", "caller": caller, "content": []},
+        {"type": "code_execution_tool_result", "tool_use_id": "s", "content": {"stdout": "2"}},
+    ]
+    message, *results = to_chat_messages({"role": "assistant", "content": content})
+    assert [call["id"] for call in message["tool_calls"]] == ["s", "w"]
+    assert "server_tool_use" not in message
+    assert [result["tool_call_id"] for result in results] == ["w", "s"]
 
 
 def test_context_edits_are_metadata() -> None:

@@ -209,6 +209,17 @@ CASES: dict[str, Case] = {
         ],
         model="claude-fable-5",
     ),
+    "messages, zeros after the counts": Case(
+        MESSAGES,
+        None,
+        [
+            message_start(input_tokens=4, output_tokens=1),
+            block(0, TEXT),
+            message_delta(input_tokens=4, output_tokens=2),
+            {"type": "message_stop", "usage": {"input_tokens": 0, "output_tokens": 0}},
+        ],
+        model="claude-fable-5",
+    ),
     "messages, with a usage of OpenAI's form": Case(
         MESSAGES, {"model": "claude-x", "content": [TEXT], "usage": SOME}, None, model="claude-x"
     ),
