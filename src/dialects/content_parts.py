@@ -105,6 +105,7 @@ def _own_text(kind: str, part: dict[str, Any], level: int) -> tuple[str, dict[st
         ("content", part.get("content")),
         ("source", as_object(part.get("source")).get("content")),
         ("resource", part.get("resource")),
+        ("transcript", part.get("transcript")),
     ):
         if not content:
             continue

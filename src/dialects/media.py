@@ -100,9 +100,13 @@ def _media_type(members: dict[str, Any], name: str) -> str | None:
     if media_type is None or "/" not in media_type:
         media_type = _type_of_format(media_type or members.get("format"))
     if name in ("data", "blob"):  # `blob` is of MCP's resources
-        if members.get("type") == "reasoning.encrypted":  # OpenRouter
+        kind = members.get("type")
+        if kind == "reasoning.encrypted":  # OpenRouter
             return "encrypted"
-        return None if members.get("type") == "text" else media_type  # Anthropic's plain text
+        if kind == "text":  # Anthropic's plain text
+            return None
+        is_audio = kind in ("output_audio", "input_audio", "audio") or "transcript" in members
+        return media_type or ("audio" if is_audio else None)
     if name == "result":
         is_image = members.get("type") == "image_generation_call"
         return (_type_of_format(members.get("output_format")) or "image") if is_image else None

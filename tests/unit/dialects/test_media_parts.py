@@ -168,6 +168,18 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"type": "thinking", "thinking": [text("H"), text("m")]},
         text("[thinking]\nH\nm"),
     ),
+    "an answer in audio": (
+        {"type": "output_audio", "data": PNG, "transcript": "Hi"},
+        text("Hi", data="[audio, 16 bytes]"),
+    ),
+    "audio without a transcript": (
+        {"type": "output_audio", "data": PNG, "transcript": ""},
+        text("[audio, 16 bytes]"),
+    ),
+    "audio in an object": (
+        {"type": "audio", "audio": {"data": PNG, "transcript": "Hi"}},
+        text("[audio, 16 bytes]", transcript="Hi"),
+    ),
     "a refusal": ({"type": "refusal", "refusal": "no"}, text("no")),
     "logs": ({"type": "logs", "logs": "2"}, text("2")),
     "a tool": ({"type": "tool_reference", "tool_name": "f"}, text("[tool_reference, f]")),
