@@ -137,14 +137,11 @@ def choice_index(choice: dict[str, Any]) -> int:
 def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
     choices = sorted_choices(reply)
     reasons = [choice.get("finish_reason") for choice in choices]
-    struck = {name: reply.get(name) for name in _FILTER_MEMBERS}
-    for filtered in (*object_items(reply.get("prompt_filter_results")), *choices):
-        for category, result in _struck_filters(filtered.get("content_filter_results")).items():
-            if result.get("filtered") or category not in struck:
-                struck[category] = result
     return drop_empty(
         {
-            "content_filter": {name: value for name, value in struck.items() if value},
+            "content_filter": content_filter(
+                reply, [*object_items(reply.get("prompt_filter_results")), *choices]
+            ),
             "finish_reason": reasons[0] if len(reasons) == 1 else reasons if any(reasons) else None,
             "response_id": reply.get("id"),
             "system_fingerprint": reply.get("system_fingerprint"),
@@ -169,6 +166,17 @@ _FILTER_MEMBERS = (
     *("content_filter", "input_sensitive", "input_sensitive_type"),
     *("output_sensitive", "output_sensitive_type"),
 )
+
+
+def content_filter(reply: dict[str, Any], filtered: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content filters that struck: by category, those of the parts in `filtered`, and the
+    reply's own members."""
+    struck = {name: reply.get(name) for name in _FILTER_MEMBERS}
+    for part in filtered:
+        for category, result in _struck_filters(part.get("content_filter_results")).items():
+            if result.get("filtered") or category not in struck:
+                struck[category] = result
+    return {name: value for name, value in struck.items() if value}
 
 
 def _struck_filters(results: Any) -> dict[str, Any]:

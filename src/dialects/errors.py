@@ -101,7 +101,8 @@ def find_error(reply: dict[str, Any], is_known_format: bool = True) -> ReplyErro
             return error
     if error := _finish_error(reply.get("stop_reason"), reply):
         return error
-    if reply.get("object") == "response" and reply.get("status") == "failed":
+    is_response = reply.get("object") == "response" or (is_known_format and "output" in reply)
+    if is_response and reply.get("status") == "failed":
         return ReplyError("The response has failed.", "failed")
     return describe_error(reply) if _is_bare_error(reply, is_known_format) else None
 

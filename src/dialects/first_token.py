@@ -111,8 +111,11 @@ def _has_output_chat(event: dict[str, Any]) -> bool:
 def _has_output_messages(event: dict[str, Any]) -> bool:
     block = as_object(event.get("content_block"))
     # A `fallback` block only names the models.
-    return (block.get("type") != "fallback" and _has_text(block)) or (
-        event.get("type") == "content_block_delta" and _has_text(event.get("delta"))
+    is_delta = event.get("type") == "content_block_delta"
+    return (
+        (block.get("type") != "fallback" and _has_text(block))
+        or (is_delta and _has_text(event.get("delta")))
+        or _has_text(event.get("content"))  # the whole message as one event
     )
 
 
@@ -126,7 +129,7 @@ def _has_output_responses(event: dict[str, Any]) -> bool:
         item = {name: item[name] for name in item if name != "encrypted_content"}
     if item_type == "mcp_list_tools":
         return False
-    members = ("delta", "part", "text", "refusal", "arguments", "partial_image_b64")
+    members = ("delta", "part", "text", "refusal", "arguments", "partial_image_b64", "output")
     output = as_object(event.get("response")).get("output")
     return _has_text(item) or _has_text(output) or any(_has_text(event.get(n)) for n in members)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from core.limits import MAX_OPEN_ITEMS
 from dialects.deltas import accumulate, finalize
-from dialects.json_values import as_object, as_text, drop_empty
+from dialects.json_values import as_object, as_text, drop_empty, object_items
 
 # For each group of event types, such as `response.output_text.delta` and `.done`: the type of the
 # item, the item's list, the type of the part in that list, and the part's member with the text.
@@ -16,6 +16,8 @@ _PART_EVENTS = {
     "refusal": ("message", "content", "refusal", "refusal"),
     "reasoning_text": ("reasoning", "content", "reasoning_text", "text"),
     "reasoning_summary_text": ("reasoning", "summary", "summary_text", "text"),
+    "reasoning": ("reasoning", "content", "reasoning_text", "text"),  # OpenRouter
+    "audio.transcript": ("message", "content", "output_audio", "transcript"),
 }
 
 # For each group of event types that contain whole parts: the type of the item, and its list.
@@ -74,6 +76,15 @@ class ResponseItems:
             # The whole image replaces it, unless the stream is cut before.
             item = self._item_of(event, "image_generation_call")
             item.update(drop_empty({"result": event.get("partial_image_b64")}))
+        elif group == "apply_patch_call_operation_diff":
+            operation = _object_in(self._item_of(event, "apply_patch_call"), "operation")
+            _add_text(operation, "diff", event, state)
+        elif group == "shell_call_command":
+            index = str(event.get("command_index"))
+            commands = _object_in(self._item_of(event, "shell_call"), "commands")
+            _add_text(commands, index, {**event, index: event.get("command")}, state)
+        elif kind == "shell_call_output_content.done":
+            self._item_of(event, "shell_call_output")["output"] = event.get("output")
 
     def finish(self) -> list[dict[str, Any]]:
         """The items in the form of a whole response, in the order of their index. An item without
@@ -105,7 +116,7 @@ class ResponseItems:
             known = None if is_other else known
         if known is None:
             known = self._append(event, {})
-        known.update(drop_empty(item))
+        known.update(without_blank_parts(item) if known else drop_empty(item))
 
     def _known_item(self, event: dict[str, Any], item_type: Any) -> dict[str, Any] | None:
         """The item of an event, by its id, else by its index, or where it has no index, the last
@@ -136,6 +147,24 @@ class ResponseItems:
             self._by_id[item_id] = item
         self._items.append((position, item))
         return item
+
+
+def without_blank_parts(item: dict[str, Any]) -> dict[str, Any]:
+    """The members of an item that are not empty, without lists whose parts have no text. Some
+    servers repeat the parts of a streamed item without it."""
+    parts = {name: object_items(item.get(name)) for name in ("content", "summary")}
+    return {
+        name: value
+        for name, value in drop_empty(item).items()
+        if not parts.get(name) or any(drop_empty(part).keys() - {"type"} for part in parts[name])
+    }
+
+
+def _object_in(item: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object in an item's member, a new one where there is none."""
+    if not isinstance(item.get(name), dict):
+        item[name] = {}
+    return item[name]
 
 
 def _has_index(event: dict[str, Any]) -> bool:
@@ -178,9 +207,12 @@ def _part_at(
 
 
 def _finished_item(item: dict[str, Any]) -> dict[str, Any]:
-    """An accumulated item in the form of a whole response: its strings are `str`, and its parts
-    have no index."""
+    """An accumulated item in the form of a whole response: its strings are `str`, its parts have no
+    index, and the commands of a shell are part of its action."""
     item = finalize(item)
+    if isinstance(item.get("commands"), dict):
+        commands, action = [*item.pop("commands").values()], as_object(item.get("action"))
+        item["action"] = {**action, "commands": action.get("commands") or commands}
     for name in ("content", "summary"):
         if isinstance(item.get(name), list):
             item[name] = [

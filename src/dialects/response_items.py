@@ -26,6 +26,10 @@ _RESULT_MEMBERS = ("output", "outputs", "result", "results", "error")
 # Members of a call that are neither its arguments nor its result.
 _CALL_MEMBERS = ("id", "call_id", "type", "name", "status")
 
+# Members of a tool's result that are read, or of no interest. Others, such as the status "failed"
+# of a patch or the acknowledged safety checks, are kept.
+_OUTPUT_MEMBERS = ("type", "id", "call_id", "role", "output", "tools", "max_output_length")
+
 # Members of a call that describe it beside its arguments.
 _MEMBERS_BESIDE_ARGUMENTS = ("server_label", "namespace", "caller", "approval_request_id")
 
@@ -84,10 +88,10 @@ def _continues_message(current: dict[str, Any], message: dict[str, Any]) -> bool
 
 def _merge(current: dict[str, Any], message: dict[str, Any]) -> None:
     """Merge an assistant message into the one before it, in place."""
-    lists = {
-        name: [*(current.get(name) or []), *(message.get(name) or [])]
-        for name in (*_THOUGHT_MEMBERS, "tool_calls")
-    }
+    lists: dict[str, list[Any]] = {}
+    for name in (*_THOUGHT_MEMBERS, "tool_calls"):
+        lists[name] = current.get(name) or []
+        lists[name] += message.get(name) or []  # in place: there may be thousands of items
     content = current["content"] or message["content"]
     current |= {**message, "content": content, **drop_empty(lists)}
 
@@ -96,7 +100,8 @@ def _item_to_messages(item: dict[str, Any]) -> list[dict[str, Any]]:
     """Convert one item: to no message where it is an empty reasoning item, to two where it is the
     call of a built-in tool and its result."""
     item_type = as_text(item.get("type")) or "message"
-    role = as_text(item.get("role")) or "assistant"
+    is_answer = item_type.endswith("_response")  # of the client, to a request for its approval
+    role = as_text(item.get("role")) or ("user" if is_answer else "assistant")
     if item_type == "message" and ("role" in item or "type" in item):
         rest = {n: v for n, v in item.items() if n not in _MESSAGE_MEMBERS}
         return [{"role": role, **_message_content(item.get("content")), **rest}]
@@ -110,7 +115,10 @@ def _item_to_messages(item: dict[str, Any]) -> list[dict[str, Any]]:
     if item_type.endswith("_output"):
         call_id = as_text(item.get("call_id")) or item.get("id")
         content = _result_content([item.get("output", item.get("tools"))])
-        return [{"role": "tool", "tool_call_id": call_id, "content": content}]
+        rest = drop_empty({n: v for n, v in item.items() if n not in _OUTPUT_MEMBERS})
+        if rest.get("status") == "completed":
+            del rest["status"]
+        return [{**rest, "role": "tool", "tool_call_id": call_id, "content": content}]
     if item_type.endswith("_call"):
         return _call_messages(item, item_type)
     return [{**item, "role": role}]
@@ -119,14 +127,23 @@ def _item_to_messages(item: dict[str, Any]) -> list[dict[str, Any]]:
 def _reasoning_messages(item: dict[str, Any]) -> list[dict[str, Any]]:
     """The message of a reasoning item. Reasoning that is encrypted and has no summary becomes
     `redacted_thinking`, with a placeholder for its data. No message where there is neither."""
-    parts = object_items(item.get("summary")) or object_items(item.get("content"))
-    thoughts = [thinking_part(part["text"], {}) for part in parts if part.get("text")]
+    thoughts = _thoughts(item.get("summary")) or _thoughts(item.get("content"))
     message = {"role": "assistant", "content": None}
     if thoughts:
         return [{**message, "thinking": thoughts}]
     data = as_text(make_presentable(item).get("encrypted_content"))
     redacted = [{"type": "redacted_thinking", "data": data}]
     return [{**message, "redacted_thinking": redacted}] if data else []
+
+
+def _thoughts(parts: Any) -> list[dict[str, Any]]:
+    """The texts of a reasoning item's summary or content, as items of `thinking`. Some servers send
+    texts in place of the parts."""
+    texts = [
+        part.get("text") if isinstance(part, dict) else as_text(part)
+        for part in (parts if isinstance(parts, list) else [parts])
+    ]
+    return [thinking_part(text, {}) for text in texts if text]
 
 
 def _listed_tools(item: dict[str, Any]) -> dict[str, Any]:

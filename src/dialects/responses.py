@@ -6,10 +6,11 @@ https://platform.openai.com/docs/api-reference/responses and .../responses-strea
 from typing import Any
 
 from dialects import chat
+from dialects.chat import content_filter
 from dialects.fields import Completion, Prompt, flatten_setting, read_completion, read_prompt
 from dialects.json_values import as_object, drop_empty, object_items
 from dialects.rendering import renderable_message
-from dialects.response_events import ResponseItems
+from dialects.response_events import ResponseItems, without_blank_parts
 from dialects.response_items import additional_tools, items_to_messages
 from dialects.tools import renderable_tools
 from dialects.usage import find_usage, merge_usage, usage_metadata
@@ -37,9 +38,9 @@ def read_request(body: Any) -> Prompt:
 def fold(events: list[Any]) -> dict[str, Any]:
     """Merge the events of a stream into the response object that they represent.
 
-    The last event contains the whole response. Where that event is missing, or the items in it are
-    empty, the output is accumulated from the events of the items. `events` are parsed JSON; those
-    that are not objects are ignored.
+    The last event contains the whole response. Where that event is missing, or items in it are
+    missing or empty, the output is accumulated from the events of the items. `events` are parsed
+    JSON; those that are not objects are ignored.
     """
     reply: dict[str, Any] = {"output": []}
     for event in events:
@@ -49,11 +50,15 @@ def fold(events: list[Any]) -> dict[str, Any]:
         if isinstance(event.get("response"), dict):
             usage = merge_usage(usage, event["response"].get("usage"))
             reply |= event["response"]
+        elif event.get("object") == "response":  # the whole reply as one event
+            reply |= event
         elif event.get("type") == "error":
             reply["error"] = event.get("error") or {**event, "type": event.get("code")}
         if usage:
             reply["usage"] = usage
-    if not _has_content(reply.get("output")):
+    done = sum(event.get("type") == "response.output_item.done" for event in object_items(events))
+    output = reply.get("output")
+    if not _has_content(output) or len(object_items(output)) < done:
         items = ResponseItems()
         for event in object_items(events):
             items.add(event)
@@ -62,9 +67,9 @@ def fold(events: list[Any]) -> dict[str, Any]:
 
 
 def _has_content(output: Any) -> bool:
-    """Whether an item of a response's output has more than its identity."""
-    identity = {"type", "id", "role", "status"}
-    return any(drop_empty(item).keys() - identity for item in object_items(output))
+    """Whether an item of a response's output has more than its identity and empty texts."""
+    identity = {"type", "id", "role", "status", "phase"}
+    return any(without_blank_parts(item).keys() - identity for item in object_items(output))
 
 
 def is_finished(reply: dict[str, Any]) -> bool:
@@ -103,10 +108,22 @@ def _normalize_request(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _output(reply: dict[str, Any]) -> Any:
-    if not isinstance(reply["output"], list):
+    output = [] if reply["output"] is None else reply["output"]
+    if not isinstance(output, list):
         raise TypeError("output is not a list")
-    messages = items_to_messages(reply["output"])
+    messages = items_to_messages(output)
     return messages[0] if len(messages) == 1 else messages or None
+
+
+def _tool_usage(usage: Any) -> dict[str, Any]:
+    """What the provider's own tools have used, which is billed beside the usage: the counts of each
+    tool that has any but 0. Image generation, for example, has tokens of its own.
+    https://platform.openai.com/docs/api-reference/responses/object"""
+    return {
+        tool: counts
+        for tool, counts in as_object(usage).items()
+        if any(isinstance(count, int) and count for count in as_object(counts).values())
+    }
 
 
 def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +133,8 @@ def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
             "finish_reason": incomplete or reply.get("status"),
             "response_id": reply.get("id"),
             "previous_response_id": reply.get("previous_response_id"),
+            "content_filter": content_filter(reply, object_items(reply.get("content_filters"))),
+            "tool_usage": _tool_usage(reply.get("tool_usage")),
             **usage_metadata(find_usage(reply)),
         }
     )

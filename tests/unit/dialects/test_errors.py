@@ -330,6 +330,7 @@ def test_a_page_is_an_error_at_any_endpoint_but_a_text_is_not() -> None:
     ("reply", "message"),
     [
         ({"error": None, "status": "failed"}, "The response has failed."),
+        ({"object": None, "status": "failed"}, "The response has failed."),
         (
             {"error": {"code": "server_error", "message": "m"}, "status": "failed"},
             "server_error: m",

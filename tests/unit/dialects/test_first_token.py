@@ -75,6 +75,8 @@ OUTPUT = [
     (RESPONSES, response_event("output_item.done", item=item("reasoning", encrypted_content="s"))),
     (RESPONSES, response_event("image_generation_call.partial_image", partial_image_b64="AA")),
     (RESPONSES, response_event("output_text.done", text="a")),
+    (RESPONSES, {"object": "response", "output": [{"type": "message", "content": "a"}]}),
+    (MESSAGES, {"type": "message", "content": [{"type": "text", "text": "a"}]}),
     (RESPONSES, {"type": "response.completed", "response": {"output": [{"text": "a"}]}}),
     ("/v1/rerank", {"anything": 1}),
 ]

@@ -21,6 +21,9 @@ def message(*texts: str) -> dict[str, Any]:
 
 CALL = {"type": "function_call", "id": "f1", "call_id": "c1", "name": "look"}
 
+SHELL = {"type": "shell_call", "id": "s", "call_id": "c1"}
+PATCH = {"type": "apply_patch_call", "id": "p", "call_id": "c1"}
+
 # name: (events, items)
 EVENTS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     "deltas without any index": (
@@ -190,6 +193,57 @@ EVENTS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
         ],
         [{**message(), "content": [{"type": "output_text"}, {}]}],
     ),
+    "commands of a shell": (
+        [
+            event("output_item.added", output_index=0, item={**SHELL, "action": {"commands": []}}),
+            event("shell_call_command.added", output_index=0, command_index=0, command=""),
+            event("shell_call_command.delta", output_index=0, command_index=0, delta="l"),
+            event("shell_call_command.delta", output_index=0, command_index=1, delta="pw"),
+            event("shell_call_command.delta", output_index=0, command_index=0, delta="s"),
+            event("shell_call_command.done", output_index=0, command_index=1, command="pwd"),
+        ],
+        [{**SHELL, "action": {"commands": ["ls", "pwd"]}}],
+    ),
+    "the output of a shell": (
+        [event("shell_call_output_content.done", item_id="o", output=[{"stdout": "a"}])],
+        [{"type": "shell_call_output", "id": "o", "output": [{"stdout": "a"}]}],
+    ),
+    "a patch": (
+        [
+            event("output_item.added", output_index=0, item={**PATCH, "operation": {"diff": ""}}),
+            event("apply_patch_call_operation_diff.delta", output_index=0, delta="-a"),
+            event("apply_patch_call_operation_diff.delta", output_index=0, delta="+b"),
+        ],
+        [{**PATCH, "operation": {"diff": "-a+b"}}],
+    ),
+    "reasoning of OpenRouter": (
+        [event("reasoning.delta", item_id="r", delta="a"), event("reasoning.delta", delta="b")],
+        [{"type": "reasoning", "id": "r", "content": [{"type": "reasoning_text", "text": "ab"}]}],
+    ),
+    "the transcript of audio": (
+        [event("audio.transcript.delta", delta="a"), event("audio.transcript.delta", delta="b")],
+        [{**message(), "content": [{"type": "output_audio", "transcript": "ab"}]}],
+    ),
+    "an item that is done without its text": (
+        [
+            event("output_text.delta", output_index=0, delta="a"),
+            event("output_item.done", output_index=0, item={**message(""), "status": "completed"}),
+        ],
+        [{**message("a"), "status": "completed"}],
+    ),
+    "malformed events of a shell": (
+        [
+            event("output_item.added", output_index=0, item={**SHELL, "action": 5, "commands": 5}),
+            event("shell_call_command.delta", output_index=0, command_index={}, delta=5),
+            event("apply_patch_call_operation_diff.done", output_index=1, diff=[1]),
+            event("shell_call_output_content.done", output_index=2, output=5),
+        ],
+        [
+            {**SHELL, "action": {"commands": [5]}},
+            {"type": "apply_patch_call", "operation": {}},
+            {"type": "shell_call_output", "output": 5},
+        ],
+    ),
 }
 
 
@@ -227,6 +281,22 @@ def test_reasoning_without_a_text_is_no_message() -> None:
     summary = {**sealed, "summary": [{"type": "summary_text", "text": "Hm"}]}
     assert items_to_messages([summary]) == [
         {"role": "assistant", "content": None, "thinking": [{"type": "thinking", "content": "Hm"}]}
+    ]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"content": "Hm"},
+        {"content": ["Hm"], "summary": []},
+        {"summary": "Hm"},
+        {"summary": ["Hm", None, 5]},
+        {"content": {"type": "reasoning_text", "text": "Hm"}},
+    ],
+)
+def test_reasoning_in_texts_is_thinking(members: dict[str, Any]) -> None:
+    assert items_to_messages([{"type": "reasoning", **members}, message("a")]) == [
+        {"role": "assistant", "content": "a", "thinking": [{"type": "thinking", "content": "Hm"}]}
     ]
 
 
@@ -328,6 +398,58 @@ def test_the_call_of_a_built_in_tool_is_a_tool_call(name: str) -> None:
 def test_the_output_of_a_tool_is_a_message(output: Any, content: Any) -> None:
     item = {"type": "x_call_output", "call_id": "c", "output": output}
     assert items_to_messages([item]) == [{"role": "tool", "tool_call_id": "c", "content": content}]
+
+
+def test_facts_beside_the_output_of_a_tool_are_kept() -> None:
+    patch = {"type": "apply_patch_call_output", "id": "i", "call_id": "c", "output": "No file."}
+    answer = {"role": "tool", "tool_call_id": "c", "content": "No file."}
+    assert items_to_messages([{**patch, "status": "failed"}]) == [{"status": "failed", **answer}]
+    assert items_to_messages([{**patch, "status": "completed", "x": None}]) == [answer]
+
+
+def test_the_approval_of_a_call_is_the_users() -> None:
+    item = {"type": "mcp_approval_response", "approve": True, "approval_request_id": "r"}
+    assert items_to_messages([item]) == [{**item, "role": "user"}]
+
+
+@pytest.mark.parametrize("output", [[], [message("")], [message("a")]])
+def test_items_that_the_last_event_lacks_are_kept(output: list[Any]) -> None:
+    items = [message("a"), {**CALL, "arguments": "{}"}]
+    done = [event("output_item.done", output_index=i, item=item) for i, item in enumerate(items)]
+    last = event("completed", response={"status": "completed", "output": output})
+    assert responses.fold([*done, last])["output"] == items
+
+
+def test_a_response_that_is_one_event_is_read() -> None:
+    reply = {"object": "response", "model": "m", "status": "completed", "output": [message("a")]}
+    assert responses.fold([reply]) == reply
+
+
+def test_an_output_that_is_null_is_none() -> None:
+    completion = read_reply({"object": "response", "status": "queued", "output": None})
+    assert (completion.output, completion.notes) == (None, ())
+
+
+def test_what_tools_have_used_and_filters_that_struck_are_metadata() -> None:
+    """https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter-annotations"""
+    used = {"input_tokens": 0, "output_tokens": 272, "output_tokens_details": {"image_tokens": 272}}
+    unused = {"num_requests": 0, "details": {"x": 0}}
+    struck = {"filtered": True, "severity": "high"}
+    results = {"hate": struck, "sexual": {"filtered": False}}
+    reply = {
+        "output": [message("a")],
+        "tool_usage": {"image_gen": used, "web_search": unused, "x": None},
+        "content_filters": [{"blocked": True, "content_filter_results": results}, None],
+    }
+    assert read_reply(reply).metadata == {
+        "tool_usage": {"image_gen": used},
+        "content_filter": {"hate": struck},
+    }
+
+
+def test_many_calls_are_merged_in_linear_time() -> None:
+    [merged] = items_to_messages([{**CALL, "arguments": "{}"}] * 50_000)
+    assert len(merged["tool_calls"]) == 50_000
 
 
 def test_tools_that_a_server_lists_are_available() -> None:
