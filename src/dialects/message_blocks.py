@@ -145,7 +145,8 @@ def to_chat_messages(message: Any) -> list[Any]:
             messages.append(_tool_message(block))
         else:
             blocks.append(block)
-    if blocks or not messages:
+    is_empty = all(drop_empty(as_object(block)) == {"type": "text"} for block in blocks)
+    if not is_empty or not messages:
         messages.append(_to_chat_message({**message, "content": blocks}) if blocks else message)
     return [renderable_message(chat_message) for chat_message in messages]
 

@@ -17,6 +17,9 @@ _MESSAGE_MEMBERS = ("type", "id", "status", "role", "content")
 # Members of an assistant message that stand before its content.
 _THOUGHT_MEMBERS = ("thinking", "redacted_thinking")
 
+# What is left of an item that has only been announced, or whose text is empty.
+_EMPTY_MESSAGE = {"role": "assistant", "content": None}
+
 # Types of calls that the client answers. All others are of the provider's own tools.
 _CLIENT_CALLS = {"function_call", "custom_tool_call"}
 
@@ -40,7 +43,7 @@ def items_to_messages(items: list[Any]) -> list[Any]:
     Consecutive items of the assistant become one message, as long as their order is thinking,
     content, tool calls. The result of a tool is a message of role "tool", also where a built-in
     tool has it in the item of its call. An item of an unknown type becomes a message with its
-    members. Values that are not objects are unchanged.
+    members. Values that are not objects are unchanged, and empty messages after others left out.
     """
     messages: list[Any] = []
     current: dict[str, Any] | None = None
@@ -50,6 +53,8 @@ def items_to_messages(items: list[Any]) -> list[Any]:
             current = None
             continue
         for message in map(renderable_message, _item_to_messages(item)):
+            if messages and message == _EMPTY_MESSAGE:
+                continue
             if current is not None and _continues_message(current, message):
                 _merge(current, message)
             else:

@@ -205,6 +205,15 @@ def test_a_server_tool_that_waits_for_the_client_is_not_a_call_to_answer() -> No
     assert [call["id"] for call in message["tool_calls"]] == ["s", "t"]
 
 
+def test_an_empty_block_after_the_result_of_a_tool_is_no_message() -> None:
+    result = {"type": "web_search_tool_result", "tool_use_id": "w", "content": []}
+    answer = {"role": "tool", "tool_call_id": "w", "content": []}
+    assert to_chat_messages({"role": "assistant", "content": [result, TEXT]}) == [answer]
+    assert to_chat_messages({"role": "assistant", "content": [TEXT]}) == [
+        {"role": "assistant", "content": None}
+    ]
+
+
 def test_a_server_tool_that_another_one_has_called_counts_as_called() -> None:
     """https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"""
     code = {**tool("s"), "type": "server_tool_use", "name": "code_execution"}

@@ -300,6 +300,15 @@ def test_reasoning_in_texts_is_thinking(members: dict[str, Any]) -> None:
     ]
 
 
+def test_an_empty_message_after_others_is_left_out() -> None:
+    """The stream is cut after the item was added, or the model wrote nothing after its calls."""
+    empty = {"type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    call = {**CALL, "arguments": "{}"}
+    assert len(items_to_messages([call, empty, message("")])) == 1
+    assert len(items_to_messages([call, empty, call])[0]["tool_calls"]) == 2
+    assert items_to_messages([empty]) == [{"role": "assistant", "content": None}]
+
+
 def test_messages_of_two_phases_stay_apart() -> None:
     items = [{**message(text), "phase": text} for text in ("commentary", "final_answer")]
     assert items_to_messages(items) == [
