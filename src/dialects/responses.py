@@ -43,22 +43,27 @@ def fold(events: list[Any]) -> dict[str, Any]:
     JSON; those that are not objects are ignored.
     """
     reply: dict[str, Any] = {"output": []}
+    usage: Any = None
+    items_done = 0
     for event in events:
         if not isinstance(event, dict):
             continue
-        usage = merge_usage(reply.get("usage"), event.get("usage"))
+        event_type = event.get("type")
+        if "usage" in event:
+            usage = merge_usage(usage, event["usage"])
         if isinstance(event.get("response"), dict):
             usage = merge_usage(usage, event["response"].get("usage"))
             reply |= event["response"]
+        elif event_type == "response.output_item.done":
+            items_done += 1
+        elif event_type == "error":
+            reply["error"] = event.get("error") or {**event, "type": event.get("code")}
         elif event.get("object") == "response":  # the whole reply as one event
             reply |= event
-        elif event.get("type") == "error":
-            reply["error"] = event.get("error") or {**event, "type": event.get("code")}
-        if usage:
-            reply["usage"] = usage
-    done = sum(event.get("type") == "response.output_item.done" for event in object_items(events))
+    if usage:
+        reply["usage"] = usage
     output = reply.get("output")
-    if not _has_content(output) or len(object_items(output)) < done:
+    if not _has_content(output) or len(object_items(output)) < items_done:
         items = ResponseItems()
         for event in object_items(events):
             items.add(event)

@@ -142,7 +142,7 @@ def _to_text(value: Any) -> str:
 _CREDENTIAL_MEMBERS = ("authorization", "authorization_token", "headers")
 
 # Parts of the URL of an MCP server that may contain credentials: the user, and the query.
-_URL_CREDENTIALS = re.compile(r"(?<=://)[^/?#@]*(?=@)|(?<=\?).+", re.DOTALL)
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).+", re.DOTALL)
 
 
 def without_credentials(body: dict[str, Any]) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def test_credentials_in_the_url_of_a_server_are_removed() -> None:
     """https://docs.tavily.com/documentation/mcp has the key in the URL."""
     body = {
         "tools": [
-            {"type": "mcp", "server_url": "https://ada:secret@example.org:8000/mcp?a=secret"}
+            {"type": "mcp", "server_url": "https://ada:secret@1@example.org:8000/mcp?a=secret"}
         ],
         "mcp_servers": [
             {"url": "https://example.org/mcp?\nkey=secret"},
