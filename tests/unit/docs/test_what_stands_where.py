@@ -79,7 +79,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
                                 "media_type": "image/png",
                                 "data": IMAGE.partition(",")[2],
                             },
-                        }
+                        },
                     ],
                 }
             ],
