@@ -75,13 +75,14 @@ def _blocks(parts: list[Any]) -> tuple[list[dict[str, str]], list[dict[str, str]
         if not text and not signature:
             continue
         index = as_object(part).get("index")
-        if not blocks or blocks[-1][0] != index or (text and any(blocks[-1][2])):
+        if not blocks or blocks[-1][0] != index or (text and blocks[-1][2]):
             blocks.append((index, [], []))
         blocks[-1][1].append(text)
-        blocks[-1][2].append(signature)
+        if signature:
+            blocks[-1][2].append(signature)
     thinking = [
         {"type": "thinking", "content": "".join(texts)}
-        | ({"signature": "".join(signatures)} if any(signatures) else {})
+        | ({"signature": "".join(signatures)} if signatures else {})
         for _, texts, signatures in blocks
     ]
     return thinking, redacted

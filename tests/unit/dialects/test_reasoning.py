@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dialects.reasoning import take_reasoning
 from dialects.registry import read_reply, read_request
 
 CHAT = "/v1/chat/completions"
@@ -180,3 +181,9 @@ def test_encrypted_reasoning_in_a_request_is_no_audio() -> None:
     prompt = read_request(CHAT, json.dumps({"model": "m", "messages": messages}).encode())
     (shown,) = prompt.input[0]["reasoning_details"]
     assert shown == {**ENCRYPTED, "data": "[encrypted, 60 bytes]"}
+
+
+@pytest.mark.timeout(20)
+def test_reasoning_in_many_parts_is_read_in_linear_time() -> None:
+    parts = [{"type": "reasoning.text", "text": "x"}] * 200_000
+    assert take_reasoning({"reasoning_details": parts}, []) == {"thinking": thinking("x" * 200_000)}
