@@ -129,7 +129,7 @@ def _parse_text(text: str) -> tuple[EventStream, bool]:
     is_usual = not _UNUSUAL_LINE.search(text)
     error, stray = ("", None) if is_usual else (_error_text(text), _TEXT.search(text))
     if _TWO_DATA_LINES.search(text):
-        found = ["\n".join(_DATA.findall("\n" + event)).strip() for event in text.split("\n\n")]
+        found = [data for event in text.split("\n\n") for data in _event_data(event)]
     else:
         found = _DATA.findall(text)
     is_json_lines = not found
@@ -162,6 +162,15 @@ def _parse_text(text: str) -> tuple[EventStream, bool]:
     elif _NO_SENTENCE.match(last):
         last = ""
     return EventStream(payloads, done, tuple(notes), error, last[:MAX_UNREADABLE_CHARS]), all_read
+
+
+def _event_data(event: str) -> list[str]:
+    """The data of an event, whose data lines are joined. Some servers send no blank lines between
+    events: an object in the first line and the start of another in the second are not one value."""
+    lines = _DATA.findall("\n" + event)
+    if len(lines) > 1 and lines[0].rstrip().endswith("}") and lines[1].startswith(("{", "[DONE]")):
+        return lines
+    return ["\n".join(lines).strip()]
 
 
 def _error_text(text: str) -> str:

@@ -49,6 +49,15 @@ def test_lines_of_json_are_read_as_a_stream(content_type: str, line_end: bytes) 
     assert (other.output, other.is_streamed) == ([{"a": 1}, {"b": 2}], True)
 
 
+def test_events_without_blank_lines_between_them_are_read() -> None:
+    body = events(chunk("H"), chunk("i"), chunk("", "stop")) + b"data: [DONE]\n\n"
+    for short in (
+        body.replace(b"\n\n", b"\n"),
+        b"event: a\n" + body.replace(b"\n\n", b"\nevent: a\n"),
+    ):
+        assert read_reply(CHAT, short, STREAM, True) == read_reply(CHAT, body, STREAM, True)
+
+
 def test_lines_of_json_that_are_cut_are_unfinished() -> None:
     completion = read_reply(CHAT, lines(chunk("Hi"), chunk("!"))[:-9], LINES, False)
     assert (completion.output, completion.is_finished) == (HI, False)

@@ -29,6 +29,8 @@ CASES: dict[str, tuple[str, list[Any]]] = {
     "two lines, one empty": ('data:\ndata: {"a":1}\ndata:\n\n', [{"a": 1}]),
     "two lines, comment between": ('data: {"a":\n: x\ndata: 1}\n\n', [{"a": 1}]),
     "two lines, CRLF": ('data: {"a":\r\ndata: 1}\r\n\r\n', [{"a": 1}]),
+    "two events, no blank line": ('data: {"a":{}}\ndata: {"b":1}\n\n', [{"a": {}}, {"b": 1}]),
+    "two lines, an object in each": ('data: [{"a":1},\ndata: {"b":1}]\n\n', [[{"a": 1}, {"b": 1}]]),
     "two events, many blank lines": (
         'data: {"a":1}\n\n\n\ndata: {"a":2}\n\n',
         [{"a": 1}, {"a": 2}],
