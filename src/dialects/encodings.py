@@ -14,6 +14,9 @@ from core.limits import MAX_CONTENT_ENCODINGS, MAX_DECODED_BYTES, MAX_ENCODING_C
 # deflate without the header that the standard requires.
 _WINDOWS = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
 
+# Values that name no encoding. Some servers put a charset or MIME's transfer encoding there.
+_NOT_ENCODED = {"", "identity", "none", "utf-8", "utf8", "us-ascii", "7bit", "8bit", "binary"}
+
 
 class DecodedBody(NamedTuple):
     """A body without its content encoding.
@@ -33,7 +36,7 @@ def decode_body(body: bytes, encoding: str) -> DecodedBody:
     encodings in the order in which they were applied. Never raises."""
     if not body or not encoding:
         return DecodedBody(body)
-    names = [name for name in re.split(r"[\s,]+", encoding.lower()) if name not in ("", "identity")]
+    names = [name for name in re.split(r"[\s,]+", encoding.lower()) if name not in _NOT_ENCODED]
     is_complete = True
     for position, name in enumerate(reversed(names)):
         decoded = _inflate(body, name) if position < MAX_CONTENT_ENCODINGS else None

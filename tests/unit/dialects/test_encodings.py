@@ -24,6 +24,9 @@ def raw_deflate(body: bytes) -> bytes:
 ENCODED = [
     ("", REPLY),
     ("identity", REPLY),
+    ("UTF-8", REPLY),
+    ("none", REPLY),
+    ("binary, gzip", gzip.compress(REPLY)),
     ("deflate", zlib.compress(REPLY)),
     ("deflate", raw_deflate(REPLY)),
     ("DEFLATE", zlib.compress(REPLY)),
