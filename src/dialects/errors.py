@@ -107,10 +107,20 @@ def find_error(reply: dict[str, Any], is_known_format: bool = True) -> ReplyErro
     return describe_error(reply) if _is_bare_error(reply, is_known_format) else None
 
 
+def has_content(event: Any) -> bool:
+    """Whether an event of a stream has a member for content of the model, or for a part of it."""
+    event = as_object(event)
+    return any(map(event.get, _EVENT_MEMBERS)) or isinstance(event.get("message"), dict)
+
+
 def first_error(events: list[Any], is_known_format: bool) -> ReplyError | None:
     """The first error in the events of a stream that have no content. An error beside content
-    becomes part of the folded reply."""
-    for event in events:
+    becomes part of the folded reply.
+
+    Before an event with content, an event with only a `message` is no error: it may be a status.
+    """
+    last_content = -1
+    for position, event in enumerate(events):
         if isinstance(event, list) and len(event) == 1:
             event = event[0]  # Gemini sends an error in a list
         # Nearly all events are passed over here: they have content, or no member of an error.
@@ -119,7 +129,10 @@ def first_error(events: list[Any], is_known_format: bool) -> ReplyError | None:
             or "base_resp" in event
             or not (event.keys().isdisjoint(_ERROR_SIGNS) or any(map(event.get, _EVENT_MEMBERS)))
         ):
-            error = find_error(event, is_known_format)
+            if is_known_format and last_content < 0:
+                found = (p for p in reversed(range(len(events))) if has_content(events[p]))
+                last_content = next(found, 0)
+            error = find_error(event, is_known_format and position >= last_content)
             if error:
                 return error
     return None

@@ -22,7 +22,7 @@ from core.strict_json import decode_utf8
 from dialects import chat, completions, embeddings, generic, messages, responses
 from dialects.deltas import merge_text_deltas
 from dialects.encodings import decode_body
-from dialects.errors import ReplyError, error_in_text, first_error
+from dialects.errors import ReplyError, error_in_text, first_error, has_content
 from dialects.fields import Completion, Prompt
 from dialects.media import make_presentable, without_base64
 from dialects.sse import EventStream, is_event_stream, parse_events
@@ -115,8 +115,8 @@ class _NoEvent(ValueError):
 
 
 def _read_stream(dialect: ModuleType, body: bytes, is_required: bool) -> Completion:
-    """Read the body of an event stream. Where the dialect finds no output, model or error in it,
-    the output is the list of its events. Raises `_NoEvent` where it has none.
+    """Read the body of an event stream. Where the dialect finds no output and no error in it,
+    and no event of its format with a model, the output is the list of its events. Raises `_NoEvent` where it has none.
 
     `is_required` is True where a stream without content is an error.
     """
@@ -144,7 +144,11 @@ def _read_stream(dialect: ModuleType, body: bytes, is_required: bool) -> Complet
     if found and completion.output is reply:
         completion = replace(completion, output=None, notes=())  # an error needs no output
     completion = _with_error(completion, found)
-    if completion.output is None and completion.model is None and not completion.error:
+    if (
+        completion.output is None
+        and not completion.error
+        and (completion.model is None or not any(map(has_content, events.payloads)))
+    ):
         completion = replace(completion, output=parse_events(body).payloads)
         notes += (f"stream: no answer of the form {dialect.NAME}, its events are kept",)
     if dialect is embeddings:

@@ -122,9 +122,11 @@ def test_a_malformed_field_does_not_affect_others(path: str, malformed: dict[str
     assert completion.notes[0].startswith("output: ")
 
 
+@pytest.mark.parametrize("model", [{}, {"model": "m"}])
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, MESSAGES, RESPONSES])
-def test_the_events_of_a_stream_of_another_format_are_recorded(path: str) -> None:
-    payloads = [{"type": "of_tomorrow", "x": 1}, {"y": [2]}]
+def test_the_events_of_a_stream_of_another_format_are_recorded(path: str, model: Any) -> None:
+    # With a model, as llama.cpp's own format of completions
+    payloads = [{"type": "of_tomorrow", "x": 1}, {"y": [2], **model}]
     completion = read_reply(path, events(*payloads), STREAM, True)
     assert completion.output == payloads
     assert completion.notes == (
