@@ -9,7 +9,7 @@ from dialects.json_values import as_object
 # Members whose string is always sent whole, by some providers in every delta. Any other string of a
 # delta continues the string before it.
 _UNSPLIT_MEMBERS = frozenset(
-    {"role", "type", "id", "call_id", "index", "format", "status", "model"}
+    {"role", "type", "id", "call_id", "index", "format", "status", "model", "channel"}
 )
 
 # The content of a JSON string, between its quotes.

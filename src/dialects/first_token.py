@@ -17,7 +17,10 @@ from dialects.sse import is_event_stream, is_json_lines, parse_events
 
 # Members whose text labels the output, but is no part of it.
 _LABELS = frozenset(
-    ("type", "role", "id", "call_id", "index", "format", "object", "status", "phase", "signature")
+    (
+        *("type", "role", "id", "call_id", "index", "format", "object", "status", "phase"),
+        *("channel", "signature", "provider_metadata"),
+    )
 )
 
 # Events that announce a reply. They may repeat the whole request, so they are not parsed.
@@ -104,8 +107,10 @@ def _has_output_chat(event: dict[str, Any]) -> bool:
     pieces = object_items(event.get("choices"))
     # Ollama's own chunks have a `message`, Workers AI's a `response`, in place of the choices.
     pieces = pieces or [{"message": event.get("message"), "text": event.get("response")}]
-    members = ("delta", "message", "text")
-    return any(_has_text(piece.get(name)) for piece in pieces for name in members)
+    # The name of a message is the author's (MiniMax), unlike that of a tool call in it.
+    messages = [as_object(piece.get(name)) for piece in pieces for name in ("delta", "message")]
+    texts = [*(piece.get("text") for piece in pieces), *({**m, "name": ""} for m in messages)]
+    return any(map(_has_text, texts))
 
 
 def _has_output_messages(event: dict[str, Any]) -> bool:

@@ -84,6 +84,10 @@ OUTPUT = [
 NO_OUTPUT = [
     (CHAT, delta(role="assistant", content="")),
     (CHAT, delta(role="assistant", content=None, refusal=None, tool_calls=None)),
+    (CHAT, delta(role="assistant", content="", name="MiniMax AI", audio_content="")),
+    (CHAT, delta(role="assistant", content="", channel="analysis")),  # Groq
+    # https://vercel.com/docs/ai-gateway
+    (CHAT, delta(provider_metadata={"gateway": {"cost": "0.0042"}})),
     (CHAT, delta(audio={"id": "audio_1"})),
     (CHAT, delta(audio={"expires_at": 1})),
     (CHAT, {"choices": [], "prompt_filter_results": [{"prompt_index": 0, "severity": "safe"}]}),

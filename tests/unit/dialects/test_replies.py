@@ -201,6 +201,13 @@ def tool_call_chunk(index: int, arguments: str, **more: Any) -> dict[str, Any]:
     return chunk({"tool_calls": [{"index": index, "function": function, **more}]})
 
 
+def test_the_channel_of_each_delta_is_not_concatenated() -> None:
+    """Groq repeats it with models of OpenAI's Harmony format."""
+    deltas = [{"content": text, "channel": "final"} for text in "Hi"]
+    completion = read_reply(CHAT, events(*map(chunk, deltas)), STREAM, True)
+    assert completion.output == {"role": "assistant", "content": "Hi", "channel": "final"}
+
+
 def test_tool_calls_are_ordered_by_their_index() -> None:
     body = events(
         tool_call_chunk(1, "1", id="b", name="g"), tool_call_chunk(0, "0", id="a", name="f")
