@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat and .../chat-streaming
 from collections.abc import Set
 from typing import Any
 
-from dialects.cost import stated_cost
+from dialects.cost import stated_chat_cost
 from dialects.deltas import accumulate, finalize
 from dialects.fields import (
     Completion,
@@ -155,7 +155,7 @@ def _metadata(reply: dict[str, Any]) -> dict[str, Any]:
 COMMON_READERS: dict[str, FieldReader] = {
     "metadata": _metadata,
     "usage": lambda reply: usage_counts(find_usage(reply), reply.get("model")),
-    "cost": lambda reply: stated_cost(find_usage(reply)),
+    "cost": stated_chat_cost,
     "parameters": lambda reply: select_parameters(reply, "service_tier"),
 }
 

@@ -1,14 +1,31 @@
-"""The cost that a provider states in the usage of a reply."""
+"""The cost that a provider states in a reply."""
 
 from typing import Any
 
-from dialects.json_values import as_object
+from dialects.json_values import as_object, as_text, object_items
+from dialects.usage import find_usage
 
 # xAI's unit of cost, in US dollars. https://docs.x.ai/developers/cost-tracking
 _TICKS_PER_DOLLAR = 10_000_000_000
 
 # In US dollars. A stated cost above it is an error.
 _MAX_COST = 1e9
+
+
+def stated_chat_cost(reply: dict[str, Any]) -> dict[str, float]:
+    """The cost that the provider states in a chat, as `stated_cost` returns it: in the usage, else
+    as a text in `cost` beside the usage (OpenCode Zen, in a chunk after `[DONE]`), or in the
+    `provider_metadata.gateway` of a message (Vercel).
+
+    https://opencode.ai/docs/zen, https://vercel.com/docs/ai-gateway
+    """
+    messages = (as_object(choice.get("message")) for choice in object_items(reply.get("choices")))
+    metadata = (as_object(place.get("provider_metadata")) for place in (reply, *messages))
+    texts = (
+        as_text(p.get("cost")) for p in (reply, *(as_object(m.get("gateway")) for m in metadata))
+    )
+    costs = (stated_cost({"cost": _number(text)}) for text in texts if text)
+    return stated_cost(find_usage(reply)) or next(filter(None, costs), {})
 
 
 def stated_cost(usage: Any) -> dict[str, float]:
@@ -45,3 +62,10 @@ def _amount(value: Any, maximum: float = _MAX_COST) -> int | float | None:
     """The value if it is a number from 0 to below `maximum`, else None."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and 0 <= value < maximum else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

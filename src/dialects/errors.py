@@ -22,10 +22,10 @@ class ReplyError(NamedTuple):
 
 
 # Members of an error with its text, in order of preference. FastAPI sends `detail`, Baidu
-# `error_msg`, MiniMax `status_msg`, Zhipu's gateway `msg`, AWS `errorMessage`.
+# `error_msg`, MiniMax `status_msg`, Zhipu's gateway `msg`, AWS `errorMessage` or `Message`.
 _TEXTS = (
     *("message", "msg", "error_message", "error_msg", "errorMessage", "error_description"),
-    *("status_msg", "detail", "title"),
+    *("status_msg", "detail", "title", "Message"),
 )
 
 # Members of an error with its type, its code, and either, in order of preference. AWS sends
@@ -209,13 +209,15 @@ def _is_bare_error(reply: dict[str, Any], is_known_format: bool) -> bool:
     if "error" in (members.get(name) for name in ("object", "type", "event", "status")):
         return True
     has_only_errors = members.keys() <= _ERROR_MEMBERS
-    if has_only_errors and isinstance(members.get("errors"), list):
+    if (has_only_errors or is_known_format) and isinstance(members.get("errors"), list):
         return reply.get("success") is not True
     texts = {name for name in _TEXTS if name in members}
     text, status = members.get("message", members.get("msg", "")), members.get("status")
     codes = [members[name] for name in _CODES if name in members]
     codes += [status] if isinstance(status, int) else []
-    if not texts or not isinstance(text, str) or _SUCCESS.fullmatch(text):
+    if not texts or not isinstance(text, str):
+        return False
+    if any(_SUCCESS.fullmatch(as_text(members[name]) or "") for name in texts):
         return False
     if not all(map(_is_failure, codes)):
         return False
@@ -227,7 +229,7 @@ def _is_bare_error(reply: dict[str, Any], is_known_format: bool) -> bool:
         has_number = any(_is_number(code) for code in codes)
         return is_known_format or (has_only_errors and has_number)
     if members.keys() <= _ERROR_MEMBERS - {*_TYPES, "event"}:
-        return is_known_format or not texts <= {"message", "msg", "title"}
+        return is_known_format or not texts <= {"message", "msg", "title", "Message"}
     return False
 
 

@@ -115,8 +115,9 @@ class _NoEvent(ValueError):
 
 
 def _read_stream(dialect: ModuleType, body: bytes, is_required: bool) -> Completion:
-    """Read the body of an event stream. Where the dialect finds no output and no error in it,
-    and no event of its format with a model, the output is the list of its events. Raises `_NoEvent` where it has none.
+    """Read the body of an event stream. Where the dialect finds no output and no error in it, and
+    no model in events of its format, the output is the list of its events. Raises `_NoEvent` where
+    it has none.
 
     `is_required` is True where a stream without content is an error.
     """

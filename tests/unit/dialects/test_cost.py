@@ -1,5 +1,6 @@
 """Tests of the cost that a provider states."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialects.cost import stated_cost
+from dialects.registry import read_reply
 
 FREE = {"cost": 0, "is_byok": False, "cost_details": {"upstream_inference_cost": None}}
 
@@ -83,3 +85,32 @@ def test_any_usage_gives_a_cost_in_its_limits_or_none(usage: dict[str, Any]) -> 
     assert cost.keys() <= {"total"}
     assert all(type(value) is float and 0 <= value < 2.1e9 for value in cost.values())
     assert cost.get("total") != 0 or (usage["cost"] == 0 and usage["is_byok"] is False)
+
+
+def test_a_cost_beside_the_usage_is_read() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    choice = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}
+    metadata = {"gateway": {"cost": "0.0042", "marketCost": "0.0042"}}
+
+    def cost(*events: Any) -> dict[str, float]:
+        body = "".join(f"data: {event}\n\n" for event in events).encode()
+        return read_reply("/v1/chat/completions", body, "text/event-stream", True).cost
+
+    start = json.dumps({"model": "m", "choices": [choice], "usage": usage})
+    # OpenCode Zen. A text only: numbers of other servers may be of another currency.
+    for value, expected in (
+        ("0.00123", {"total": 0.00123}),
+        ("0", {}),
+        ("much", {}),
+        (5, {}),
+        (None, {}),
+    ):
+        assert cost(start, "[DONE]", json.dumps({"choices": [], "cost": value})) == expected
+    # Vercel
+    vercel = {"index": 0, "delta": {"provider_metadata": metadata}}
+    assert cost(start, json.dumps({"choices": [vercel]})) == {"total": 0.0042}
+    both = json.dumps({"choices": [vercel], "usage": {**usage, "cost": 0.5}})
+    assert cost(start, both) == {"total": 0.5}
+    message = {"message": {"content": "Hi", "provider_metadata": metadata}}
+    whole = json.dumps({"choices": [message]}).encode()
+    assert read_reply("/v1/chat/completions", whole, "", True).cost == {"total": 0.0042}
