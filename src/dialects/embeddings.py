@@ -59,12 +59,13 @@ def _output(reply: dict[str, Any]) -> dict[str, int]:
 
 def _vectors(reply: dict[str, Any]) -> list[Any]:
     """The vectors in a reply, or for each input a list of them. They are in the items of `data`
-    (OpenAI), `data` itself (Workers AI), `embeddings` (Ollama; of Cohere, by their type), or a
-    single one in `embedding` (Ollama's older API).
+    (OpenAI), `data` itself (Workers AI), `embeddings` (Ollama; of Cohere, by their type), `vectors`
+    (MiniMax), or a single one in `embedding` (Ollama's older API).
 
     Raises TypeError where an item has no vector.
     """
-    items = reply["embeddings"] if "embeddings" in reply else reply.get("data", [reply])
+    members = ("embeddings", "vectors", "data")
+    items = next((reply[name] for name in members if name in reply), [reply])
     items = next(iter(items.values()), []) if isinstance(items, dict) else items
     vectors = [
         item.get("embedding", item.get("embeddings")) if isinstance(item, dict) else item

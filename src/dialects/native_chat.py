@@ -23,11 +23,12 @@ def to_openai(reply: dict[str, Any], member: str) -> dict[str, Any]:
     message of either format.
 
     The message is an object (Ollama) or the text `response` (Ollama, Workers AI). Workers AI may
-    put the whole reply into `result`.
+    put the whole reply into `result`, and gateways into `data` (Cline).
     """
+    for wrapper in ("result", "data"):
+        if isinstance(as_object(reply.get(wrapper)).get("choices"), list):
+            return {**reply, **reply[wrapper]}
     result = as_object(reply.get("result"))
-    if isinstance(result.get("choices"), list):
-        return {**reply, **result}
     members = {**reply, **result}
     message, text = members.get("message"), members.get("response")
     if not (isinstance(message, dict) and message.keys() & _MESSAGE_MEMBERS):

@@ -25,6 +25,9 @@ _OUTPUT = (
 )
 _TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
 
+# Names of counts that stand in the reply itself: Ollama's, and that of MiniMax's embeddings.
+_COUNTS_IN_REPLY = ("prompt_eval_count", "eval_count", "total_tokens")
+
 # Members with the details of a count. Mistral sends `prompt_token_details` and the plural, OpenAI's
 # transcriptions `input_token_details`.
 _INPUT_DETAILS = (
@@ -91,7 +94,7 @@ def find_usage(reply: dict[str, Any]) -> dict[str, Any]:
 
     Usually that is the member `usage`. Other places: `x_groq` in Groq's streams, a choice in
     Moonshot's, `usageMetadata` in Gemini's own API, `billed_units` in Cohere's, the reply itself in
-    Ollama's, and `timings` in llama.cpp's replies without usage.
+    Ollama's and MiniMax's embeddings, and `timings` in llama.cpp's replies without usage.
 
     https://console.groq.com/docs/api-reference#chat-create, https://platform.kimi.ai/docs/api/chat,
     https://docs.cohere.com/reference/chat, https://github.com/ggml-org/llama.cpp/tree/master/tools/server
@@ -107,7 +110,7 @@ def find_usage(reply: dict[str, Any]) -> dict[str, Any]:
         reply.get("usageMetadata"),
         usage.get("billed_units"),
         as_object(reply.get("meta")).get("billed_units"),
-        {name: reply.get(name) for name in ("prompt_eval_count", "eval_count") if name in reply},
+        {name: reply[name] for name in _COUNTS_IN_REPLY if name in reply},
         {
             "prompt_tokens": (_count(("prompt_n",), timings) or 0) + (cached or 0),
             "completion_tokens": _count(("predicted_n",), timings),

@@ -166,6 +166,14 @@ def test_a_reply_of_workers_ai_is_read() -> None:
 # -- Chunks of the other endpoint, and whole messages in a stream --
 
 
+def test_a_chat_in_an_envelope_is_read() -> None:
+    """https://github.com/cline/cline/issues/12647"""
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    reply = {"id": "g", "model": "m", "choices": [{"index": 0, "message": HI}], "usage": usage}
+    assert read_whole(CHAT, {"data": reply, "success": True}) == read_whole(CHAT, reply)
+    assert read_whole(CHAT, {"code": 0, "msg": "ok", "data": reply}) == read_whole(CHAT, reply)
+
+
 def test_a_chat_at_the_path_of_completions_is_read() -> None:
     streamed = read_reply(COMPLETIONS, events(chunk("H"), chunk("i", "stop")), STREAM, True)
     assert (streamed.output, streamed.is_finished) == ("Hi", True)
@@ -305,15 +313,21 @@ def test_a_filter_that_could_not_run_is_recorded() -> None:
         ({"embedding": [1, 2]}, {"dimensions": 2, "count": 1}),
         ({"result": {"data": [[1, 2]]}, "success": True}, {"dimensions": 2, "count": 1}),
         ({"data": []}, {"dimensions": 0, "count": 0}),
+        ({"vectors": [[1, 2], [3, 4]]}, {"dimensions": 2, "count": 2}),
     ],
 )
 def test_vectors_are_counted(reply: dict[str, Any], expected: dict[str, int]) -> None:
     assert read_whole(EMBEDDINGS, reply).output == expected
 
 
+def test_usage_beside_the_vectors_of_minimax_is_read() -> None:
+    reply = {"vectors": [[1, 2]], "total_tokens": 4, "base_resp": {"status_code": 0}}
+    assert read_whole(EMBEDDINGS, reply).usage == {"input": 4, "total": 4}
+
+
 @pytest.mark.parametrize(
     "reply",
-    [{"data": [{"embedding": {"dense": [1.5, 2.5]}}]}, {"vectors": [[1.5, 2.5]]}, [[1.5], [2.5]]],
+    [{"data": [{"embedding": {"dense": [1.5, 2.5]}}]}, {"values": [[1.5, 2.5]]}, [[1.5], [2.5]]],
 )
 def test_vectors_that_are_not_found_are_not_recorded_either(reply: Any) -> None:
     for body in (json.dumps(reply).encode(), events(reply), lines(reply, reply)):
