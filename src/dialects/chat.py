@@ -57,6 +57,7 @@ def fold(events: list[Any]) -> dict[str, Any]:
     """
     reply: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
+    messages: dict[int, dict[str, Any]] = {}  # that are sent beside a delta
     for event in events:
         if not isinstance(event, dict):
             continue
@@ -68,17 +69,22 @@ def fold(events: list[Any]) -> dict[str, Any]:
             choice = choices.get(index)
             if choice is None:
                 choice = choices[index] = {"index": index, "message": {}}
-            delta = piece.get("delta")
+            delta, message = piece.get("delta"), piece.get("message")
             if isinstance(delta, dict):
                 accumulate(choice["message"], delta)
-            elif isinstance(piece.get("message"), dict):  # some providers repeat it whole
-                choice["message"] |= drop_empty(piece["message"])
+                if isinstance(message, dict):
+                    messages[index] = message
+            elif isinstance(message, dict):  # some providers repeat it whole
+                choice["message"] |= drop_empty(message)
             elif "text" in piece:
                 accumulate(choice["message"], _message_of_text(piece))
             if "content_filter_results" in piece:
                 struck = _struck_filters(piece["content_filter_results"])
                 choice.setdefault("content_filter_results", {}).update(struck)
             update_members(choice, piece, except_for=SEPARATELY_FOLDED)
+    for index, message in messages.items():
+        deltas = finalize(choices[index]["message"])
+        choices[index]["message"] = drop_empty(message) | drop_empty(deltas)
     return {**reply, "choices": [finalize(choice) for choice in choices.values()]}
 
 

@@ -209,6 +209,8 @@ def test_reasoning_of_a_completion_is_kept() -> None:
         [{"delta": {"content": "H"}}, {"message": HI}],  # MiniMax repeats all of it
         [{"delta": {"content": "Hi"}}, {"message": {"role": "assistant", "content": ""}}],
         [{"delta": None}, {"delta": {"content": "Hi", "tool_calls": None}}],
+        [{"delta": {"content": t}, "message": {"content": "?"}} for t in "Hi"],  # Perplexity
+        [{"delta": {"content": ""}, "message": HI}, {"delta": {}}],
     ],
 )
 def test_odd_orders_of_deltas_and_messages(choices: list[Any]) -> None:
