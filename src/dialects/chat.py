@@ -44,6 +44,7 @@ def read_request(body: Any) -> Prompt:
             "function_call",
             "prediction",
             "documents",
+            "prompt",  # OpenRouter accepts it in place of messages
         ),
         normalize=renderable_request,
     )

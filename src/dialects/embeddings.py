@@ -16,8 +16,8 @@ is_finished = generic.is_finished
 
 def read_request(body: Any) -> Prompt:
     """Read the parsed JSON body of an embedding request. The input is a string, a list of strings,
-    or token ids."""
-    return read_prompt(body, input_field="input")
+    or token ids, or an object of MiniMax's `texts`."""
+    return read_prompt(body, input_field="input", extra_input_fields=("texts",))
 
 
 def fold(events: list[Any]) -> dict[str, Any]:

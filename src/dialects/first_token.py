@@ -28,6 +28,9 @@ _ANNOUNCEMENT = re.compile(
     rb'\ndata: ?\{"type": ?"(?:message_start|ping|response\.(?:created|queued|in_progress))".*'
 )
 
+# Two events without a blank line between them.
+_ADJACENT_EVENTS = re.compile(rb"\ndata:[ \t]*+\{.*\}[ \t]*\n(?:event:.*\n)?data:[ \t]*+[{[]")
+
 # As long as the name of a field, such as "event:".
 _MIN_RECOGNIZED_BYTES = 6
 
@@ -47,6 +50,7 @@ class FirstTokenSearch:
         self.notes: tuple[str, ...] = ()
         self._unread: list[bytes] = []
         self._event_end = b""  # what separates the events; b"" until that is known
+        self._is_stream = False
         self._ends_with_cr = False
         self._reads = 0
 
@@ -59,7 +63,7 @@ class FirstTokenSearch:
         last_byte = self._unread[-1][-1:] if self._unread else b""
         if piece:  # none of "\n" is left where it belongs to the "\r" before it
             self._unread.append(piece)
-        if not self._event_end or self._event_end in last_byte + piece:
+        if not self._is_stream or (self._event_end or b"\n") in last_byte + piece:
             # Only here, so that a large event is not copied with each of its pieces.
             text = b"".join(self._unread)
             if not self._event_end:
@@ -67,8 +71,12 @@ class FirstTokenSearch:
                 if len(text) >= _MIN_RECOGNIZED_BYTES:
                     if not is_event_stream(text, self.content_type):
                         return False
+                    self._is_stream = True
                     is_lines = is_json_lines(text, self.content_type)
-                    self._event_end = b"\n" if is_lines else b"\n\n"
+                    if is_lines or _ADJACENT_EVENTS.search(b"\n" + text):
+                        self._event_end = b"\n"
+                    elif b"\n\n" in text:
+                        self._event_end = b"\n\n"
             events, _, rest = text.rpartition(self._event_end or b"\n\n")
             self._unread = [rest] if rest else []
             self.found = self._has_output_event(events)

@@ -168,6 +168,15 @@ def test_the_event_is_found_when_its_last_byte_arrives(line_end: bytes, start: b
     assert search(CHAT, stream[:end])[0].found
 
 
+@pytest.mark.parametrize("name", [b"", b"event: a\n"])
+def test_events_without_blank_lines_are_searched(name: bytes):
+    lines = [
+        name + data(event).rstrip(b"\n") + b"\n" for event in (delta(role="a"), delta(content="a"))
+    ]
+    assert search(CHAT, *lines, lines[1], content_type="")[1] == 2
+    assert search(CHAT, lines[0][:9], lines[0][9:], *lines[:1] * 5, lines[1])[1] == 8
+
+
 def test_an_event_may_have_several_data_lines():
     text = json.dumps(delta(content="a"))
     cut = text.index('"choices"')

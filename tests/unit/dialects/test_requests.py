@@ -588,3 +588,12 @@ def test_the_path_selects_the_dialect(path: str, name: str, kind: str) -> None:
     dialect = dialect_for_path(path)
     assert name == dialect.NAME
     assert kind == dialect.OBSERVATION_TYPE
+
+
+@pytest.mark.parametrize(
+    ("path", "member"),
+    [("/v1/chat/completions", {"prompt": "Hi"}), ("/v1/embeddings", {"texts": ["a", "b"]})],
+)
+def test_content_in_another_member_is_input_and_no_parameter(path: str, member: Any) -> None:
+    prompt = read_request(path, json.dumps({"model": "m", **member}).encode())
+    assert (prompt.input, prompt.parameters, prompt.notes) == (member, {}, ())
