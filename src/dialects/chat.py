@@ -271,17 +271,13 @@ def _content(parts: list[Any]) -> tuple[Any, list[Any]]:
         if part_type in PART_TYPES:
             thoughts.append(part)
         elif part_type == "text" and content and as_object(content[-1]).get("type") == "text":
-            content[-1] = {**content[-1], "text": "".join(_part_texts([content[-1], part]))}
+            accumulate(content[-1], {"text": as_text(part.get("text"))})
         else:
-            content.append(part)
+            content.append(dict(part) if isinstance(part, dict) else part)
+    content = finalize(content)
     if len(content) == 1 and as_object(content[0]).keys() == {"type", "text"}:
         content = content[0]["text"]
     return content, thoughts
-
-
-def _part_texts(parts: Any) -> list[str]:
-    """The `text` of each content part that has one. Empty where `parts` is not a list."""
-    return [part["text"] for part in object_items(parts) if as_text(part.get("text"))]
 
 
 def _call_index(call: Any) -> int:

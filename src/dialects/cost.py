@@ -51,7 +51,7 @@ def stated_cost(usage: Any) -> dict[str, float]:
     if is_byok is True or (is_byok is None and upstream and not amount):
         # `cost` is OpenRouter's fee alone, and the other provider charges the rest.
         amount = (amount or 0) + upstream if upstream else None
-    elif is_byok is False and amount == 0 and not upstream:
+    elif is_byok is False and amount == 0 and cost == 0 and not upstream:
         return {"total": 0.0}
     ticks = _amount(usage.get("cost_in_usd_ticks"), _MAX_COST * _TICKS_PER_DOLLAR)
     total = amount or (ticks or 0) / _TICKS_PER_DOLLAR or _amount(usage.get("estimated_cost"))

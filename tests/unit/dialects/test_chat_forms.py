@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from core.limits import MAX_FIRST_TOKEN_READS
+from dialects import chat
 from dialects.first_token import FirstTokenSearch
 from dialects.registry import read_reply
 from dialects.sse import is_event_stream, is_json_lines
@@ -216,6 +217,14 @@ def test_reasoning_of_a_completion_is_kept() -> None:
 def test_odd_orders_of_deltas_and_messages(choices: list[Any]) -> None:
     body = events(*({"model": "m", "choices": [choice]} for choice in choices))
     assert read_reply(CHAT, body, STREAM, True).output == HI
+
+
+@pytest.mark.timeout(20)
+def test_a_text_in_many_parts_is_joined_in_linear_time() -> None:
+    parts = [{"type": "text", "text": "x" * 10_000}] * 10_000
+    message = {"role": "assistant", "content": parts}
+    completion = chat.read_reply({"choices": [{"index": 0, "message": message}]})
+    assert completion.output["content"] == "x" * 100_000_000
 
 
 # -- Beside the choices --

@@ -35,6 +35,7 @@ def upstream(cost: Any) -> dict[str, Any]:
         (FREE, {"total": 0.0}),
         ({**FREE, **upstream(0)}, {"total": 0.0}),
         ({**FREE, **upstream(3)}, {}),
+        ({**FREE, "cost": {"total_cost": 0.0}}, {}),
         ({"cost": 0}, {}),
         ({"cost": {"total_cost": 0}}, {}),
         ({"cost_in_usd_ticks": 0}, {}),
