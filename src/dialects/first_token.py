@@ -15,11 +15,14 @@ from dialects.json_values import as_object, object_items
 from dialects.registry import dialect_for_path
 from dialects.sse import is_event_stream, is_json_lines, parse_events
 
-# Members whose text labels the output, but is no part of it.
+# Members whose text labels the output, or contains its sources, but is no part of it. Azure sends
+# the documents that it found (`context`) before the answer:
+# https://learn.microsoft.com/azure/ai-foundry/openai/references/on-your-data
 _LABELS = frozenset(
     (
         *("type", "role", "id", "call_id", "index", "format", "object", "status", "phase"),
-        *("channel", "signature", "provider_metadata"),
+        *("channel", "signature", "provider_metadata", "provider_specific_fields"),
+        *("extra_content", "context", "annotations", "citations", "search_results"),
     )
 )
 

@@ -86,6 +86,9 @@ NO_OUTPUT = [
     (CHAT, delta(role="assistant", content=None, refusal=None, tool_calls=None)),
     (CHAT, delta(role="assistant", content="", name="MiniMax AI", audio_content="")),
     (CHAT, delta(role="assistant", content="", channel="analysis")),  # Groq
+    (CHAT, delta(role="assistant", context={"citations": [{"content": "a"}], "intent": "b"})),
+    (CHAT, delta(content="", annotations=[{"url_citation": {"title": "a"}}])),  # OpenRouter
+    (CHAT, delta(content="", extra_content={"google": {"thought_signature": "c2Vh"}})),
     # https://vercel.com/docs/ai-gateway
     (CHAT, delta(provider_metadata={"gateway": {"cost": "0.0042"}})),
     (CHAT, delta(audio={"id": "audio_1"})),
