@@ -60,7 +60,8 @@ class Exchange:
 
     `call` is the client's request, `provider` the slug of the provider, and `capture` what was read
     of the reply. `request_body` is the part of the body sent that is recorded, from its beginning;
-    `request_bytes` is the size of the whole body. `started_at` is when the gateway called the
+    `request_bytes` is the size of the whole body, and `request_value` its JSON value, where that is
+    known already. `started_at` is when the gateway called the
     provider, in seconds since the epoch. `prefixed_model` is the model as the client named it, such
     as "@groq/llama", where the gateway removed the provider's slug from it; else "".
     `gateway_metadata` are values by name that the gateway adds to the observation's metadata.
@@ -74,6 +75,7 @@ class Exchange:
     request_bytes: int
     started_at: float
     capture: Capture
+    request_value: Any = None
     prefixed_model: str = ""
     gateway_metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -95,14 +97,14 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     """The observation of an exchange: request and reply as the dialect of the API path reads them,
     without secrets and cut to the size limits.
 
-    Input and output are None where the content mode, by `effective_content_mode()`, is "usage", or
-    where there are too many secrets to search long texts for. An exchange with the mode "off" must
-    not be passed.
+    Input and output are None where the content mode of the trace context is "usage", or where there
+    are too many secrets to search long texts for. An exchange with the mode "off" must not be
+    passed.
     """
     call, capture, trace_context = exchange.call, exchange.capture, exchange.trace_context
     dialect = dialect_for_path(call.path)
     encoding = call.headers.get("content-encoding", "")
-    prompt = read_request(call.path, exchange.request_body, encoding)
+    prompt = read_request(call.path, exchange.request_body, encoding, exchange.request_value)
     completion = read_reply(
         call.path,
         capture.body,
@@ -127,7 +129,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         trace_context = replace(trace_context, metadata={}, tags=())
         prompt = replace(prompt, metadata={}, parameters={})
         exchange = replace(exchange, trace_context=trace_context)
-    with_content = redactor.searchable and effective_content_mode(trace_context, settings) == "full"
+    with_content = redactor.searchable and trace_context.content_mode == "full"
     status = _status(capture, replace(completion, output=output), with_content)
     endpoint = call.path.removeprefix("/v1/")
     name = trace_context.name or endpoint

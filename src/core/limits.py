@@ -86,6 +86,8 @@ CLIENT_CHECK_SECONDS = 1.0
 # large body whole. The overlap is longer than such a prefix.
 SCAN_WINDOW_BYTES = 256 * 1024
 SCAN_OVERLAP_BYTES = 256
+# The bytes and the JSON value of a larger body are not kept while the provider replies.
+MAX_KEPT_BODY_BYTES = 64 * 1024
 # How many places in a body that look like its model are tried.
 MAX_MODEL_CANDIDATES = 4
 # How often a path is percent-decoded to check it: each proxy on its way may decode it once more.

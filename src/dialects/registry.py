@@ -51,19 +51,23 @@ def is_known_format(path: str) -> bool:
     return dialect_for_path(path) is not generic
 
 
-def read_request(path: str, body: bytes, encoding: str = "") -> Prompt:
+def read_request(path: str, body: bytes, encoding: str = "", value: Any = None) -> Prompt:
     """Read the body of a request, by the dialect of its path. Never raises.
+
+    `value` is the body's JSON value where that is known already; it is not changed.
 
     `encoding` is the value of the header `content-encoding`. Where the body cannot be read as JSON,
     for example because it was cut, the input is the beginning of its text, and a note gives the
     reason.
     """
-    decoded = decode_body(body, encoding)
-    if decoded.unreadable:
-        return Prompt(notes=(_encoding_note("request", decoded.unreadable),))
-    body = decoded.body
+    if value is None:
+        decoded = decode_body(body, encoding)
+        if decoded.unreadable:
+            return Prompt(notes=(_encoding_note("request", decoded.unreadable),))
+        body = decoded.body
     try:
-        value = strict_json.parse(decode_utf8(body))
+        if value is None:
+            value = strict_json.parse(decode_utf8(body))
         dialect = dialect_for_path(path) if isinstance(value, dict) else generic
         return _make_presentable(dialect.read_request(value))
     except Exception as error:  # a call is traced even if its request cannot be read

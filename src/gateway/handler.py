@@ -11,9 +11,10 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
+from core.json_body import JsonBody
 from core.memory_budget import Reservation, capture_budget
 from core.observation import Observation
-from core.platform import RequestBody, RequestPlatform
+from core.platform import RequestPlatform
 from core.safe_path import is_safe_path
 from core.trace_context import read_trace_context
 from core.types import BodyTooLarge, Call, GatewayResponse, NetworkError, Refusal
@@ -27,7 +28,8 @@ from settings.gateway_keys import authenticate
 from settings.load import Settings
 from settings.routing_configs import Target, read_request_timeout, select_config
 from tracing import effective_content_mode
-from upstream.attempts import AdmittedRequest, Attempt, AttemptPlanner
+from upstream.attempts import Attempt, AttemptPlanner
+from upstream.request_scope import RequestScope
 from upstream.response_cache import CacheStatus, ResponseCache
 from upstream.strategy import StrategyRun
 from upstream.target_request import PATH_PREFIX
@@ -86,15 +88,15 @@ async def _respond(
         )
     if call.path in PAGE_PATHS:
         return page_response(call, settings)
-    request = await admit(call, settings, platform)
-    if isinstance(request, Refusal):
-        return request
-    return await _serve_request(request, settings, platform, cors)
+    scope = await admit(call, settings, platform)
+    if isinstance(scope, Refusal):
+        return scope
+    return await _serve_request(scope, cors)
 
 
 async def admit(
     call: Call, settings: Settings, platform: RequestPlatform
-) -> AdmittedRequest | Refusal:
+) -> RequestScope | Refusal:
     """Decide whether a call may be sent to a provider. Returns the call with all that was read of
     it, or a `Refusal`, an error response of the gateway's own.
 
@@ -126,14 +128,16 @@ async def admit(
             return body
         if is_traced and not body.size_bytes:
             return Refusal(400, "The request has no body. Send a JSON object.")
-    request = AdmittedRequest(call, caller, config, body, timeout)
+    scope = RequestScope(call, settings, platform, caller, config, body, timeout)
     destination = settings.destination_for(caller) if is_traced else None
     if destination is None:
-        return request
+        return scope
     trace_context = read_trace_context(call.headers)
-    if effective_content_mode(trace_context, settings) == "off":
-        return request
-    return replace(request, trace_context=trace_context, destination=destination)
+    mode = effective_content_mode(trace_context, settings)
+    if mode == "off":
+        return scope
+    trace_context = replace(trace_context, content_mode=mode)
+    return replace(scope, trace_context=trace_context, destination=destination)
 
 
 def _check_path(call: Call) -> Refusal | None:
@@ -151,24 +155,19 @@ def _check_path(call: Call) -> Refusal | None:
     return None
 
 
-async def _read_body(settings: Settings, platform: RequestPlatform) -> RequestBody | Refusal:
+async def _read_body(settings: Settings, platform: RequestPlatform) -> JsonBody | Refusal:
     """Read the whole body of the client's request. Returns a `Refusal` where it is larger than
     `max_request_bytes` (413) or breaks off (400)."""
     limit = settings.max_request_bytes
     try:
-        return await platform.read_body(limit)
+        return JsonBody(await platform.read_body(limit))
     except BodyTooLarge:
         return Refusal(413, f"The request's body is over the gateway's limit of {limit} bytes.")
     except NetworkError:
         return Refusal(400, "The request's body broke off. Send it again.")
 
 
-async def _serve_request(
-    request: AdmittedRequest,
-    settings: Settings,
-    platform: RequestPlatform,
-    cors: tuple[tuple[str, str], ...],
-) -> Any | Refusal:
+async def _serve_request(scope: RequestScope, cors: tuple[tuple[str, str], ...]) -> Any | Refusal:
     """Send an admitted request to the providers that its config selects, or take its reply from the
     cache. Returns the response for the client.
 
@@ -176,27 +175,28 @@ async def _serve_request(
     or a `Refusal` where there is no reply. Where the reply is to be traced or cached, this also
     starts a job that goes on after the response (`waitUntil`).
     """
-    cache = ResponseCache(request, settings, platform)
-    reservation = Reservation(capture_budget) if request.destination or cache.stores_reply else None
-    planner = AttemptPlanner(request, settings, platform, reservation)
-    run = StrategyRun(planner.plan_attempt, planner.condition_values, platform)
-    if reservation is None:
-        await run.run(request.config or Target())
-        return _client_response(request, run, cache, cors)
-    job = TraceJob(request, run, cache, reservation, settings, platform)
+    cache = ResponseCache(scope)
+    if scope.destination or cache.stores_reply:
+        scope = replace(scope, reservation=Reservation(capture_budget))
+    planner = AttemptPlanner(scope)
+    run = StrategyRun(planner.plan_attempt, planner.condition_values, scope.platform)
+    if scope.reservation is None:
+        await run.run(scope.config or Target())
+        return _client_response(scope, run, cache, cors)
+    job = TraceJob(scope, scope.reservation, run, cache)
     # The job starts before there is a reply, so that a request whose client leaves before that is
     # traced too.
-    platform.run_after_response(
-        "trace", _deliver_observations(job.collect_observations(), settings, platform)
+    scope.platform.run_after_response(
+        "trace", _deliver_observations(job.collect_observations(), scope.settings, scope.platform)
     )
     try:
         cached = await cache.read()
         if cached:
             run.attempts.append(planner.cached_attempt(cached))
         else:
-            await run.run(request.config or Target())
+            await run.run(scope.config or Target())
         job.release_bodies()
-        response = _client_response(request, run, cache, cors)
+        response = _client_response(scope, run, cache, cors)
     except BaseException:
         job.reply_started.cancel()
         raise
@@ -205,7 +205,7 @@ async def _serve_request(
 
 
 def _client_response(
-    request: AdmittedRequest,
+    scope: RequestScope,
     run: StrategyRun[Attempt],
     cache: ResponseCache,
     cors: tuple[tuple[str, str], ...],
@@ -220,13 +220,13 @@ def _client_response(
         return run.skipped[0][1] if run.skipped else Refusal(502, "No provider was asked.")
     last = run.attempts[-1]
     headers: list[tuple[str, str]] = []
-    if request.trace_context:
-        headers.append(("x-portkey-trace-id", request.trace_context.trace_id))
+    if scope.trace_context:
+        headers.append(("x-portkey-trace-id", scope.trace_context.trace_id))
     if cache.status:
         headers.append(("x-portkey-cache-status", cache.status.value))
     if cache.status is not CacheStatus.HIT:
         headers.append(("x-portkey-provider", last.upstream.provider))
-        if request.config:
+        if scope.config:
             headers.append(("x-portkey-last-used-option-index", last.target.path))
             headers.append(("x-portkey-retry-attempt-count", str(last.portkey_retry_count)))
     response = last.relay((*headers, *cors))

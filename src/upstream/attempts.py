@@ -6,18 +6,15 @@ the order of the attempts.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from core.memory_budget import Reservation
-from core.platform import RequestBody, RequestPlatform, UpstreamReply
+from core import strict_json
+from core.json_body import JsonBody
+from core.platform import UpstreamReply
 from core.retry_after import parse_retry_after
-from core.trace_context import TraceContext
 from core.types import (
-    Call,
     Capture,
-    Destination,
     Ending,
     NetworkError,
     Refusal,
@@ -27,19 +24,22 @@ from core.types import (
 from dialects.first_token import FirstTokenSearch
 from redaction.logs import log
 from redaction.request_secrets import secrets_of_request
-from settings.gateway_keys import GatewayKey
-from settings.load import Settings
 from settings.routing_configs import Target
-from upstream.credentials import credential_provider, with_target_credential
+from upstream.credentials import (
+    credential_provider,
+    with_target_credential,
+    with_target_headers,
+    without_foreign_credentials,
+)
 from upstream.gateway_key_rights import refuse_beyond_rights
 from upstream.request_body import (
     find_prefixed_model,
-    members_or_empty,
     override_body,
     strip_provider_prefix,
     with_stream_usage,
 )
-from upstream.target_request import build_upstream_call, named_provider
+from upstream.request_scope import RequestScope
+from upstream.target_request import build_upstream_call, named_provider, resolve_provider
 
 # The endpoint whose streams contain token counts only where the request asks for them.
 STREAM_USAGE_ENDPOINT = "/v1/chat/completions"
@@ -50,34 +50,12 @@ STREAM_USAGE_ENDPOINT = "/v1/chat/completions"
 UNREACHABLE_STATUSES, TIMEOUT_STATUSES = (502,), (504, 408)
 
 
-@dataclass(frozen=True)
-class AdmittedRequest:
-    """A client's call that passed admission and may be sent to a provider, with what admission read
-    of it.
-
-    `caller` is the gateway key that the call has, None where it has none. `config` is the routing
-    config that the call selects, None where it selects none. `body` is None where the runtime
-    streams the client's body to the provider unread. `timeout_seconds` is the limit that the call
-    sets for the start of each reply, None where it sets none. `trace_context` and `destination` are
-    None where the call is not traced.
-    """
-
-    call: Call
-    caller: GatewayKey | None
-    config: Target | None
-    body: RequestBody | None
-    timeout_seconds: float | None = None
-    trace_context: TraceContext | None = None
-    destination: Destination | None = None
-
-
 class Attempt:
     """One call to one provider: `send` it, then `relay` its reply to the client or `discard_reply`.
 
     `upstream` and `body` are what is sent; with a `body` of None, the runtime streams the client's
     own. `target` is the entry of the routing config that is called. `retry_number` is 0 for the
-    first attempt at it. `reservation` is the request's share of the memory budget for captures,
-    None where replies are not captured.
+    first attempt at it.
 
     `send` sets either `reply` or `error`. `capture` is set when the call fails, and when its reply
     is discarded or relayed; awaiting it returns what was recorded of the reply. It stays None where
@@ -87,28 +65,15 @@ class Attempt:
 
     def __init__(
         self,
+        scope: RequestScope,
         upstream: UpstreamCall,
-        body: RequestBody | None,
+        body: JsonBody | None,
         target: Target,
-        retry_number: int,
-        request: AdmittedRequest,
-        settings: Settings,
-        platform: RequestPlatform,
-        reservation: Reservation | None,
+        retry_number: int = 0,
     ) -> None:
-        self.upstream, self.body, self.target, self.retry_number = (
-            upstream,
-            body,
-            target,
-            retry_number,
-        )
-        self.request, self.settings, self.platform, self.reservation = (
-            request,
-            settings,
-            platform,
-            reservation,
-        )
-        self.timeout_seconds = request.timeout_seconds or target.timeout_seconds
+        self.scope, self.upstream, self.body = scope, upstream, body
+        self.target, self.retry_number = target, retry_number
+        self.timeout_seconds = scope.timeout_seconds or target.timeout_seconds
         self.started_at = self.replied_at = 0.0
         self.is_discarded = False
         self.reply: UpstreamReply | None = None
@@ -118,12 +83,16 @@ class Attempt:
     async def send(self) -> None:
         """Call the provider, and wait until the head of its reply arrives or the call fails. A
         failure is recorded in `error` and `capture`; no `NetworkError` is raised."""
-        self.started_at = self.platform.now()
+        platform, content = self.scope.platform, None
+        for body in filter(None, (self.scope.body, self.body)):
+            body.forget()
+            content = body.content
+        self.started_at = platform.now()
         try:
-            self.reply = await self.platform.fetch(self.upstream, self.body, self.timeout_seconds)
+            self.reply = await platform.fetch(self.upstream, content, self.timeout_seconds)
         except NetworkError as error:
             self._record_failure(error)
-        self.replied_at = self.platform.now()
+        self.replied_at = platform.now()
 
     @property
     def statuses(self) -> Collection[int]:
@@ -146,7 +115,7 @@ class Attempt:
         """The pause in seconds that the reply's `Retry-After` header requires. None where there is
         no reply, no such header, or a malformed one."""
         value = self.reply.header("retry-after") if self.reply else ""
-        return parse_retry_after(value, self.platform.now())
+        return parse_retry_after(value, self.scope.platform.now())
 
     def discard_reply(self) -> None:
         """Release the reply instead of relaying it, and capture its beginning for the trace.
@@ -155,14 +124,14 @@ class Attempt:
         if self.capture or self.reply is None:
             return
         self.is_discarded = True
-        if self.reservation:
+        if self.scope.reservation:
             capture = self.reply.capture_discarded(
-                self.settings.max_capture_bytes, self.reservation
+                self.scope.settings.max_capture_bytes, self.scope.reservation
             )
             self.capture = asyncio.ensure_future(capture)
         else:
-            self.platform.run_after_response("cancel", self.reply.cancel())
-            self.capture = _resolved(Capture(Ending.COMPLETE, self.platform.now()))
+            self.scope.platform.run_after_response("cancel", self.reply.cancel())
+            self.capture = _resolved(Capture(Ending.COMPLETE, self.scope.platform.now()))
 
     def relay(self, headers: tuple[tuple[str, str], ...]) -> Any | Refusal:
         """Return the runtime's response for the client: the provider's reply, with `headers` added.
@@ -171,16 +140,14 @@ class Attempt:
         relay: with status 504 after a timeout, else 502. That includes a reply that was discarded,
         and one that the runtime cannot pass on.
         """
-        name = self.upstream.provider
+        name, scope = self.upstream.provider, self.scope
         if self.reply and self.capture is None:
             try:
-                if self.reservation is None:
+                if scope.reservation is None:
                     return self.reply.relay(headers)
-                first_token = FirstTokenSearch(
-                    self.request.call.path, self.reply.header("content-type")
-                )
+                first_token = FirstTokenSearch(scope.call.path, self.reply.header("content-type"))
                 response, self.capture = self.reply.relay_and_capture(
-                    headers, self.settings.max_capture_bytes, self.reservation, first_token
+                    headers, scope.settings.max_capture_bytes, scope.reservation, first_token
                 )
                 return response
             except NetworkError as error:
@@ -195,18 +162,18 @@ class Attempt:
         """Set `error`, and a `capture` that records it. Log the failure, unless the client has
         left: that ends the call too."""
         self.error = error
-        client_left = self.platform.client_left()
+        client_left = self.scope.platform.client_left()
         ending = Ending.CLIENT_LEFT if client_left else Ending.UNREACHABLE
         self.capture = _resolved(
             Capture(
                 ending,
-                self.platform.now(),
+                self.scope.platform.now(),
                 reason=str(error),
                 timed_out=isinstance(error, UpstreamTimeout),
             )
         )
         if not client_left:
-            call = self.request.call
+            call = self.scope.call
             secrets = secrets_of_request(call.headers, call.query)
             log(
                 "provider_unreachable",
@@ -221,31 +188,24 @@ class AttemptPlanner:
     """Decides what the attempts of one request send: URL, headers, credential and body. All
     attempts at a target, which is a provider in the routing config, send the same.
 
-    `reservation` is the request's share of the memory budget for captured replies; None where
-    replies are not captured. `model` is the body's model where it may name a provider ("@groq/…"),
-    else ""; or a `Refusal` where it cannot be read. `provider_of_credential` is the slug of the
-    provider that the client's credential is for, `ANY_PROVIDER` or `UNKNOWN_PROVIDER`; None without
-    a credential.
+    `model` is the body's model where it may name a provider ("@groq/…"), else ""; or a `Refusal`
+    where it cannot be read. `named_provider` is the slug in the client's headers, else "".
+    `provider_of_credential` is the slug of the provider that the client's credential is for,
+    `ANY_PROVIDER` or `UNKNOWN_PROVIDER`; None without a credential.
     """
 
-    def __init__(
-        self,
-        request: AdmittedRequest,
-        settings: Settings,
-        platform: RequestPlatform,
-        reservation: Reservation | None,
-    ) -> None:
-        self.request, self.settings, self.platform, self.reservation = (
-            request,
-            settings,
-            platform,
-            reservation,
+    def __init__(self, scope: RequestScope) -> None:
+        self.scope = scope
+        self.model = find_prefixed_model(scope.body, scope.settings)
+        self.named_provider = named_provider(scope.call)
+        self.provider_of_credential = credential_provider(
+            scope.call,
+            scope.config or Target(),
+            self.named_provider,
+            "" if isinstance(self.model, Refusal) else self.model,
+            scope.settings.routing,
         )
-        self.model = find_prefixed_model(request.body, settings)
-        model = "" if isinstance(self.model, Refusal) else self.model
-        config = request.config or Target()
-        self.provider_of_credential = credential_provider(request.call, config, model, settings)
-        self._planned: dict[str, tuple[UpstreamCall, RequestBody | None] | Refusal] = {}
+        self._planned: dict[str, tuple[UpstreamCall, JsonBody | None] | Refusal] = {}
 
     def plan_attempt(self, target: Target, retry_number: int) -> Attempt | Refusal:
         """Return an attempt at `target` that is ready to be sent. `retry_number` is 0 for the first
@@ -260,13 +220,9 @@ class AttemptPlanner:
         planned = self._planned[target.path]
         if isinstance(planned, Refusal):
             return planned
-        upstream, body = planned
-        request, settings = self.request, self.settings
-        return Attempt(
-            upstream, body, target, retry_number, request, settings, self.platform, self.reservation
-        )
+        return Attempt(self.scope, *planned, target, retry_number)
 
-    def _plan_target(self, target: Target) -> tuple[UpstreamCall, RequestBody | None] | Refusal:
+    def _plan_target(self, target: Target) -> tuple[UpstreamCall, JsonBody | None] | Refusal:
         """Return the call and the body that every attempt at a target sends, or a `Refusal` where
         the target cannot be called.
 
@@ -274,7 +230,7 @@ class AttemptPlanner:
         completion also requests token usage for its stream, if the deployment enables that and the
         reply is captured. A body of None means that the runtime streams the client's own.
         """
-        request, settings, body, model = self.request, self.settings, self.request.body, self.model
+        scope, settings, body, model = self.scope, self.scope.settings, self.scope.body, self.model
         if target.override_params:
             body = override_body(body, target.override_params, settings)
             if isinstance(body, Refusal):
@@ -282,26 +238,34 @@ class AttemptPlanner:
             model = find_prefixed_model(body, settings)
         if isinstance(model, Refusal):
             # An unreadable model matters only where nothing else names the provider.
-            if not (target.provider or named_provider(request.call)):
+            if not (target.provider or self.named_provider):
                 return model
             model = ""
+        named = target.provider or self.named_provider
+        provider = resolve_provider(scope.call, named, settings.routing, model)
+        call = with_target_headers(scope.call, target)
+        if target.path != Target.path and provider not in (
+            self.provider_of_credential,
+            self.named_provider,
+        ):
+            call = without_foreign_credentials(call)
         call = with_target_credential(
-            request.call, target, model, request.caller, self.provider_of_credential, settings
+            call, target, provider, scope.caller, self.provider_of_credential, settings
         )
         if isinstance(call, Refusal):
             return call
-        upstream = build_upstream_call(call, settings.routing, model)
+        upstream = build_upstream_call(call, provider, settings.routing, model)
         if isinstance(upstream, Refusal):
             return upstream
         if body and upstream.prefixed_model:
-            body = body.with_content(strip_provider_prefix(body.read(body.size_bytes)))
-        if request.caller:
-            refusal = refuse_beyond_rights(request.caller, call, upstream, body, settings)
+            body = strip_provider_prefix(body)
+        if scope.caller:
+            refusal = refuse_beyond_rights(scope.caller, call, upstream, body, settings)
             if refusal:
                 return refusal
         needs_stream_usage = (
             settings.request_stream_usage
-            and self.reservation
+            and scope.reservation
             and call.path == STREAM_USAGE_ENDPOINT
         )
         if body and needs_stream_usage:
@@ -311,19 +275,9 @@ class AttemptPlanner:
     def cached_attempt(self, reply: UpstreamReply) -> Attempt:
         """Return an attempt that has a cached reply already, so that it can be relayed and traced
         like any other. No provider is called; "cache" takes the place of the provider's slug."""
-        call = self.request.call
-        upstream = UpstreamCall("cache", call.method, "", ())
-        attempt = Attempt(
-            upstream,
-            None,
-            Target(),
-            0,
-            self.request,
-            self.settings,
-            self.platform,
-            self.reservation,
-        )
-        attempt.started_at, attempt.reply = self.platform.now(), reply
+        upstream = UpstreamCall("cache", self.scope.call.method, "", ())
+        attempt = Attempt(self.scope, upstream, None, Target())
+        attempt.started_at, attempt.reply = self.scope.platform.now(), reply
         return attempt
 
     def condition_values(self) -> Mapping[str, Mapping[str, Any]]:
@@ -333,13 +287,24 @@ class AttemptPlanner:
         and `url` has the path as `pathname`. A source that is missing or is not a JSON object is
         empty, and so is `params` for a body over `max_capture_bytes`.
         """
-        call, body = self.request.call, self.request.body
-        readable = body is not None and body.size_bytes <= self.settings.max_capture_bytes
+        call, body = self.scope.call, self.scope.body
+        readable = body and body.size_bytes <= self.scope.settings.max_capture_bytes
+        header = call.headers.get("x-portkey-metadata", "")
         return {
-            "metadata": members_or_empty(call.headers.get("x-portkey-metadata", "").encode()),
-            "params": members_or_empty(body.read(body.size_bytes)) if body and readable else {},
+            "metadata": _members_or_empty(lambda: strict_json.parse(header)),
+            "params": _members_or_empty(body.parse) if body and readable else {},
             "url": {"pathname": call.path},
         }
+
+
+def _members_or_empty(parse: Callable[[], Any]) -> dict[str, Any]:
+    """The JSON object that `parse` returns; `{}` where it returns another value or raises
+    ValueError."""
+    try:
+        value = parse()
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _resolved(capture: Capture) -> Awaitable[Capture]:

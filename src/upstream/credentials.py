@@ -12,6 +12,7 @@ from core.secret_names import is_secret_name
 from core.types import Call, Refusal
 from settings.gateway_keys import GatewayKey, is_provider_credential
 from settings.load import Settings
+from settings.provider_overrides import ProviderRouting
 from settings.provider_table import (
     ACCOUNT_PARAMETERS,
     CREDENTIAL_HEADERS,
@@ -19,14 +20,14 @@ from settings.provider_table import (
     URL_PARAMETERS,
 )
 from settings.routing_configs import Target
-from upstream.target_request import named_provider, provider_in_model, resolve_provider
+from upstream.target_request import default_provider, provider_in_model
 
 # Headers that name a host or a parameter of a provider's URL, such as an account.
 _TARGET_HEADERS = {CUSTOM_HOST_HEADER, *(header for header, _ in URL_PARAMETERS.values())}
 
 _ACCOUNT_HEADERS = [URL_PARAMETERS[name][0] for name in ACCOUNT_PARAMETERS]
 
-# Headers with a secret's name that `_without_foreign_credentials` keeps: credential headers are
+# Headers with a secret's name that `without_foreign_credentials` keeps: credential headers are
 # handled separately, and an idempotency key is no secret.
 _SEPARATELY_HANDLED_HEADERS = {*CREDENTIAL_HEADERS.values(), "idempotency-key"}
 
@@ -34,13 +35,16 @@ _SEPARATELY_HANDLED_HEADERS = {*CREDENTIAL_HEADERS.values(), "idempotency-key"}
 ANY_PROVIDER, UNKNOWN_PROVIDER = "*", "?"
 
 
-def credential_provider(call: Call, config: Target, model: str, settings: Settings) -> str | None:
+def credential_provider(
+    call: Call, config: Target, named: str, model: str, rules: ProviderRouting
+) -> str | None:
     """Return the slug of the provider that the credential in the client's headers is for. None
     where the headers contain no credential for a provider.
 
-    The headers or `model` may name the provider. Otherwise it is the one that all targets of
-    `config` have in common, where a target without a provider has the call's default one. `model`
-    is the body's model where it may name a provider ("@groq/…"), else "".
+    The client may name the provider: in its headers (`named`, else "") or in `model`. Otherwise it
+    is the one that all targets of `config` have in common, where a target without a provider has
+    the call's default one. `model` is the body's model where it may name a provider ("@groq/…"),
+    else "".
 
     Two results are not slugs. `ANY_PROVIDER`: the config has no list of targets, so the request can
     call only one provider. `UNKNOWN_PROVIDER`: the targets have several providers, and nothing
@@ -52,23 +56,23 @@ def credential_provider(call: Call, config: Target, model: str, settings: Settin
         return None
     if not config.targets:
         return ANY_PROVIDER
-    named = named_provider(call) or provider_in_model(model, settings.routing)
+    named = named or provider_in_model(model, rules)
     if named:
         return named
-    default = resolve_provider(call, settings.routing)
-    listed = {leaf.provider or default for leaf in config.leaves}
+    listed = {leaf.provider or default_provider(call, rules) for leaf in config.leaves}
     return listed.pop() if len(listed) == 1 else UNKNOWN_PROVIDER
 
 
 def with_target_credential(
     call: Call,
     target: Target,
-    model: str,
+    slug: str,
     caller: GatewayKey | None,
     provider_of_credential: str | None,
     settings: Settings,
 ) -> Call | Refusal:
-    """Return a copy of the call with the headers and the credential that are sent to a target.
+    """Return a copy of the call, which has the headers of `target`, with the credential that is
+    sent to it. `slug` is the provider that is called.
 
     The credential is the target's own `api_key`; else the client's, if it is for this provider;
     else the key that the deployment stores for the target or its provider. A stored key is never
@@ -79,15 +83,8 @@ def with_target_credential(
     used. It also refuses to use a stored key where `caller` is None, which means that the call has
     no gateway key, and where the client's headers select the account.
 
-    `model` is the body's model where it may name a provider ("@groq/…"), else "".
     `provider_of_credential` is the result of `credential_provider`.
     """
-    named = named_provider(call)
-    if target.provider or target.headers:
-        call = _with_target_headers(call, target)
-    slug = resolve_provider(call, settings.routing, model)
-    if target.path != Target.path and slug not in (provider_of_credential, named):
-        call = _without_foreign_credentials(call)
     if target.api_key:
         return _with_bearer_key(call, target.api_key)
     if provider_of_credential in (ANY_PROVIDER, slug):
@@ -118,10 +115,12 @@ def with_target_credential(
     return _with_bearer_key(call, stored)
 
 
-def _with_target_headers(call: Call, target: Target) -> Call:
+def with_target_headers(call: Call, target: Target) -> Call:
     """A copy of the call with a target's `x-portkey-*` headers set over the client's. Where the
     target has a provider, it also replaces the provider, host and URL parameters that the client
     named."""
+    if not (target.provider or target.headers):
+        return call
     headers = call.headers
     if target.provider:
         # The host and the account in the request's headers are for the provider that the request
@@ -131,7 +130,7 @@ def _with_target_headers(call: Call, target: Target) -> Call:
     return replace(call, headers={**headers, **target.headers})
 
 
-def _without_foreign_credentials(call: Call) -> Call:
+def without_foreign_credentials(call: Call) -> Call:
     """A copy of the call without the headers and query members whose names suggest a secret: they
     may contain another provider's key. Credential headers, `idempotency-key` and `x-portkey-*`
     headers stay."""

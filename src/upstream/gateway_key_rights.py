@@ -2,7 +2,7 @@
 
 import re
 
-from core.platform import RequestBody
+from core.json_body import JsonBody
 from core.types import Call, Refusal, UpstreamCall
 from settings.gateway_keys import GatewayKey
 from settings.load import Settings
@@ -15,7 +15,7 @@ def refuse_beyond_rights(
     caller: GatewayKey,
     call: Call,
     upstream: UpstreamCall,
-    body: RequestBody | None,
+    body: JsonBody | None,
     settings: Settings,
 ) -> Refusal | None:
     """Return the `Refusal` of a call whose provider or model the caller's gateway key does not
@@ -35,7 +35,7 @@ def refuse_beyond_rights(
     is_plain = call.headers.get("content-encoding", "identity").strip().lower() == "identity"
     if body and is_json and is_plain and body.size_bytes <= settings.max_capture_bytes:
         try:
-            models = all_models(body.read(body.size_bytes))
+            models = all_models(body)
         except ValueError:
             models = []
     if not models or call.path not in settings.traced_endpoints:

@@ -5,54 +5,54 @@ Large bodies are searched in windows, and parsed only up to `Settings.max_captur
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from core import strict_json
-from core.limits import MAX_MODEL_CANDIDATES, SCAN_OVERLAP_BYTES, SCAN_WINDOW_BYTES
-from core.platform import RequestBody
+from core.json_body import JsonBody
+from core.limits import (
+    MAX_KEPT_BODY_BYTES,
+    MAX_MODEL_CANDIDATES,
+    SCAN_OVERLAP_BYTES,
+    SCAN_WINDOW_BYTES,
+)
 from core.strict_json import decode_utf8, parse_members, to_json_body
 from core.types import Refusal
 from settings.load import Settings
 
 
-def members_or_empty(text: bytes) -> dict[str, Any]:
-    """The members of a JSON object as `{name: value}`; `{}` for any other text. Never raises."""
-    try:
-        return parse_object(text)
-    except ValueError:
-        return {}
-
-
-def find_prefixed_model(body: RequestBody | None, settings: Settings) -> str | Refusal:
+def find_prefixed_model(body: JsonBody | None, settings: Settings) -> str | Refusal:
     """Return the body's model where it begins with "@", since it may name a provider ("@groq/…");
     else "", also for a `body` of None.
 
     A body is parsed only if its bytes look as if they contain such a model. Returns a `Refusal`
     where such a body is larger than `max_capture_bytes` (413) or is not JSON (400).
     """
-    if body is None:
-        return ""
-    windows = (
-        body.read(SCAN_WINDOW_BYTES + SCAN_OVERLAP_BYTES, start)
-        for start in range(0, body.size_bytes, SCAN_WINDOW_BYTES)
-    )
-    if not any(map(may_name_provider, windows)):
+    if body is None or not any(map(may_name_provider, _windows(body))):
         return ""
     # An unreadable body may name a provider, whose credential must not go to another one.
     purpose = "the model's provider. Name it in x-portkey-provider instead of in the model."
     if body.size_bytes > settings.max_capture_bytes:
         return Refusal(413, f"The body is too large to find {purpose}")
     try:
-        return prefixed_model(body.read(body.size_bytes))
+        return prefixed_model(body)
     except ValueError:
         return Refusal(400, f"The body is no JSON in which to find {purpose}")
 
 
+def _windows(body: JsonBody) -> Iterator[bytes]:
+    """The bytes of a body in parts that overlap. A short body is one part."""
+    if body.size_bytes <= MAX_KEPT_BODY_BYTES:
+        yield body.read()
+        return
+    for start in range(0, body.size_bytes, SCAN_WINDOW_BYTES):
+        yield body.content.read(SCAN_WINDOW_BYTES + SCAN_OVERLAP_BYTES, start)
+
+
 def override_body(
-    body: RequestBody | None, params: Mapping[str, Any], settings: Settings
-) -> RequestBody | Refusal | None:
+    body: JsonBody | None, params: Mapping[str, Any], settings: Settings
+) -> JsonBody | Refusal | None:
     """Return a body with `params`, a config's `override_params`, set over the top-level members of
     its JSON object. None and an empty body are returned as they are.
 
@@ -64,21 +64,10 @@ def override_body(
     if body.size_bytes > settings.max_capture_bytes:
         return Refusal(413, "The body is too large for a config that overrides its parameters.")
     try:
-        return body.with_content(override_members(body.read(body.size_bytes), params))
+        members = {**body.members(), **params}
     except ValueError:
         return Refusal(400, "The body must be a JSON object: the config overrides its members.")
-
-
-def with_stream_usage(body: RequestBody, settings: Settings) -> RequestBody:
-    """Return the body, changed to request token usage if it asks for a stream (see
-    `add_stream_usage`). The same object is returned where nothing changes, and for a body over
-    `max_capture_bytes`."""
-    # A body that is too large to be recorded is too large to be copied into Python.
-    if body.size_bytes > settings.max_capture_bytes:
-        return body
-    data = body.read(body.size_bytes)
-    changed = add_stream_usage(data)
-    return body if changed == data else body.with_content(changed)
+    return body.changed(to_json_body(members), members)
 
 
 # Matches a model such as "@groq/llama". The group is the prefix to remove, up to the slash, which
@@ -96,52 +85,34 @@ def may_name_provider(body: bytes) -> bool:
     return b'"@' in body and _PREFIXED_MODEL.search(body) is not None
 
 
-def prefixed_model(body: bytes) -> str:
+def prefixed_model(body: JsonBody) -> str:
     """The top-level `model` of a JSON body where it begins with "@" ("@groq/llama"), else "".
 
     Raises ValueError for a body that is not JSON.
     """
-    request = strict_json.parse(decode_utf8(body))
+    request = body.parse()
     model = request.get("model") if isinstance(request, dict) else None
     return model if isinstance(model, str) and model.startswith("@") else ""
 
 
-def strip_provider_prefix(body: bytes) -> bytes:
+def strip_provider_prefix(body: JsonBody) -> JsonBody:
     """Return the body with its model changed from "@groq/llama" to "llama": all up to the first
     slash is removed. `body` must be one in which `prefixed_model` finds a model with a slash.
 
     The prefix is cut out of the bytes where it can be located; otherwise the body is serialised
     anew.
     """
-    request = strict_json.parse(decode_utf8(body))
-    request["model"] = request["model"].partition("/")[2]
-    for match in islice(_PREFIXED_MODEL.finditer(body), MAX_MODEL_CANDIDATES):
-        changed = body[: match.start(1)] + body[match.end(1) :]
+    data, request = body.read(), body.members()
+    request = {**request, "model": request["model"].partition("/")[2]}
+    for match in islice(_PREFIXED_MODEL.finditer(data), MAX_MODEL_CANDIDATES):
+        changed = data[: match.start(1)] + data[match.end(1) :]
         # A match may also be another object's model, or the end of another member's name.
         if strict_json.parse(decode_utf8(changed)) == request:
-            return changed
-    return to_json_body(request)
+            return body.changed(changed, request)
+    return body.changed(to_json_body(request), request)
 
 
-def override_members(body: bytes, params: Mapping[str, Any]) -> bytes:
-    """Return the JSON text of a body with `params` set over the members of its top-level object.
-    Members that `params` does not have stay as they are.
-
-    Raises ValueError for a body that is not a JSON object.
-    """
-    return to_json_body({**parse_object(body), **params})
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The members of a body's JSON object as `{name: value}`. Raises ValueError for a body that is
-    not a JSON object."""
-    request = strict_json.parse(decode_utf8(body))
-    if not isinstance(request, dict):
-        raise ValueError("not a JSON object")
-    return request
-
-
-def all_models(body: bytes) -> list[str]:
+def all_models(body: JsonBody) -> list[str]:
     """Return every model that a body names, whichever way a provider's parser reads it.
 
     Models are in the top-level members "model" and "models" (OpenRouter's list of fallback models),
@@ -154,7 +125,7 @@ def all_models(body: bytes) -> list[str]:
     https://platform.openai.com/docs/guides/tools-image-generation
     """
     found: list[str] = []
-    for name, value in parse_members(body.decode().removeprefix("\ufeff")):
+    for name, value in parse_members(body.read().decode().removeprefix("\ufeff")):
         if name.casefold() in _MODEL_MEMBERS:
             found += value if isinstance(value, list) else [value]
         elif name.casefold() in _TOOL_MEMBERS:
@@ -187,28 +158,30 @@ def _models_within(value: Any) -> list[str]:
     return found
 
 
-def add_stream_usage(body: bytes) -> bytes:
+def with_stream_usage(body: JsonBody, settings: Settings) -> JsonBody:
     """Return the body of a chat completion with `include_usage` set in its `stream_options`, so
     that the last chunk of the stream has the token counts.
 
-    The body is returned unchanged where it is not a JSON object with `"stream": true`, and where it
-    sets `include_usage` itself.
+    The same object is returned where the body is over `max_capture_bytes`, where it is not a JSON
+    object with `"stream": true`, and where it sets `include_usage` itself.
 
     https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options
     """
-    if b'"stream"' not in body:
+    # A body that is too large to be recorded is too large to be copied into Python.
+    if body.size_bytes > settings.max_capture_bytes or b'"stream"' not in body.read():
         return body
     try:
-        request = strict_json.parse(decode_utf8(body))
+        request = body.members()
     except ValueError:
         return body  # the provider's reply describes the error
-    if not isinstance(request, dict) or request.get("stream") is not True:
+    options = request.get("stream_options") or {}
+    if request.get("stream") is not True or not isinstance(options, dict):
         return body
-    if "stream_options" not in request:
-        start, brace, end = body.rpartition(b"}")
-        return start + b',"stream_options":{"include_usage":true}' + brace + end
-    options = request["stream_options"] or {}
-    if not isinstance(options, dict) or "include_usage" in options:
+    if "include_usage" in options:
         return body
-    request["stream_options"] = {**options, "include_usage": True}
-    return to_json_body(request)
+    changed = {**request, "stream_options": {**options, "include_usage": True}}
+    if "stream_options" in request:
+        return body.changed(to_json_body(changed), changed)
+    start, brace, end = body.read().rpartition(b"}")
+    data = start + b',"stream_options":{"include_usage":true}' + brace + end
+    return body.changed(data, changed)

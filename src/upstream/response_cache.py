@@ -8,15 +8,15 @@ import hashlib
 import json
 from enum import StrEnum
 
-from core.platform import RequestPlatform, UpstreamReply
+from core import strict_json
+from core.platform import UpstreamReply
 from core.secret_names import is_secret_name
+from core.strict_json import decode_utf8
 from core.types import Capture, Ending
 from dialects.errors import find_error
 from dialects.registry import is_known_format
-from settings.load import Settings
 from settings.provider_table import CREDENTIAL_HEADERS
-from upstream.attempts import AdmittedRequest
-from upstream.request_body import parse_object
+from upstream.request_scope import RequestScope
 
 FORCE_REFRESH_HEADER = "x-portkey-cache-force-refresh"
 
@@ -57,21 +57,19 @@ class ResponseCache:
     reply is cached.
     """
 
-    def __init__(
-        self, request: AdmittedRequest, settings: Settings, platform: RequestPlatform
-    ) -> None:
-        self.platform = platform
-        self.max_age_seconds = request.config.cache_age_seconds if request.config else 0
+    def __init__(self, scope: RequestScope) -> None:
+        self.platform = platform = scope.platform
+        self.max_age_seconds = scope.config.cache_age_seconds if scope.config else 0
         self.status: CacheStatus | None = None
         self.key = ""
-        self.path = request.call.path
+        self.path = scope.call.path
         if not self.max_age_seconds:
             return
         self.status = CacheStatus.DISABLED
-        if platform.is_cache_enabled and _asks_for_whole_reply(request, settings):
-            refresh = request.call.headers.get(FORCE_REFRESH_HEADER, "").strip().lower() == "true"
+        if platform.is_cache_enabled and _asks_for_whole_reply(scope):
+            refresh = scope.call.headers.get(FORCE_REFRESH_HEADER, "").strip().lower() == "true"
             self.status = CacheStatus.REFRESH if refresh else CacheStatus.MISS
-            self.key = cache_key(request)
+            self.key = cache_key(scope)
 
     @property
     def stores_reply(self) -> bool:
@@ -106,25 +104,25 @@ class ResponseCache:
             )
 
 
-def cache_key(request: AdmittedRequest) -> str:
+def cache_key(scope: RequestScope) -> str:
     """Return the key of a request in the cache: a SHA-256 in hex, equal only for requests that may
     share a reply.
 
     It covers the gateway key with its rights, the routing config, method, path and query, the body,
     and each header that may contain a credential or change the reply.
     """
-    call, body = request.call, request.body
+    call, body = scope.call, scope.body
     headers = {name: value for name, value in call.headers.items() if _is_key_header(name)}
     parts = [
         # The rights of a gateway key and the content of a named config may change; what was cached
         # before such a change must not be used after it.
-        repr(request.caller),
-        repr(request.config),
+        repr(scope.caller),
+        repr(scope.config),
         [call.method, call.path, call.query],
         sorted(headers.items()),
     ]
     digest = hashlib.sha256(json.dumps(parts).encode() + b"\n")
-    digest.update(body.read(body.size_bytes) if body else b"")
+    digest.update(body.read() if body else b"")
     return digest.hexdigest()
 
 
@@ -147,19 +145,22 @@ def _is_cacheable(reply: bytes, path: str) -> bool:
     JSON; it could only be cached together with the name of its encoding.
     """
     try:
-        members = parse_object(reply)
-        return bool(members) and not find_error(members, is_known_format(path))
-    except Exception:  # a body that cannot be read is not cached
+        value = strict_json.parse(decode_utf8(reply))
+    except ValueError:
         return False
+    has_members = isinstance(value, dict) and bool(value)
+    return has_members and not find_error(value, is_known_format(path))
 
 
-def _asks_for_whole_reply(request: AdmittedRequest, settings: Settings) -> bool:
+def _asks_for_whole_reply(scope: RequestScope) -> bool:
     """Whether a request is a POST whose body is a JSON object of at most `max_capture_bytes` that
     does not ask for a stream."""
-    body = request.body
-    if request.call.method != "POST" or not body or body.size_bytes > settings.max_capture_bytes:
+    body = scope.body
+    if scope.call.method != "POST" or not body:
+        return False
+    if body.size_bytes > scope.settings.max_capture_bytes:
         return False
     try:
-        return parse_object(body.read(body.size_bytes)).get("stream") in (None, False)
+        return body.members().get("stream") in (None, False)
     except ValueError:
         return False

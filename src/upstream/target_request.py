@@ -67,21 +67,26 @@ def provider_in_model(model: str, rules: ProviderRouting) -> str:
     )
 
 
-def resolve_provider(call: Call, rules: ProviderRouting, model: str = "") -> str:
-    """Return the slug of the provider to call: the one in `x-portkey-provider`, else the one in
-    `model` ("@groq/…"), else "anthropic" for a path of its API, else the deployment's default.
+def default_provider(call: Call, rules: ProviderRouting) -> str:
+    """The slug of the provider of a call that names none: "anthropic" for a path of its API, else
+    the deployment's default."""
+    return "anthropic" if is_anthropic_path(call.path) else rules.default_provider
+
+
+def resolve_provider(call: Call, named: str, rules: ProviderRouting, model: str = "") -> str:
+    """Return the slug of the provider to call: `named`, which is the one in the headers or in the
+    target of a config, else the one in `model` ("@groq/…"), else the default one.
 
     `model` is the body's model where it may name a provider, else "". The result may be absent from
     `rules.providers`.
     """
-    by_path = "anthropic" if is_anthropic_path(call.path) else rules.default_provider
-    return named_provider(call) or provider_in_model(model, rules) or by_path
+    return named or provider_in_model(model, rules) or default_provider(call, rules)
 
 
 def build_upstream_call(
-    call: Call, rules: ProviderRouting, model: str = ""
+    call: Call, chosen: str, rules: ProviderRouting, model: str = ""
 ) -> UpstreamCall | Refusal:
-    """Return the request to the provider that a client's call is for, with its URL and headers.
+    """Return the request to a provider, with its URL and headers. `chosen` is its slug.
 
     Returns a `Refusal` where the provider is unknown or does not serve the path, where a parameter
     of its URL is missing or malformed, or where the custom host is not allowed.
@@ -90,7 +95,6 @@ def build_upstream_call(
     result's `prefixed_model` if it names the provider that is called, so that its prefix is removed
     from the body. Where the header names another provider, the model is sent as it is.
     """
-    chosen = resolve_provider(call, rules, model)
     provider = rules.providers.get(chosen)
     if provider is None:
         known = ", ".join(sorted(rules.providers))

@@ -68,7 +68,10 @@ def observe_exchange(
     **settings,
 ):
     exchange = make_exchange(capture, call, request_body, request_bytes)
-    return observe(exchange, Settings(secrets=("sk-lf-the-deployments",), **settings))
+    deployment = Settings(secrets=("sk-lf-the-deployments",), **settings)
+    mode = effective_content_mode(exchange.trace_context, deployment)
+    trace_context = replace(exchange.trace_context, content_mode=mode)
+    return observe(replace(exchange, trace_context=trace_context), deployment)
 
 
 def test_the_observation_of_a_whole_reply():

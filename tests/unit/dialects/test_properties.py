@@ -412,7 +412,13 @@ def check_fields(fields: Prompt | Completion) -> None:
 
 @given(path=PATH, body=WIRE_OBJECT | WIRE_VALUE)
 def test_any_json_request_is_read(path: str, body: Any) -> None:
-    check_fields(read_request(path, json.dumps(body).encode()))
+    text = json.dumps(body)
+    prompt = read_request(path, text.encode())
+    check_fields(prompt)
+    # A value that was parsed before is read the same way, and not changed.
+    value = json.loads(text)
+    assert read_request(path, text.encode(), value=value) == prompt
+    assert json.dumps(value) == text
 
 
 @given(path=PATH, reply=WIRE_OBJECT | WIRE_VALUE)

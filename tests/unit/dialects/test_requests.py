@@ -557,6 +557,9 @@ def test_a_request_gives_the_expected_prompt(name: str) -> None:
     prompt = read_request(path, json.dumps(body).encode())
     fields = dataclasses.asdict(prompt)
     assert {n: v for n, v in fields.items() if v not in (None, {}, (), False)} == expected
+    value = json.loads(json.dumps(body))
+    assert read_request(path, b"", value=value) == prompt
+    assert value == json.loads(json.dumps(body))
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES, "/x"])

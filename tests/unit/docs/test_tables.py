@@ -189,7 +189,7 @@ def test_the_example_of_a_custom_host_works():
     section = "Hosts of your own"
     hosts = load_settings(tomllib.loads(block(section, "toml"))["vars"]).routing
     headers = dict(line.split(": ") for line in block(section, "http").splitlines())
-    planned = build_upstream_call(Call("POST", "/v1/models", "", headers), hosts)
+    planned = build_upstream_call(Call("POST", "/v1/models", "", headers), "openai", hosts)
     assert isinstance(planned, UpstreamCall)
     assert planned.url == f"{headers['x-portkey-custom-host']}/models"
 

@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import json
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+from core import json_body
 from core.limits import CAPTURE_RESERVATION_SECONDS, SCAN_WINDOW_BYTES
 from core.memory_budget import MemoryBudget
 from core.types import BodyTooLarge, Call, Capture, Ending, GatewayResponse, NetworkError
@@ -18,8 +20,10 @@ from gateway import handler
 from settings.gateway_keys import GatewayKey
 from settings.load import Settings
 from tests.unit import virtual_time
+from tests.unit.fake_body import FakeBody
 from tests.unit.langfuse import SETTINGS as TRACED
 from tests.unit.langfuse import FakeLangfuse
+from upstream import attempts
 
 
 @pytest.fixture(autouse=True)
@@ -28,24 +32,6 @@ def _reset_outboxes(monkeypatch):
 
 
 CHAT = b'{"model": "m", "messages": []}'
-
-
-@dataclass
-class FakeBody:
-    data: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.data)
-
-    def read(self, limit: int, start: int = 0) -> bytes:
-        return self.data[start : start + limit]
-
-    def truncate(self, limit: int) -> None:
-        self.truncated_to = limit
-
-    def with_content(self, data: bytes) -> "FakeBody":
-        return FakeBody(data)
 
 
 @dataclass
@@ -63,13 +49,15 @@ class FakePlatform(FakeLangfuse):
     status: int = 200
     has_left: bool = False
     fetched: list[Any] = field(default_factory=list)
+    request_body: FakeBody = field(default_factory=lambda: FakeBody(b""))
     jobs: list[Any] = field(default_factory=list)
     cached: dict[str, Any] = field(default_factory=dict)
 
     async def read_body(self, limit: int) -> FakeBody:
         if len(self.body) > limit:
             raise BodyTooLarge
-        return FakeBody(self.body)
+        self.request_body = FakeBody(self.body)
+        return self.request_body
 
     async def is_within_rate_limit(self, name) -> bool:
         return True
@@ -312,6 +300,60 @@ def test_a_body_without_a_model_prefix_is_not_parsed_before_the_reply(monkeypatc
     monkeypatch.setattr("upstream.request_body.prefixed_model", None)
     platform = FakePlatform(body=b'{"model": "openai/gpt-4.1", "user": "@me"}')
     assert handle(platform)[0] == "captured"
+
+
+EVERYTHING_READS_THE_BODY = {
+    "cache": {"mode": "simple", "max_age": 60},
+    "strategy": {
+        "mode": "conditional",
+        "conditions": [{"query": {"params.temperature": {"$gt": 1}}, "then": "warm"}],
+        "default": "cold",
+    },
+    "targets": [
+        {"name": "warm", "provider": "openai"},
+        {"name": "cold", "targets": [{"provider": "groq", "override_params": {"top_p": 0.5}}]},
+    ],
+}
+
+
+@pytest.mark.parametrize("config", [None, EVERYTHING_READS_THE_BODY])
+def test_each_value_of_a_request_is_worked_out_once(config, monkeypatch):
+    """The body in bytes and as JSON, the provider and the content mode."""
+    counts = Counter()
+
+    def count(module, name):
+        function = getattr(module, name)
+
+        def counted(*arguments, **options):
+            # Of the JSON that is parsed, only the body is long.
+            counts[name] += name != "parse" or len(arguments[0]) > 10_000
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(json_body.strict_json, "parse")
+    count(attempts, "resolve_provider")
+    count(attempts, "named_provider")
+    count(handler, "effective_content_mode")
+    text = "Hello there. " * 1600
+    request = {"model": "m", "messages": [{"role": "user", "content": text}], "temperature": 0}
+    platform = FakePlatform(body=json.dumps(request).encode())
+    headers = {"x-portkey-config": json.dumps(config)} if config else {}
+    assert handle(platform, headers=headers)[0] == "captured"
+    ((upstream, sent),) = platform.fetched
+    assert upstream.provider == ("groq" if config else "openai")
+    assert json.loads(sent.data) == request | ({"top_p": 0.5} if config else {})
+    (upload,) = platform.requests
+    traced = [
+        item["body"]["input"]
+        for item in json.loads(upload.body)["batch"]
+        if "input" in item["body"]
+    ]
+    assert all(text in json.dumps(each) for each in traced)
+    assert platform.request_body.reads == 1
+    assert counts == dict.fromkeys(
+        ("parse", "resolve_provider", "named_provider", "effective_content_mode"), 1
+    )
 
 
 def test_an_error_response_has_each_cors_header_once():

@@ -6,14 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from settings.load import Settings
+from tests.unit.fake_body import json_body
 from upstream.request_body import (
-    add_stream_usage,
     may_name_provider,
     prefixed_model,
     strip_provider_prefix,
+    with_stream_usage,
 )
 
 STREAM_OPTIONS = b'"stream_options":{"include_usage":true}'
+
+
+def add_stream_usage(body: bytes) -> bytes:
+    return with_stream_usage(json_body(body), Settings()).read()
+
+
+def strip_prefix(body: bytes) -> bytes:
+    """The changed bytes, of which the JSON value is known."""
+    changed = strip_provider_prefix(json_body(body))
+    assert changed.known_value == json_body(changed.read()).parse()
+    return changed.read()
 
 
 @pytest.mark.parametrize(
@@ -88,13 +101,13 @@ def test_other_stream_options_are_kept():
 )
 def test_the_provider_prefix_is_removed_without_other_changes(body, model, changed):
     assert may_name_provider(body)
-    assert prefixed_model(body) == model
-    assert strip_provider_prefix(body) == changed
+    assert prefixed_model(json_body(body)) == model
+    assert strip_prefix(body) == changed
 
 
 def test_only_the_top_level_model_is_changed_among_many():
     body = b'{"a":[' + b",".join([b'{"model":"@a/b"}'] * 9) + b'],"model":"@a/b"}'
-    changed = json.loads(strip_provider_prefix(body))
+    changed = json.loads(strip_prefix(body))
     assert changed["model"] == "b"
     assert changed["a"] == json.loads(body)["a"]
 
@@ -121,7 +134,7 @@ def test_a_body_without_a_provider_prefix_is_recognised_without_parsing(body):
 )
 def test_a_nested_or_overwritten_model_has_no_prefix(body):
     assert may_name_provider(body)
-    assert prefixed_model(body) == ""
+    assert prefixed_model(json_body(body)) == ""
 
 
 @pytest.mark.parametrize(
@@ -129,7 +142,7 @@ def test_a_nested_or_overwritten_model_has_no_prefix(body):
 )
 def test_a_malformed_body_raises_an_error(body):
     with pytest.raises(ValueError, match=r"Expecting|JSON"):
-        prefixed_model(body)
+        prefixed_model(json_body(body))
 
 
 @given(
@@ -147,5 +160,5 @@ def test_strip_provider_prefix_changes_only_the_model_of_any_body(members, model
     request = {**members, "model": model}
     body = json.dumps(request).encode()
     assert may_name_provider(body)
-    changed = json.loads(strip_provider_prefix(body))
+    changed = json.loads(strip_prefix(body))
     assert changed == {**request, "model": model.partition("/")[2]}

@@ -11,15 +11,20 @@ from settings.provider_overrides import (
     template_parameters,
 )
 from settings.provider_table import CREDENTIAL_HEADERS, PROVIDERS, URL_PARAMETERS, Provider
-from upstream.target_request import build_upstream_call, forwarded_headers
+from upstream.target_request import (
+    build_upstream_call,
+    forwarded_headers,
+    named_provider,
+    resolve_provider,
+)
 
 CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
 
 
 def plan(path, query="", headers=None, model="", **routing: Any):
-    return build_upstream_call(
-        Call("POST", path, query, headers or {}), ProviderRouting(**routing), model
-    )
+    call, rules = Call("POST", path, query, headers or {}), ProviderRouting(**routing)
+    slug = resolve_provider(call, named_provider(call), rules, model)
+    return build_upstream_call(call, slug, rules, model)
 
 
 def planned_call(path=CHAT, query="", headers=None, model="", **routing: Any) -> UpstreamCall:
