@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from core import strict_json
@@ -44,6 +44,37 @@ _TRACE_HEADER_PREFIXES = ("x-portkey-", "langfuse-", "baggage", "traceparent")
 
 # Members of `x-portkey-metadata` that are fields of the trace and not its metadata.
 _RESERVED_METADATA = ("_user", "_session", "_environment", "_tags")
+
+
+class _Sources(NamedTuple):
+    """Where a field may be, in the order of priority: headers, a member of `x-portkey-metadata`,
+    and a value of Langfuse's in `baggage`. "" for none."""
+
+    headers: tuple[str, ...]
+    metadata: str = ""
+    baggage: str = ""
+
+    def values(
+        self, headers: Mapping[str, str], metadata: Mapping[str, Any], baggage: Mapping[str, str]
+    ) -> list[Any]:
+        """The field's value in each source, None where it has none."""
+        return [
+            *(headers.get(name) for name in self.headers),
+            metadata.get(self.metadata) if self.metadata else None,
+            baggage.get(self.baggage) if self.baggage else None,
+        ]
+
+
+# The fields of `TraceContext` that are a single text.
+_TEXT_FIELDS = {
+    "name": _Sources(("x-portkey-span-name",)),
+    "trace_name": _Sources(("langfuse-trace-name",), baggage="trace_name"),
+    "user": _Sources(("langfuse-user-id", "x-portkey-user-id"), "_user", "user_id"),
+    "session": _Sources(("langfuse-session-id", "x-portkey-session-id"), "_session", "session_id"),
+    "environment": _Sources(("langfuse-environment",), "_environment", "environment"),
+    "release": _Sources(("langfuse-release",)),
+    "version": _Sources(("langfuse-version",), baggage="version"),
+}
 
 
 @dataclass(frozen=True)
@@ -101,19 +132,6 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
     langfuse = _json_header(headers, "langfuse-metadata", notes)
     baggage = _langfuse_baggage(headers.get("baggage", ""))
 
-    def first_text(name: str, *values: Any) -> str | None:
-        """The first of the values that is a whole number or a text that is not blank, as a text of
-        at most `MAX_VALUE_CHARS`. None where there is none. `name` is the field's name, for the
-        note where the text was cut."""
-        for value in values:
-            if isinstance(value, bool) or not isinstance(value, str | int):
-                continue
-            if text := str(value).strip():
-                if len(text) > MAX_VALUE_CHARS:
-                    notes.append(f"{name}: cut to {MAX_VALUE_CHARS} characters")
-                return text[:MAX_VALUE_CHARS]
-        return None
-
     trace_id, parent_id = _parse_traceparent(headers.get("traceparent", ""))
     id_headers = {
         name: headers.get(name, "").strip()
@@ -137,42 +155,19 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
     used_ids = {trace_id, observation_id, parent_id}
 
     prompt_name, prompt_version = _prompt_link(headers, baggage, notes)
+    texts = {
+        name: _first_text(name, sources.values(headers, portkey, baggage), notes)
+        for name, sources in _TEXT_FIELDS.items()
+    }
+    texts["environment"] = _checked_environment(texts["environment"], notes)
     return TraceContext(
+        **texts,
         trace_id=trace_id,
         observation_id=observation_id,
         is_existing=is_existing,
         is_app_trace=is_app_trace,
         parent_id=parent_id,
-        name=first_text("name", headers.get("x-portkey-span-name")),
-        trace_name=first_text(
-            "trace name", headers.get("langfuse-trace-name"), baggage.get("trace_name")
-        ),
-        user=first_text(
-            "user",
-            headers.get("langfuse-user-id"),
-            headers.get("x-portkey-user-id"),
-            portkey.get("_user"),
-            baggage.get("user_id"),
-        ),
-        session=first_text(
-            "session",
-            headers.get("langfuse-session-id"),
-            headers.get("x-portkey-session-id"),
-            portkey.get("_session"),
-            baggage.get("session_id"),
-        ),
         tags=_first_tags(headers.get("langfuse-tags"), portkey.get("_tags"), baggage.get("tags")),
-        environment=_checked_environment(
-            first_text(
-                "environment",
-                headers.get("langfuse-environment"),
-                portkey.get("_environment"),
-                baggage.get("environment"),
-            ),
-            notes,
-        ),
-        release=first_text("release", headers.get("langfuse-release")),
-        version=first_text("version", headers.get("langfuse-version"), baggage.get("version")),
         prompt_name=prompt_name,
         prompt_version=prompt_version,
         content_mode=_content_mode(headers.get("x-portkey-trace", ""), notes),
@@ -189,6 +184,20 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
         },
         notes=tuple(notes),
     )
+
+
+def _first_text(name: str, values: list[Any], notes: list[str]) -> str | None:
+    """The first of the values that is a whole number or a text that is not blank, as a text of at
+    most `MAX_VALUE_CHARS`. None where there is none. Where it was cut, a note with the field's name
+    is added."""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            continue
+        if text := str(value).strip():
+            if len(text) > MAX_VALUE_CHARS:
+                notes.append(f"{name.replace('_', ' ')}: cut to {MAX_VALUE_CHARS} characters")
+            return text[:MAX_VALUE_CHARS]
+    return None
 
 
 def to_hex_id(value: str, digits: int, scope: str = "") -> str:

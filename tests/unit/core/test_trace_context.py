@@ -272,6 +272,12 @@ def test_empty_tags_are_ignored(tags):
     assert read_headers(langfuse_tags=tags).tags == ()
 
 
+def test_values_without_a_name_are_no_fields():
+    headers = {"x-portkey-metadata": '{"": "ada"}', "baggage": "langfuse_=ada"}
+    trace_context = read_trace_context(headers)
+    assert (trace_context.user, trace_context.name, trace_context.release) == (None, None, None)
+
+
 def test_a_boolean_is_not_read_as_a_user():
     trace_context = read_headers(x_portkey_metadata='{"_user": true, "_session": 7}')
     assert (trace_context.user, trace_context.session) == (None, "7")
