@@ -6,9 +6,9 @@ credentials of the request and of the deployment are removed from everything tha
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from core.limits import (
     MAX_FINISH_REASONS,
@@ -18,7 +18,7 @@ from core.limits import (
     MAX_VALUE_CHARS,
 )
 from core.observation import DEFAULT, ERROR, WARNING, ModelCall, Observation, Trace
-from core.strict_json import to_json
+from core.strict_json import JsonObject, JsonValue, to_json
 from core.trace_context import CONTENT_MODES, TraceContext
 from core.types import Call, Capture, Destination, Ending
 from dialects.fields import Completion, Prompt
@@ -27,6 +27,7 @@ from dialects.rendering import countable_output
 from redaction.redactor import Redactor
 from redaction.request_secrets import recorded_headers, secrets_of_request
 from redaction.truncation import (
+    Redact,
     bound_metadata,
     bound_parameter,
     fits_bytes,
@@ -75,9 +76,9 @@ class Exchange:
     request_bytes: int
     started_at: float
     capture: Capture
-    request_value: Any = None
+    request_value: JsonValue = None
     prefixed_model: str = ""
-    gateway_metadata: Mapping[str, Any] = field(default_factory=dict)
+    gateway_metadata: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
 
 
 def effective_content_mode(trace_context: TraceContext, settings: Settings) -> str:
@@ -139,7 +140,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
     trace_name = None if is_app_trace else endpoint if trace_context.is_existing else name
     limit = settings.max_field_bytes
 
-    def content(value: Any) -> str | None:
+    def content(value: JsonValue) -> str | None:
         if value is None or not with_content:
             return None
         text = to_json(value)
@@ -249,8 +250,8 @@ def _metadata(
     completion: Completion,
     with_content: bool,
     searchable: bool,
-    redact: Callable[[Any], Any],
-) -> dict[str, Any]:
+    redact: Redact,
+) -> JsonObject:
     """The metadata of an observation: {name: JSON value}. Where several sources have the same name,
     the gateway has priority, then the request's headers, the reply, and the request's body.
 
@@ -294,7 +295,7 @@ def _metadata(
     return {**bound_metadata(merged, redact), **redact(dict(exchange.gateway_metadata))}
 
 
-def _existing_trace_metadata(exchange: Exchange, redact: Callable[[Any], Any]) -> dict[str, Any]:
+def _existing_trace_metadata(exchange: Exchange, redact: Redact) -> JsonObject:
     """The metadata to send about a trace whose id the caller sent: {name: JSON value}. These are
     values of the request's headers, except for names that only the gateway may set."""
     values = exchange.trace_context.metadata
@@ -303,8 +304,8 @@ def _existing_trace_metadata(exchange: Exchange, redact: Callable[[Any], Any]) -
 
 
 def _model_parameters(
-    prompt: Prompt, completion: Completion, with_content: bool, redact: Callable[[Any], Any]
-) -> dict[str, Any]:
+    prompt: Prompt, completion: Completion, with_content: bool, redact: Redact
+) -> JsonObject:
     """The model's parameters, {name: value}, without secrets and cut to the limits of
     `core.limits`; those of the reply replace those of the request. Where `with_content` is False,
     only numbers, booleans and texts of a few choices (`_CHOICE_PARAMETERS`)."""
@@ -323,7 +324,7 @@ def _model_parameters(
 
 
 def _model_call(
-    exchange: Exchange, prompt: Prompt, completion: Completion, redact: Callable[[Any], Any]
+    exchange: Exchange, prompt: Prompt, completion: Completion, redact: Redact
 ) -> ModelCall:
     reasons = completion.metadata.get("finish_reason")
     reasons = reasons if isinstance(reasons, list) else [reasons]

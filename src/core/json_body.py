@@ -1,11 +1,9 @@
 """The body of a request, read and parsed at most once."""
 
-from typing import Any
-
 from core import strict_json
 from core.limits import MAX_KEPT_BODY_BYTES
 from core.platform import RequestBody
-from core.strict_json import decode_utf8
+from core.strict_json import JsonObject, JsonValue, decode_utf8
 
 
 class JsonBody:
@@ -20,7 +18,7 @@ class JsonBody:
         self.content = content
         self.size_bytes = content.size_bytes
         self._data: bytes | None = None
-        self._value: Any = None
+        self._value: JsonValue = None
         self._error: ValueError | None = None
 
     def read(self) -> bytes:
@@ -39,7 +37,7 @@ class JsonBody:
             else (self.content.read(limit))
         )
 
-    def parse(self) -> Any:
+    def parse(self) -> JsonValue:
         """The JSON value of the body, which must not be changed. Raises ValueError where it is not
         JSON."""
         if self._error:
@@ -52,7 +50,7 @@ class JsonBody:
                 raise
         return self._value
 
-    def members(self) -> dict[str, Any]:
+    def members(self) -> JsonObject:
         """The members of the body's JSON object as `{name: value}`. Raises ValueError where it is
         not a JSON object."""
         value = self.parse()
@@ -61,11 +59,11 @@ class JsonBody:
         return value
 
     @property
-    def known_value(self) -> Any:
+    def known_value(self) -> JsonValue:
         """The JSON value where the body was parsed and is still kept; else None."""
         return self._value
 
-    def changed(self, data: bytes, value: Any) -> "JsonBody":
+    def changed(self, data: bytes, value: JsonValue) -> "JsonBody":
         """A new body with these bytes, whose JSON value is `value`. This one does not change."""
         body = JsonBody(self.content.with_content(data))
         body._data, body._value = data, value

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from core.strict_json import JsonValue
 from core.types import Destination
 
 # https://langfuse.com/docs/observability/features/log-levels
@@ -34,7 +34,7 @@ class Trace:
     environment: str | None
     release: str | None
     version: str | None
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, JsonValue]
     started_at: float | None = None
 
 
@@ -66,10 +66,10 @@ class Observation:
     and `parent_id` have 16 hex digits; `parent_id` is None where no observation is above this one.
     `destination` is the Langfuse project to send it to.
 
-    Times are seconds since the epoch; `completion_started_at` is when the first byte of a streamed
-    reply arrived, else None. `parameters` and `metadata` map names to JSON values. `input` and
-    `output` are JSON texts, None where there is none or content is not recorded. `usage` maps
-    Langfuse's usage types to tokens, `cost` to US dollars.
+    Times are seconds since the epoch; `completion_started_at` is when the first token of a streamed
+    reply arrived, None where there was none. `parameters` and `metadata` map names to JSON values.
+    `input` and `output` are JSON texts, None where there is none or content is not recorded.
+    `usage` maps Langfuse's usage types to tokens, `cost` to US dollars.
 
     `level` is DEFAULT, WARNING or ERROR. `status_message` explains a WARNING or an ERROR, else it
     is None. `error_type` is a short identifier of an ERROR, such as "429", "overloaded_error" or
@@ -88,14 +88,14 @@ class Observation:
     ended_at: float
     completion_started_at: float | None
     model: str | None
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, JsonValue]
     input: str | None
     output: str | None
     usage: Mapping[str, int]
     cost: Mapping[str, float]
     level: str
     status_message: str | None
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, JsonValue]
     environment: str | None
     version: str | None
     prompt_name: str | None

@@ -5,7 +5,7 @@ on the runtime.
 """
 
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from core.memory_budget import Reservation
 from core.types import Capture, HttpResponse, UpstreamCall
@@ -17,7 +17,7 @@ MessageBody = str | bytes
 class Environment(Protocol):
     """The Worker's variables, secrets and bindings by name."""
 
-    def get(self, name: str, /) -> Any:
+    def get(self, name: str, /) -> object:
         """The variable, secret or binding with this name; None where there is none.
 
         Variables and secrets are texts. A JSON variable of wrangler.toml, or a binding such as
@@ -167,7 +167,7 @@ class UpstreamReply(Protocol):
         """The value of the header with this lower-case name; "" where the reply has none."""
         ...
 
-    def relay(self, headers: tuple[tuple[str, str], ...]) -> Any:
+    def relay(self, headers: tuple[tuple[str, str], ...]) -> object:
         """The runtime's response object for the client: status, headers and body of the provider's
         reply.
 
@@ -184,7 +184,7 @@ class UpstreamReply(Protocol):
         limit: int,
         reservation: Reservation,
         first_token: FirstTokenSearch,
-    ) -> tuple[Any, Awaitable[Capture]]:
+    ) -> tuple[object, Awaitable[Capture]]:
         """A pair: the runtime's response object for the client, and an awaitable of the capture.
 
         The response has status, headers and body of the provider's reply. `headers` are pairs
@@ -228,7 +228,7 @@ class RequestPlatform(IsolatePlatform, ClientConnection, Protocol):
         ...
 
     async def fetch(
-        self, upstream: UpstreamCall, body: Any, timeout: float | None
+        self, upstream: UpstreamCall, body: RequestBody | None, timeout: float | None
     ) -> UpstreamReply:
         """Call a provider, and return its reply as soon as status and headers have arrived. The
         reply may have any status, such as that of a redirect, which is not followed.
@@ -267,7 +267,7 @@ class RequestPlatform(IsolatePlatform, ClientConnection, Protocol):
         cache is logged."""
         ...
 
-    def run_after_response(self, name: str, job: Coroutine[Any, Any, None]) -> None:
+    def run_after_response(self, name: str, job: Coroutine[object, object, None]) -> None:
         """Start a coroutine that may continue after the response has been sent (`waitUntil`).
 
         The platform ends it some 30 seconds after the response. An exception that it raises is only

@@ -7,13 +7,9 @@ The clock of a Worker stands still while it computes, so no timeout can end a se
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from re import (
-    _compiler,  # pyright: ignore[reportAttributeAccessIssue]
-    _parser,  # pyright: ignore[reportAttributeAccessIssue]
-)
-from re import _constants as sre  # pyright: ignore[reportAttributeAccessIssue]
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
+from typing import Protocol, TypeAlias, cast
 
 from core.limits import (
     MAX_MATCH_PATHS,
@@ -24,8 +20,35 @@ from core.limits import (
     REGEX_WINDOW_CHARS,
 )
 
+# A pattern, or a part of one, as `re` parses it: operations with their arguments, in order.
+_Tree: TypeAlias = Sequence[tuple[object, object]]
 
-def compile_patterns(patterns: Iterable[Any]) -> tuple[re.Pattern[str], ...]:
+
+class _Parser(Protocol):
+    """What is used of `re._parser`, which typeshed does not describe."""
+
+    def parse(self, pattern: str) -> _Tree: ...
+    def SubPattern(self, state: object, data: list[tuple[object, object]]) -> _Tree: ...
+    def State(self) -> object: ...
+
+
+class _Compiler(Protocol):
+    def compile(self, tree: _Tree) -> re.Pattern[str]: ...
+
+
+_parser = cast("_Parser", import_module("re._parser"))
+_compiler = cast("_Compiler", import_module("re._compiler"))
+_TREE_TYPE = type(_parser.parse(""))
+
+# The operations of a parsed pattern that are told apart here.
+_OPERATIONS = vars(import_module("re._constants"))
+_REPETITIONS = [_OPERATIONS[f"{kind}_REPEAT"] for kind in ("MAX", "MIN", "POSSESSIVE")]
+_SINGLE_CHARACTERS = [_OPERATIONS[name] for name in ("LITERAL", "NOT_LITERAL", "IN", "ANY")]
+_POSITION, _BRANCH = _OPERATIONS["AT"], _OPERATIONS["BRANCH"]
+_GROUP_REFERENCES = [_OPERATIONS[name] for name in ("GROUPREF", "GROUPREF_EXISTS")]
+
+
+def compile_patterns(patterns: Iterable[object]) -> tuple[re.Pattern[str], ...]:
     """Check and compile regular expressions of a deployer or a caller, which have Python's syntax.
 
     Raises ValueError for more than `MAX_PATTERNS` patterns. Raises ValueError for a pattern that is
@@ -39,7 +62,7 @@ def compile_patterns(patterns: Iterable[Any]) -> tuple[re.Pattern[str], ...]:
     return tuple(_compile_pattern(pattern, number) for number, pattern in enumerate(found, 1))
 
 
-def _compile_pattern(pattern: Any, number: int) -> re.Pattern[str]:
+def _compile_pattern(pattern: object, number: int) -> re.Pattern[str]:
     if not isinstance(pattern, str) or not 0 < len(pattern) <= MAX_PATTERN_CHARS:
         raise ValueError(
             f"pattern {number} must be a text of at most {MAX_PATTERN_CHARS} characters"
@@ -95,7 +118,7 @@ def _replace_in_windows(text: str, pattern: re.Pattern[str], replacement: str) -
     return "".join((*done, text[copied:]))
 
 
-def _count_match_paths(tree: Any, last: bool = True) -> int:
+def _count_match_paths(tree: _Tree, last: bool = True) -> int:
     """An upper bound for the ways that a search may try to match a pattern, or a part of it, from
     one position of a text. At most `MAX_MATCH_PATHS` + 1, which stands for any larger number.
 
@@ -104,14 +127,14 @@ def _count_match_paths(tree: Any, last: bool = True) -> int:
     """
     ways = 1
     for position, (operation, argument) in enumerate(tree):
-        repeats = operation in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
-        at_end = last and all(operation is sre.AT for operation, _ in tree[position + 1 :])
+        repeats = operation in _REPETITIONS
+        at_end = last and all(operation is _POSITION for operation, _ in tree[position + 1 :])
         parts = [
             _count_match_paths(part, at_end and not repeats) for part in _subpatterns(argument)
         ]
         inner_ways = math.prod(parts)
         if repeats:
-            least, most, body = argument
+            least, most, body = cast("tuple[int, int, _Tree]", argument)
             choices = int(most) - least + 1
             # Each round of a repetition may match in any of the ways of a single round.
             ways *= min(inner_ways, MAX_MATCH_PATHS + 1) ** min(int(most), MAX_SHORT_REPETITION)
@@ -121,9 +144,9 @@ def _count_match_paths(tree: Any, last: bool = True) -> int:
                 _matching_characters(body) if at_end else _ends_at_one_place(body, tree, position)
             ):
                 ways *= choices
-        elif operation is sre.BRANCH:
+        elif operation is _BRANCH:
             ways *= sum(parts)
-        elif operation in (sre.GROUPREF, sre.GROUPREF_EXISTS):
+        elif operation in _GROUP_REFERENCES:
             ways *= MAX_MATCH_PATHS + 1
         else:
             ways *= inner_ways
@@ -131,7 +154,7 @@ def _count_match_paths(tree: Any, last: bool = True) -> int:
     return ways
 
 
-def _ends_at_one_place(body: Any, tree: Any, position: int) -> bool:
+def _ends_at_one_place(body: _Tree, tree: _Tree, position: int) -> bool:
     """Whether a repetition that starts at one place of a text can end at only one place.
 
     `body` is the parse tree that the repetition repeats, and `position` the index of the repetition
@@ -142,8 +165,8 @@ def _ends_at_one_place(body: Any, tree: Any, position: int) -> bool:
     if repeated_characters is None or position + 1 == len(tree):
         return False
     operation, argument = tree[position + 1]
-    if operation in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
-        least, _, following = argument
+    if operation in _REPETITIONS:
+        least, _, following = cast("tuple[int, int, _Tree]", argument)
         next_characters = _matching_characters(following) if least else None
     else:
         next_characters = _matching_characters([(operation, argument)])
@@ -163,11 +186,11 @@ _PROBE_CHARACTERS = [chr(code) for code in range(128)] + [
 ]
 
 
-def _matching_characters(tree: Any) -> set[str] | None:
+def _matching_characters(tree: _Tree) -> set[str] | None:
     """The characters among `_PROBE_CHARACTERS` that a part of a pattern matches, in either letter
     case. None where the part may match more or less than exactly one character."""
     items = list(tree)
-    if len(items) != 1 or items[0][0] not in (sre.LITERAL, sre.NOT_LITERAL, sre.IN, sre.ANY):
+    if len(items) != 1 or items[0][0] not in _SINGLE_CHARACTERS:
         return None
     part = _parser.SubPattern(_parser.State(), items)
     single = _compiler.compile(part)
@@ -177,11 +200,11 @@ def _matching_characters(tree: Any) -> set[str] | None:
     }
 
 
-def _subpatterns(argument: Any) -> Iterator[Any]:
+def _subpatterns(argument: object) -> Iterator[_Tree]:
     """The parse trees in the argument of a regular expression's operation, at any depth of lists
     and tuples, but not those inside of another parse tree."""
-    if isinstance(argument, _parser.SubPattern):
+    if isinstance(argument, _TREE_TYPE):
         yield argument
     elif isinstance(argument, list | tuple):
-        for part in argument:
+        for part in cast("Sequence[object]", argument):
             yield from _subpatterns(part)

@@ -10,15 +10,23 @@ import math
 import re
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Any
+from typing import TypeAlias, TypeVar, cast
 
 from core.limits import MAX_JSON_DEPTH
 
+# The values that `parse` returns.
+JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
+JsonObject: TypeAlias = dict[str, JsonValue]
+
 # NaN and Infinity are not JSON. Python would parse them as numbers that cannot be written as JSON;
 # here they are parsed as strings.
-_DECODE_VALUE = json.JSONDecoder(parse_constant=str).raw_decode
+_DECODE_VALUE: Callable[[str], tuple[JsonValue, int]] = json.JSONDecoder(
+    parse_constant=str
+).raw_decode
 
-_DECODE_MEMBERS = json.JSONDecoder(parse_constant=str, object_pairs_hook=list).raw_decode
+_DECODE_MEMBERS: Callable[[str], tuple[list[tuple[str, object]], int]] = json.JSONDecoder(
+    parse_constant=str, object_pairs_hook=list
+).raw_decode
 
 # Matches a string in a text that has been reduced to brackets and quotes. The last one may have no
 # end.
@@ -30,15 +38,21 @@ _OTHER_BYTES = bytes({*range(256)} - {*b'[]{}"'})
 _DEPTH_CHANGES = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
-def parse(
-    text: str, depth: int = MAX_JSON_DEPTH, decode: Callable[[str], tuple[Any, int]] = _DECODE_VALUE
-) -> Any:
+def parse(text: str, depth: int = MAX_JSON_DEPTH) -> JsonValue:
     """Parse a text that is one JSON value. `NaN` and `Infinity`, which are no JSON, become strings.
 
     Raises ValueError for malformed JSON, for more than `depth` levels of nesting, and for a number
-    with thousands of digits. `decode` is the decoder: it takes the text and returns a pair of the
-    value at its start and the index after that value.
+    with thousands of digits.
     """
+    return _parse(text, depth, _DECODE_VALUE)
+
+
+_Value = TypeVar("_Value")
+
+
+def _parse(text: str, depth: int, decode: Callable[[str], tuple[_Value, int]]) -> _Value:
+    """Parse a text that is one JSON value, as `parse` does. `decode` takes the text and returns a
+    pair of the value at its start and the index after that value."""
     # Nearly every text has too few brackets to be nested too deep. In any other text, the brackets
     # outside of strings are counted.
     if text.count("[") + text.count("{") > depth:
@@ -54,7 +68,7 @@ def parse(
     return value
 
 
-def parse_members(text: str) -> list[tuple[str, Any]]:
+def parse_members(text: str) -> list[tuple[str, object]]:
     """Parse a JSON object into its members: pairs (name, value) in their order, including repeated
     names. Objects inside of it also become lists of such pairs.
 
@@ -63,7 +77,7 @@ def parse_members(text: str) -> list[tuple[str, Any]]:
     """
     if not text.lstrip(" \t\r\n").startswith("{"):
         raise ValueError("not a JSON object")
-    return parse(text, decode=_DECODE_MEMBERS)
+    return _parse(text, MAX_JSON_DEPTH, _DECODE_MEMBERS)
 
 
 def decode_utf8(body: bytes) -> str:
@@ -75,7 +89,7 @@ def decode_utf8(body: bytes) -> str:
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """The JSON text of a value, without white space. Infinity and NaN, which JSON does not have,
     become the strings "inf", "-inf" and "nan"."""
     try:
@@ -84,17 +98,17 @@ def to_json(value: Any) -> str:
         return to_json(_finite(value))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """A copy of a JSON value in which each infinity or NaN is replaced by a string, such as
     "inf"."""
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_finite(item) for item in cast("list[object]", value)]
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: _finite(item) for name, item in cast("JsonObject", value).items()}
     return str(value) if value in (math.inf, -math.inf) or value != value else value
 
 
-def to_json_body(request: dict[str, Any]) -> bytes:
+def to_json_body(request: JsonObject) -> bytes:
     """Encode the JSON object of a request to a provider as JSON in UTF-8.
 
     A text may contain a lone surrogate, since a JSON escape may represent one: it raises no error.

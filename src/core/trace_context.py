@@ -11,11 +11,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from core import strict_json
 from core.limits import MAX_VALUE_CHARS
+from core.strict_json import JsonObject, JsonValue
 
 TRACE_ID_DIGITS, SPAN_ID_DIGITS = 32, 16
 
@@ -55,8 +56,11 @@ class _Sources(NamedTuple):
     baggage: str = ""
 
     def values(
-        self, headers: Mapping[str, str], metadata: Mapping[str, Any], baggage: Mapping[str, str]
-    ) -> list[Any]:
+        self,
+        headers: Mapping[str, str],
+        metadata: Mapping[str, JsonValue],
+        baggage: Mapping[str, str],
+    ) -> list[JsonValue]:
         """The field's value in each source, None where it has none."""
         return [
             *(headers.get(name) for name in self.headers),
@@ -113,7 +117,7 @@ class TraceContext:
     prompt_name: str | None = None
     prompt_version: int | None = None
     content_mode: str = "full"
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     notes: tuple[str, ...] = ()
 
 
@@ -186,7 +190,7 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext:
     )
 
 
-def _first_text(name: str, values: list[Any], notes: list[str]) -> str | None:
+def _first_text(name: str, values: list[JsonValue], notes: list[str]) -> str | None:
     """The first of the values that is a whole number or a text that is not blank, as a text of at
     most `MAX_VALUE_CHARS`. None where there is none. Where it was cut, a note with the field's name
     is added."""
@@ -262,7 +266,7 @@ def _prompt_link(
     return None, None
 
 
-def _first_tags(*sources: Any) -> tuple[str, ...]:
+def _first_tags(*sources: JsonValue) -> tuple[str, ...]:
     """The tags of the first source that has any, without repetitions; () where none has any. A
     source is a list, or a text: tags separated by commas, a JSON list, or a list as Python writes
     it. Each tag is cut to `MAX_VALUE_CHARS`."""
@@ -270,7 +274,7 @@ def _first_tags(*sources: Any) -> tuple[str, ...]:
         if isinstance(source, str):
             parsed = _parse_list(source)
             source = source.split(",") if parsed is None else parsed
-        if isinstance(source, list | tuple):
+        if isinstance(source, list):
             tags = (str(tag).strip() for tag in source if isinstance(tag, str | int))
             # Langfuse stores a set of tags. Here they keep their order, so that it is stable.
             if found := tuple(dict.fromkeys(tag[:MAX_VALUE_CHARS] for tag in tags if tag)):
@@ -297,7 +301,7 @@ def _content_mode(value: str, notes: list[str]) -> str:
     return "usage"
 
 
-def _json_header(headers: Mapping[str, str], name: str, notes: list[str]) -> dict[str, Any]:
+def _json_header(headers: Mapping[str, str], name: str, notes: list[str]) -> JsonObject:
     """The JSON object that is the value of the header `name`. Empty where the header is absent;
     empty with a note where it is not a JSON object."""
     if not headers.get(name):
@@ -312,7 +316,7 @@ def _json_header(headers: Mapping[str, str], name: str, notes: list[str]) -> dic
     return {}
 
 
-def _parse_list(text: str) -> list[Any] | None:
+def _parse_list(text: str) -> list[JsonValue] | None:
     """The list in a text that is a JSON list, or a list of strings as Python writes it; None for
     any other text. Langfuse's Python SDK writes tags into the baggage in Python's form."""
     if not text.lstrip().startswith("["):

@@ -9,7 +9,6 @@ observation that is delivered to Langfuse. The client never waits for tracing.
 import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import Any
 
 from core.json_body import JsonBody
 from core.memory_budget import Reservation, capture_budget
@@ -39,7 +38,7 @@ from upstream.target_request import PATH_PREFIX
 _LOGGABLE_PATH = re.compile("(/(v[0-9]|[a-z_]{1,16})(?![^/]))*/?")
 
 
-async def handle(call: Call, settings: Settings, platform: RequestPlatform) -> Any:
+async def handle(call: Call, settings: Settings, platform: RequestPlatform) -> object:
     """Answer a client's call. Returns a `GatewayResponse`, or the runtime's own response object
     where a provider's reply is relayed; either has the CORS headers for the deployment's allowed
     origins. A refusal is logged and becomes an error response."""
@@ -72,7 +71,7 @@ def _log_refusal(call: Call, refusal: Refusal) -> None:
 
 async def _respond(
     call: Call, settings: Settings, platform: RequestPlatform, cors: tuple[tuple[str, str], ...]
-) -> Any | GatewayResponse | Refusal:
+) -> object | GatewayResponse | Refusal:
     """Return the response to a call: a `GatewayResponse` for OPTIONS and the gateway's own pages,
     the runtime's own response object where a provider's reply is relayed, or a `Refusal`.
 
@@ -167,7 +166,9 @@ async def _read_body(settings: Settings, platform: RequestPlatform) -> JsonBody 
         return Refusal(400, "The request's body broke off. Send it again.")
 
 
-async def _serve_request(scope: RequestScope, cors: tuple[tuple[str, str], ...]) -> Any | Refusal:
+async def _serve_request(
+    scope: RequestScope, cors: tuple[tuple[str, str], ...]
+) -> object | Refusal:
     """Send an admitted request to the providers that its config selects, or take its reply from the
     cache. Returns the response for the client.
 
@@ -209,7 +210,7 @@ def _client_response(
     run: StrategyRun[Attempt],
     cache: ResponseCache,
     cors: tuple[tuple[str, str], ...],
-) -> Any | Refusal:
+) -> object | Refusal:
     """Return the runtime's own response object, which relays the reply of the last attempt. It has
     the headers of `cors`, and `x-portkey-*` headers about trace, cache, provider and target.
 
@@ -236,7 +237,7 @@ def _client_response(
 
 
 async def _deliver_observations(
-    observations: Coroutine[Any, Any, Sequence[Observation]],
+    observations: Coroutine[object, object, Sequence[Observation]],
     settings: Settings,
     platform: RequestPlatform,
 ) -> None:

@@ -1,8 +1,8 @@
 """The responses to `/` and `/health`: a page about the gateway, and its state for monitoring."""
 
 import json
-from typing import Any
 
+from core.strict_json import JsonObject
 from core.types import Call, GatewayResponse, Refusal
 from core.version import VERSION
 from export.outbox import get_outbox
@@ -68,8 +68,8 @@ def page_response(call: Call, settings: Settings) -> GatewayResponse | Refusal:
     return GatewayResponse(200, TEXT, "text/plain; charset=utf-8", (VARY_ACCEPT,))
 
 
-def _health(call: Call, settings: Settings) -> dict[str, Any]:
-    status: dict[str, Any] = {
+def _health(call: Call, settings: Settings) -> JsonObject:
+    status: JsonObject = {
         "status": "misconfigured" if settings.problem else "ok",
         "version": VERSION,
         "tracing": bool(settings.destinations),

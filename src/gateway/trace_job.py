@@ -7,12 +7,12 @@ and each attempt an observation below it.
 import asyncio
 import os
 from dataclasses import replace
-from typing import Any
 
 from core.json_body import JsonBody
 from core.limits import OBSERVATION_DELAY_SECONDS
 from core.memory_budget import Reservation
 from core.observation import Observation
+from core.strict_json import JsonObject, JsonValue
 from core.trace_context import SPAN_ID_DIGITS
 from core.types import Capture, Ending
 from settings.routing_configs import CONFIG_HEADER
@@ -163,12 +163,12 @@ class TraceJob:
             gateway_metadata=metadata,
         )
 
-    def _gateway_metadata(self) -> dict[str, Any]:
+    def _gateway_metadata(self) -> JsonObject:
         """The metadata of every observation of the request: `{"gateway_key": name}`, or `{}` for a
         call without a gateway key."""
         return {"gateway_key": self.scope.caller.name} if self.scope.caller else {}
 
-    def _recorded(self, body: JsonBody | None) -> tuple[bytes, Any]:
+    def _recorded(self, body: JsonBody | None) -> tuple[bytes, JsonValue]:
         """What is recorded of a sent body: its beginning, in the size for which memory is reserved,
         and its JSON value, None where that is not known or not all of it is recorded. A `body` of
         None is recorded as empty."""

@@ -30,12 +30,10 @@ _KEY_PATTERNS = {
     "eyJ": r"eyJ(?<![A-Za-z0-9_-]{4}eyJ)[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,8000}"
     r"\.[A-Za-z0-9_-]{10,2000}",
     "-----BEGIN ": r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,10000}-----END",
+    # The value of a member with the name of a secret, in JSON text or in JSON inside a JSON string.
+    **{name: rf'{name}\\?"\s{{0,20}}:\s{{0,20}}\\?"[^"]{{0,500}}' for name in SECRET_MEMBER_NAMES},
 }
 
-# The value of a member with the name of a secret, in JSON text or in JSON inside a JSON string.
-_KEY_PATTERNS |= {
-    name: rf'{name}\\?"\s{{0,20}}:\s{{0,20}}\\?"[^"]{{0,500}}' for name in SECRET_MEMBER_NAMES
-}
 
 # Every text in which a pattern can match contains "secret" or matches one of these. They search for
 # rare characters and then check what is around them; a search for each literal takes several times

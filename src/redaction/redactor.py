@@ -7,19 +7,22 @@ an error message.
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypeVar, cast
 from urllib.parse import quote
 
 from core.limits import MAX_ESCAPE_DEPTH, MAX_SEARCHED_SECRETS, MIN_SECRET_CHARS
 from core.safe_regex import replace_matches
 from core.secret_names import SECRET_MEMBER_NAMES
-from core.strict_json import to_json
+from core.strict_json import JsonValue, to_json
 from redaction.known_keys import key_patterns_for
 
 REDACTED = "[redacted]"
 
 # A secret of these characters alone looks the same in JSON and in a URL.
 _UNESCAPED = re.compile(r"[A-Za-z0-9_.~-]*+")
+
+# A JSON value.
+_Value = TypeVar("_Value")
 
 
 class Redactor:
@@ -41,23 +44,25 @@ class Redactor:
         forms_by_secret = [_escaped_forms(secret) for secret in filter(None, secrets)]
         # Longest first, since one secret may be part of another. Each form is mapped to its
         # beginning, escaped as in JSON.
-        forms = sorted(set().union(*forms_by_secret), key=len, reverse=True)
+        forms = sorted(set[str]().union(*forms_by_secret), key=len, reverse=True)
         self._beginnings_by_form = {form: to_json(form[:MIN_SECRET_CHARS])[1:-1] for form in forms}
         self._patterns = patterns
         self.searchable = len(forms_by_secret) <= MAX_SEARCHED_SECRETS
 
-    def to_json(self, value: Any, text: str = "") -> str:
+    def to_json(self, value: JsonValue, text: str = "") -> str:
         """The JSON text of a value, with the secrets in it replaced. `text` is the JSON text of
         `value` where the caller already has it; else it is made here."""
         text = text or to_json(value)
         redacted = self._redact_if_found(value, text)
         return text if redacted is value else to_json(redacted)
 
-    def redact(self, value: Any) -> Any:
+    def redact(self, value: _Value) -> _Value:
         """A text or another JSON value, with the secrets in its texts and member names replaced."""
-        return self._redact_if_found(value, to_json(value)) if value else value
+        if not value:
+            return value
+        return cast("_Value", self._redact_if_found(cast("JsonValue", value), to_json(value)))
 
-    def _redact_if_found(self, value: Any, text: str) -> Any:
+    def _redact_if_found(self, value: JsonValue, text: str) -> JsonValue:
         """The value with its secrets replaced. `text` is the value's JSON text.
 
         Nearly always there is nothing to replace, which a search of the JSON text shows at C speed;
@@ -69,7 +74,7 @@ class Redactor:
             return self._redact_value(value, forms)
         return value
 
-    def _redact_value(self, value: Any, forms: list[str]) -> Any:
+    def _redact_value(self, value: JsonValue, forms: list[str]) -> JsonValue:
         if isinstance(value, str):
             return self._redact_text(value, forms)
         if isinstance(value, list):
@@ -83,7 +88,7 @@ class Redactor:
             }
         return value
 
-    def found_across_texts(self, value: Any) -> bool:
+    def found_across_texts(self, value: JsonValue) -> bool:
         """Whether the texts of a JSON value, joined in their order, contain one of `secrets` that
         none of them contains alone. Each may be an event of a stream with a few characters."""
         joined = "".join(_all_texts(self.redact(value)))
@@ -103,7 +108,7 @@ class Redactor:
         return replace_matches(text, self._patterns, REDACTED)
 
 
-def _all_texts(value: Any) -> Iterator[str]:
+def _all_texts(value: JsonValue) -> Iterator[str]:
     """All strings in a JSON value in order, without member names."""
     if isinstance(value, str):
         yield value

@@ -3,12 +3,12 @@
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 from urllib.parse import unquote_plus
 
 from core import strict_json
 from core.limits import MIN_OPAQUE_SECRET_CHARS, MIN_SECRET_CHARS
 from core.secret_names import is_secret_name
+from core.strict_json import JsonValue
 from redaction.redactor import REDACTED
 from settings.gateway_keys import PORTKEY_PLACEHOLDER
 from settings.provider_table import URL_PARAMETERS
@@ -108,7 +108,7 @@ def _secrets_in(value: str, is_secret: bool) -> Iterator[str]:
             yield from _header_parts(value)
             yield str(nested)  # without the quotes of a JSON string
         return
-    pending: list[tuple[bool, Any]] = [(is_secret, nested)]
+    pending: list[tuple[bool, JsonValue]] = [(is_secret, nested)]
     while pending:
         is_secret, item = pending.pop()
         if isinstance(item, dict):

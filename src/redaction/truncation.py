@@ -3,7 +3,7 @@ shows the cut."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, TypeVar
 
 from core import strict_json
 from core.limits import (
@@ -16,11 +16,19 @@ from core.limits import (
     MIN_TRUNCATED_TEXT_CHARS,
 )
 from core.observation import Observation
-from core.strict_json import to_json
+from core.strict_json import JsonObject, JsonValue, to_json
 from dialects.media import make_presentable
 
+_Value = TypeVar("_Value")
 
-def truncate_value(value: Any, limit: int, redact: Callable[[str], str] = str) -> Any:
+
+class Redact(Protocol):
+    """Returns a JSON value without its secrets."""
+
+    def __call__(self, value: _Value, /) -> _Value: ...
+
+
+def truncate_value(value: JsonValue, limit: int, redact: Callable[[str], str] = str) -> JsonValue:
     """The JSON value, cut so that its JSON text has at most `limit` bytes of UTF-8. Unchanged where
     it already has.
 
@@ -59,7 +67,7 @@ def truncate_text(text: str, length: int, redact: Callable[[str], str] = str) ->
     return f"{redact(text[:kept])}… [cut: {kept} of {len(text)} characters]"
 
 
-def _truncate_texts(value: Any, length: int, redact: Callable[[str], str]) -> Any:
+def _truncate_texts(value: JsonValue, length: int, redact: Callable[[str], str]) -> JsonValue:
     if isinstance(value, str):
         return truncate_text(value, length, redact)
     if isinstance(value, list):
@@ -90,7 +98,7 @@ def fits_bytes(text: str, limit: int) -> bool:
     return len(text) <= limit and len(text.encode("utf-8", "replace")) <= limit
 
 
-def bound_metadata(metadata: Mapping[str, Any], redact: Callable[[Any], Any]) -> dict[str, Any]:
+def bound_metadata(metadata: Mapping[str, JsonValue], redact: Redact) -> JsonObject:
     """Metadata, {name: JSON value}, without secrets and cut to the limits of `core.limits` for
     names, for each value and for the whole.
 
@@ -100,7 +108,7 @@ def bound_metadata(metadata: Mapping[str, Any], redact: Callable[[Any], Any]) ->
     """
     if len(metadata) > MAX_METADATA_NAMES:
         return {"cut": truncate_text(to_json(dict(metadata)), MAX_METADATA_BYTES // 2, redact)}
-    cleaned: dict[str, Any] = redact(make_presentable(dict(metadata)))
+    cleaned: JsonObject = redact(make_presentable(dict(metadata)))
     longest_name = max(map(len, cleaned), default=0)
     # Nearly always the whole is no larger than a single value may be.
     if longest_name <= MAX_METADATA_NAME_CHARS and fits_bytes(
@@ -117,7 +125,7 @@ def bound_metadata(metadata: Mapping[str, Any], redact: Callable[[Any], Any]) ->
     return result if isinstance(result, dict) else {"cut": result}
 
 
-def bound_parameter(value: Any) -> Any:
+def bound_parameter(value: JsonValue) -> JsonValue:
     """A model parameter, unchanged where its text has at most `MAX_PARAMETER_CHARS`. Else the
     beginning of this text with a note of the cut. The text of a value that is not a string is its
     JSON text."""

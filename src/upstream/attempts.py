@@ -7,12 +7,12 @@ the order of the attempts.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any
 
 from core import strict_json
 from core.json_body import JsonBody
 from core.platform import UpstreamReply
 from core.retry_after import parse_retry_after
+from core.strict_json import JsonObject, JsonValue
 from core.types import (
     Capture,
     Ending,
@@ -133,7 +133,7 @@ class Attempt:
             self.scope.platform.run_after_response("cancel", self.reply.cancel())
             self.capture = _resolved(Capture(Ending.COMPLETE, self.scope.platform.now()))
 
-    def relay(self, headers: tuple[tuple[str, str], ...]) -> Any | Refusal:
+    def relay(self, headers: tuple[tuple[str, str], ...]) -> object | Refusal:
         """Return the runtime's response for the client: the provider's reply, with `headers` added.
 
         Returns a `Refusal`, an error response of the gateway's own, where there is no reply to
@@ -280,7 +280,7 @@ class AttemptPlanner:
         attempt.started_at, attempt.reply = self.scope.platform.now(), reply
         return attempt
 
-    def condition_values(self) -> Mapping[str, Mapping[str, Any]]:
+    def condition_values(self) -> Mapping[str, JsonObject]:
         """Return the values that a routing config's conditions test, as `{source: {name: value}}`.
 
         `metadata` is the JSON object in `x-portkey-metadata`, `params` the JSON object in the body,
@@ -297,7 +297,7 @@ class AttemptPlanner:
         }
 
 
-def _members_or_empty(parse: Callable[[], Any]) -> dict[str, Any]:
+def _members_or_empty(parse: Callable[[], JsonValue]) -> JsonObject:
     """The JSON object that `parse` returns; `{}` where it returns another value or raises
     ValueError."""
     try:

@@ -7,7 +7,7 @@ Large bodies are searched in windows, and parsed only up to `Settings.max_captur
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import cast
 
 from core import strict_json
 from core.json_body import JsonBody
@@ -17,7 +17,13 @@ from core.limits import (
     SCAN_OVERLAP_BYTES,
     SCAN_WINDOW_BYTES,
 )
-from core.strict_json import decode_utf8, parse_members, to_json_body
+from core.strict_json import (
+    JsonObject,
+    JsonValue,
+    decode_utf8,
+    parse_members,
+    to_json_body,
+)
 from core.types import Refusal
 from settings.load import Settings
 
@@ -51,7 +57,7 @@ def _windows(body: JsonBody) -> Iterator[bytes]:
 
 
 def override_body(
-    body: JsonBody | None, params: Mapping[str, Any], settings: Settings
+    body: JsonBody | None, params: Mapping[str, JsonValue], settings: Settings
 ) -> JsonBody | Refusal | None:
     """Return a body with `params`, a config's `override_params`, set over the top-level members of
     its JSON object. None and an empty body are returned as they are.
@@ -103,7 +109,7 @@ def strip_provider_prefix(body: JsonBody) -> JsonBody:
     anew.
     """
     data, request = body.read(), body.members()
-    request = {**request, "model": request["model"].partition("/")[2]}
+    request = {**request, "model": prefixed_model(body).partition("/")[2]}
     for match in islice(_PREFIXED_MODEL.finditer(data), MAX_MODEL_CANDIDATES):
         changed = data[: match.start(1)] + data[match.end(1) :]
         # A match may also be another object's model, or the end of another member's name.
@@ -127,15 +133,16 @@ def all_models(body: JsonBody) -> list[str]:
     found: list[str] = []
     for name, value in parse_members(body.read().decode().removeprefix("\ufeff")):
         if name.casefold() in _MODEL_MEMBERS:
-            found += value if isinstance(value, list) else [value]
+            for model in _as_list(value):
+                if not isinstance(model, str):
+                    raise ValueError("a model that is no text")
+                found.append(model)
         elif name.casefold() in _TOOL_MEMBERS:
             found += _models_within(value)
-    if not all(isinstance(model, str) for model in found):
-        raise ValueError("a model that is no text")
     return found
 
 
-def _models_within(value: Any) -> list[str]:
+def _models_within(value: object) -> list[str]:
     """The strings in members "model" and "models" at any depth of `value`, in which each JSON
     object is a list of (name, value) pairs, as `strict_json.parse_members` returns it.
 
@@ -146,16 +153,19 @@ def _models_within(value: Any) -> list[str]:
     pending = [value]
     while pending:
         item = pending.pop()
-        if (
-            isinstance(item, tuple)
-            and isinstance(item[0], str)
-            and item[0].casefold() in _MODEL_MEMBERS
-        ):
-            models = item[1] if isinstance(item[1], list) else [item[1]]
-            found += [model for model in models if isinstance(model, str)]
-        if isinstance(item, list | tuple):
-            pending += item
+        if isinstance(item, tuple):
+            name, member = cast("tuple[str, object]", item)
+            if name.casefold() in _MODEL_MEMBERS:
+                found += [model for model in _as_list(member) if isinstance(model, str)]
+            pending.append(member)
+        elif isinstance(item, list):
+            pending += _as_list(item)
     return found
+
+
+def _as_list(value: object) -> list[object]:
+    """The value if it is a list, else a list of it alone."""
+    return cast("list[object]", value) if isinstance(value, list) else [value]
 
 
 def with_stream_usage(body: JsonBody, settings: Settings) -> JsonBody:
@@ -179,7 +189,7 @@ def with_stream_usage(body: JsonBody, settings: Settings) -> JsonBody:
         return body
     if "include_usage" in options:
         return body
-    changed = {**request, "stream_options": {**options, "include_usage": True}}
+    changed: JsonObject = {**request, "stream_options": {**options, "include_usage": True}}
     if "stream_options" in request:
         return body.changed(to_json_body(changed), changed)
     start, brace, end = body.read().rpartition(b"}")

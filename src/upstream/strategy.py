@@ -5,10 +5,11 @@ number of attempts and the total of all pauses are limited by `core.limits`.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from core.limits import MAX_ATTEMPTS_PER_REQUEST
 from core.platform import StrategyPlatform
+from core.strict_json import JsonObject
 from core.types import Refusal
 from settings.conditions import query_matches
 from settings.routing_configs import RetryPolicy, Target
@@ -59,7 +60,7 @@ class StrategyRun(Generic[AttemptT]):
     def __init__(
         self,
         plan_attempt: Callable[[Target, int], AttemptT | Refusal],
-        condition_values: Callable[[], Mapping[str, Mapping[str, Any]]],
+        condition_values: Callable[[], Mapping[str, JsonObject]],
         platform: StrategyPlatform,
     ) -> None:
         self.plan_attempt, self.condition_values, self.platform = (
