@@ -159,7 +159,7 @@ def _models_within(value: object) -> list[str]:
                 found += [model for model in _as_list(member) if isinstance(model, str)]
             pending.append(member)
         elif isinstance(item, list):
-            pending += _as_list(item)
+            pending += cast("list[object]", item)
     return found
 
 
