@@ -28,7 +28,7 @@ class Default(WorkerEntrypoint):
         try:
             response = await handle(platform.call, isolate_settings(self.env), platform)
         except Exception as error:
-            log("request_failed", request_id=platform.call.request_id, error=describe_error(error))
+            platform.log("request_failed", error=describe_error(error))
             refusal = Refusal(500, "The gateway failed. Its log says where.")
             response = error_response(refusal, platform.call)
         return to_js_response(response) if isinstance(response, GatewayResponse) else response

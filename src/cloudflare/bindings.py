@@ -11,7 +11,7 @@ from typing import Any
 
 from core.limits import BINDING_TIMEOUT_SECONDS
 from core.version import NAME
-from redaction.logs import log
+from redaction.logs import RequestLog
 
 
 def trace_queue_binding(env: Any) -> Any:
@@ -25,13 +25,13 @@ class RateLimit:
     each name separately.
 
     `binding` is the Worker's binding `RATE_LIMIT`. It is None where none is bound, and then every
-    call is allowed. `request_id` is the id of the request, for the log.
+    call is allowed. `log` writes lines about the request.
 
     https://developers.cloudflare.com/workers/runtime-apis/bindings/rate-limit/
     """
 
-    def __init__(self, binding: Any, request_id: str) -> None:
-        self.binding, self.request_id = binding, request_id
+    def __init__(self, binding: Any, log: RequestLog) -> None:
+        self.binding, self.log = binding, log
 
     async def is_allowed(self, name: str) -> bool:
         """Count one call for `name`, the name of a gateway key, and return whether it is within the
@@ -42,7 +42,7 @@ class RateLimit:
             result = await asyncio.wait_for(self.binding.limit(key=name), BINDING_TIMEOUT_SECONDS)
             return bool(result.success)
         except Exception as error:  # of any kind: a broken rate limit must not stop the gateway
-            log("rate_limit_failed", request_id=self.request_id, reason=_failure_reason(error))
+            self.log("rate_limit_failed", reason=_failure_reason(error))
             return True
 
 
@@ -50,15 +50,15 @@ class CloudflareCache:
     """A cache of replies in Cloudflare's Cache API, as one request uses it. Each Cloudflare
     location has its own cache.
 
-    `caches` is the runtime's global of that name, `host` the host that the request is for, and
-    `request_id` its id, for the log. `enabled` is False where nothing is cached: on workers.dev
+    `caches` is the runtime's global of that name, `host` the host that the request is for.
+    `log` writes lines about the request. `enabled` is False where nothing is cached: on workers.dev
     hosts, for which Cloudflare caches nothing, and after a failure. Keys consist of letters and
     digits, and are separate for each host.
     https://developers.cloudflare.com/workers/runtime-apis/cache/
     """
 
-    def __init__(self, caches: Any, host: str, request_id: str) -> None:
-        self.caches, self.host, self.request_id = caches, host, request_id
+    def __init__(self, caches: Any, host: str, log: RequestLog) -> None:
+        self.caches, self.host, self.log = caches, host, log
         self.enabled = not host.endswith(".workers.dev")
 
     async def match(self, key: str) -> Any:
@@ -93,7 +93,7 @@ class CloudflareCache:
         except Exception as error:  # of any kind: the call continues as if nothing were cached
             # A request waits for a broken cache once, and logs it once.
             self.enabled = False
-            log("cache_failed", request_id=self.request_id, reason=_failure_reason(error))
+            self.log("cache_failed", reason=_failure_reason(error))
             return None
 
 

@@ -37,7 +37,7 @@ from core.types import (
     UpstreamTimeout,
 )
 from gateway.request_id import choose_request_id
-from redaction.logs import describe_error, log
+from redaction.logs import RequestLog, describe_error
 
 # The headers of a cached reply that are sent to the client.
 CACHED_HEADERS = ("content-type", "content-length")
@@ -115,8 +115,8 @@ class CloudflareRequest(CloudflareIsolate):
     """What one request of a client uses of the runtime: the `RequestPlatform` of `core.platform`.
 
     `request` is the JavaScript `Request`; `ctx` and `env` are those of the Worker. `call` is the
-    request without its body, and `url` its parsed URL. `outlives_client` becomes True when a job
-    has been started that continues after the response.
+    request without its body, `url` its parsed URL, and `log` its log. `outlives_client` becomes
+    True when a job has been started that continues after the response.
     """
 
     def __init__(self, request: Any, ctx: Any, env: Any) -> None:
@@ -129,6 +129,7 @@ class CloudflareRequest(CloudflareIsolate):
         self.call = Call(
             request.method, url.pathname, query, headers, choose_request_id(headers, query)
         )
+        self.log = RequestLog(self.call)
         self.env = env
         self.url = url
         self.outlives_client = False
@@ -177,14 +178,14 @@ class CloudflareRequest(CloudflareIsolate):
         """Count one call for `name`, the name of a gateway key, and return whether it is within the
         rate limit that the deployment binds as `RATE_LIMIT`. Also True where it binds none, and
         where the rate limit fails."""
-        limit = RateLimit(getattr(self.env, "RATE_LIMIT", None), self.call.request_id)
+        limit = RateLimit(getattr(self.env, "RATE_LIMIT", None), self.log)
         return await limit.is_allowed(name)
 
     @functools.cached_property
     def cache(self) -> CloudflareCache:
         """The cache for the host that the request is for. Made on first use, since most requests
         use none."""
-        return CloudflareCache(js.caches, self.url.hostname, self.call.request_id)
+        return CloudflareCache(js.caches, self.url.hostname, self.log)
 
     @property
     def is_cache_enabled(self) -> bool:
@@ -219,12 +220,7 @@ class CloudflareRequest(CloudflareIsolate):
             except asyncio.CancelledError:
                 return  # the request failed, and its own failure is reported
             except Exception as error:  # of any kind: no other code receives a job's exception
-                log(
-                    "job_failed",
-                    request_id=self.call.request_id,
-                    job=name,
-                    error=describe_error(error),
-                )
+                self.log("job_failed", job=name, error=describe_error(error))
 
         self.outlives_client = True
         self.ctx.waitUntil(run())

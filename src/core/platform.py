@@ -216,8 +216,21 @@ class UpstreamReply(Protocol):
         ...
 
 
+class RequestLog(Protocol):
+    """The log, for lines about one request."""
+
+    def __call__(self, event: str, **fields: str | int | float | None) -> None:
+        """Write one line: a JSON object of `event`, the request's id and `fields`, without a
+        credential of the request or the deployment. `fields` must not contain content of requests
+        and replies."""
+        ...
+
+
 class RequestPlatform(IsolatePlatform, ClientConnection, Protocol):
     """The runtime as the gateway uses it while it handles one request of a client."""
+
+    @property
+    def log(self) -> RequestLog: ...
 
     async def read_body(self, limit: int) -> RequestBody:
         """Read the whole body of the client's request; empty where it has none. Can be called once.

@@ -40,7 +40,7 @@ _parser = cast("_Parser", import_module("re._parser"))
 _compiler = cast("_Compiler", import_module("re._compiler"))
 _TREE_TYPE = type(_parser.parse(""))
 
-# The operations of a parsed pattern that are told apart here.
+# The operations of a parsed pattern that differ here.
 _OPERATIONS = vars(import_module("re._constants"))
 _REPETITIONS = [_OPERATIONS[f"{kind}_REPEAT"] for kind in ("MAX", "MIN", "POSSESSIVE")]
 _SINGLE_CHARACTERS = [_OPERATIONS[name] for name in ("LITERAL", "NOT_LITERAL", "IN", "ANY")]

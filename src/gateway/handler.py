@@ -22,7 +22,6 @@ from gateway.cors import METHODS, cors_headers
 from gateway.errors import error_response
 from gateway.pages import PAGE_PATHS, page_response
 from gateway.trace_job import TraceJob
-from redaction.logs import log
 from settings.gateway_keys import authenticate
 from settings.load import Settings
 from settings.routing_configs import Target, read_request_timeout, select_config
@@ -45,21 +44,20 @@ async def handle(call: Call, settings: Settings, platform: RequestPlatform) -> o
     cors = cors_headers(call, settings.allowed_origins)
     response = await _respond(call, settings, platform, cors)
     if isinstance(response, Refusal):
-        _log_refusal(call, response)
+        _log_refusal(call, response, platform)
         response = error_response(response, call)
     if isinstance(response, GatewayResponse):
         return replace(response, headers=(*response.headers, *cors))
     return response
 
 
-def _log_refusal(call: Call, refusal: Refusal) -> None:
+def _log_refusal(call: Call, refusal: Refusal, platform: RequestPlatform) -> None:
     """Log a refusal without any text of the client, which may contain a credential: "…" replaces an
     unknown method, an unusual path and the input that the message quotes."""
     match = _LOGGABLE_PATH.match(call.path)
     path = match[0] if match else ""
-    log(
+    platform.log(
         "refused",
-        request_id=call.request_id,
         method=call.method if call.method in METHODS else "…",
         path=path if path == call.path else f"{path}…",
         status=refusal.status,

@@ -2,7 +2,28 @@
 
 import json
 
+from core.types import Call
 from redaction.redactor import Redactor
+from redaction.request_secrets import secrets_of_request
+
+# How serious an event is: "info" as it should be, "warning" where something worked less well than
+# it should, and "error" where something was lost or has to be repaired.
+LEVELS = {
+    "tracing_off": "info",
+    "setting_ignored": "warning",
+    "misconfigured": "error",
+    "trace_delivered": "info",
+    "trace_queued": "warning",
+    "trace_delayed": "warning",
+    "trace_not_delivered": "error",
+    "message_not_read": "error",
+    "provider_unreachable": "warning",
+    "refused": "warning",
+    "rate_limit_failed": "warning",
+    "cache_failed": "warning",
+    "request_failed": "error",
+    "job_failed": "error",
+}
 
 _secrets: tuple[str, ...] = ()
 
@@ -24,11 +45,24 @@ def describe_error(error: BaseException) -> str:
 
 
 def log(event: str, secrets: tuple[str, ...] = (), **fields: str | int | float | None) -> None:
-    """Write one line to the Worker's log: a JSON object of `event` and `fields`.
+    """Write one line to the Worker's log: a JSON object of `event`, its level and `fields`.
 
-    `event` names what happened, such as "job_failed". `fields` must not contain content of requests
-    and replies; a line about one request has its `request_id`. The deployment's secrets and
-    `secrets`, a request's own credentials, are removed from the line.
+    `event` is a name in `LEVELS`. `fields` must not contain content of requests and replies. The
+    deployment's secrets and `secrets` are removed from the line.
     """
-    line = Redactor((*_secrets, *secrets)).redact({"event": event, **fields})
+    members = {"event": event, "level": LEVELS[event], **fields}
+    line = Redactor((*_secrets, *secrets)).redact(members)
     print(json.dumps(line))  # ASCII, which every log accepts
+
+
+class RequestLog:
+    """Writes lines about one request: each has the id of `call`, and none has a credential of
+    it."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def __call__(self, event: str, **fields: str | int | float | None) -> None:
+        """Write one line, as `log` does."""
+        secrets = secrets_of_request(self.call.headers, self.call.query)
+        log(event, secrets, request_id=self.call.request_id, **fields)

@@ -22,8 +22,6 @@ from core.types import (
     UpstreamTimeout,
 )
 from dialects.first_token import FirstTokenSearch
-from redaction.logs import log
-from redaction.request_secrets import secrets_of_request
 from settings.routing_configs import Target
 from upstream.credentials import (
     credential_provider,
@@ -173,14 +171,8 @@ class Attempt:
             )
         )
         if not client_left:
-            call = self.scope.call
-            secrets = secrets_of_request(call.headers, call.query)
-            log(
-                "provider_unreachable",
-                secrets,
-                request_id=call.request_id,
-                provider=self.upstream.provider,
-                reason=str(error),
+            self.scope.platform.log(
+                "provider_unreachable", provider=self.upstream.provider, reason=str(error)
             )
 
 

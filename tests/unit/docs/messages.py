@@ -94,6 +94,11 @@ def _texts(node: ast.AST, status: int | None) -> Iterator[tuple[ast.expr, int | 
         for other in others:
             yield from _texts(other, None)
         return
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "cast":
+        yield from _texts(node.args[1], status)  # the first argument is a type
+        return
+    if isinstance(node, ast.AnnAssign) and getattr(node.annotation, "id", "") == "TypeAlias":
+        return
     if isinstance(node, ast.JoinedStr) or (
         isinstance(node, ast.Constant) and isinstance(node.value, str)
     ):

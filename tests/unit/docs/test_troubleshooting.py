@@ -17,7 +17,6 @@ NOT_MESSAGES = {
     "Bearer …": "a header",
     "src/gateway/pages.py": "the page at the gateway's address",
     "at …:…": "the end of an `error`, a line of the source",
-    "trace name": "the beginning of a note",
     "not accepted": "searched for in Langfuse's messages",
     "a list was expected": "caught immediately: the answer is not Langfuse's",
     "a model that is no text": "caught immediately: a 403",

@@ -206,6 +206,7 @@ def test_a_dropped_observation_is_logged_once(capsys):
     (line,) = log_lines(capsys)
     assert line == {
         "event": "trace_not_delivered",
+        "level": "error",
         "reason": "HTTP 503",
         "tries": 7,
         "observations": 1,

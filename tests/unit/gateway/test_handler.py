@@ -17,6 +17,7 @@ from core.types import BodyTooLarge, Call, Capture, Ending, GatewayResponse, Net
 from core.version import VERSION
 from export import outbox
 from gateway import handler
+from redaction.logs import RequestLog
 from settings.gateway_keys import GatewayKey
 from settings.load import Settings
 from tests.unit import virtual_time
@@ -50,6 +51,7 @@ class FakePlatform(FakeLangfuse):
     has_left: bool = False
     fetched: list[Any] = field(default_factory=list)
     request_body: FakeBody = field(default_factory=lambda: FakeBody(b""))
+    call: Call = field(default_factory=lambda: Call("POST", "/v1/models", "", {}))
     jobs: list[Any] = field(default_factory=list)
     cached: dict[str, Any] = field(default_factory=dict)
 
@@ -95,6 +97,10 @@ class FakePlatform(FakeLangfuse):
     def client_left(self) -> bool:
         return self.has_left
 
+    @property
+    def log(self) -> RequestLog:
+        return RequestLog(self.call)
+
     def run_after_response(self, name, job) -> None:
         self.jobs.append((name, asyncio.ensure_future(job)))
 
@@ -107,7 +113,8 @@ def handle(
     headers: dict[str, str] | None = None,
 ):
     async def run():
-        response = await handler.handle(Call(method, path, "", headers or {}), settings, platform)
+        platform.call = Call(method, path, "", headers or {})
+        response = await handler.handle(platform.call, settings, platform)
         for _, job in platform.jobs:
             await job
         return response
@@ -160,11 +167,12 @@ def test_an_unreachable_provider_is_traced(has_left, ending):
 
 
 def test_the_log_of_an_unreachable_provider_contains_no_credential(capsys):
-    platform = FakePlatform(capture=NetworkError("no route to https://x/?key=sk-query-secret"))
-    call = Call("GET", "/v1/models", "key=sk-query-secret", {})
+    call = Call("GET", "/v1/models", "key=sk-query-secret", {}, "request-1")
+    error = NetworkError("no route to https://x/?key=sk-query-secret")
+    platform = FakePlatform(capture=error, call=call)
     virtual_time.run(handler.handle(call, TRACED, platform))
     line = capsys.readouterr().out
-    assert "provider_unreachable" in line
+    assert '"provider_unreachable", "level": "warning", "request_id": "request-1"' in line
     assert "sk-query-secret" not in line
 
 
