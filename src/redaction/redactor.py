@@ -49,11 +49,11 @@ class Redactor:
         self._patterns = patterns
         self.searchable = len(forms_by_secret) <= MAX_SEARCHED_SECRETS
 
-    def to_json(self, value: JsonValue, text: str = "") -> str:
+    def to_json(self, value: object, text: str = "") -> str:
         """The JSON text of a value, with the secrets in it replaced. `text` is the JSON text of
         `value` where the caller already has it; else it is made here."""
         text = text or to_json(value)
-        redacted = self._redact_if_found(value, text)
+        redacted = self._redact_if_found(cast("JsonValue", value), text)
         return text if redacted is value else to_json(redacted)
 
     def redact(self, value: _Value) -> _Value:
@@ -88,10 +88,10 @@ class Redactor:
             }
         return value
 
-    def found_across_texts(self, value: JsonValue) -> bool:
+    def found_across_texts(self, value: object) -> bool:
         """Whether the texts of a JSON value, joined in their order, contain one of `secrets` that
         none of them contains alone. Each may be an event of a stream with a few characters."""
-        joined = "".join(_all_texts(self.redact(value)))
+        joined = "".join(_all_texts(cast("JsonValue", self.redact(value))))
         return any(form in joined for form in self._beginnings_by_form)
 
     def _redact_text(self, text: str, forms: list[str]) -> str:

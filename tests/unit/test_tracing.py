@@ -4,6 +4,7 @@ import json
 import zlib
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -161,8 +162,9 @@ def test_incomplete_bodies_are_noted_in_the_metadata():
     observation = observe_exchange(
         replace(WHOLE, body=WHOLE.body[:40], truncated=True), request_bytes=10_000
     )
-    assert f"request: the first {len(REQUEST)} bytes are recorded" in observation.metadata["notes"]
-    assert "reply: the first 40 bytes are recorded" in observation.metadata["notes"]
+    notes: Any = observation.metadata["notes"]
+    assert f"request: the first {len(REQUEST)} bytes are recorded" in notes
+    assert "reply: the first 40 bytes are recorded" in notes
 
 
 def test_secrets_of_request_and_deployment_are_redacted():

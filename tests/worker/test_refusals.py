@@ -185,6 +185,7 @@ def test_a_refusal_is_logged(with_keys: Stage):
     (line,) = with_keys.wait_for_logs("refused")
     assert line == {
         "event": "refused",
+        "level": "warning",
         "request_id": "request-42",
         "method": "POST",
         "path": "/v1/files/…",

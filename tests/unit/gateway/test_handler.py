@@ -111,7 +111,7 @@ def handle(
     method="POST",
     path="/v1/chat/completions",
     headers: dict[str, str] | None = None,
-):
+) -> Any:
     async def run():
         platform.call = Call(method, path, "", headers or {})
         response = await handler.handle(platform.call, settings, platform)
@@ -229,7 +229,7 @@ def test_health_shows_the_delivery_status_for_a_gateway_key_only():
 
     def health(headers) -> dict[str, Any]:
         call = Call("GET", "/health", "", headers)
-        response = virtual_time.run(handler.handle(call, settings, platform))
+        response: Any = virtual_time.run(handler.handle(call, settings, platform))
         return json.loads(response.body)
 
     public = {"status": "ok", "version": VERSION, "tracing": True}

@@ -1,6 +1,7 @@
 """Tests of truncation: values, texts, and the grouping of items by size."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,15 +29,20 @@ def test_a_truncated_value_fits_and_is_valid_json(value, limit):
 
 
 def test_long_texts_are_truncated_first_with_a_note():
-    messages = [{"role": "user", "content": "word " * 2000}, {"role": "user", "content": "short"}]
-    first, second = truncate_value(messages, 6000)
+    messages: Any = [
+        {"role": "user", "content": "word " * 2000},
+        {"role": "user", "content": "short"},
+    ]
+    truncated: Any = truncate_value(messages, 6000)
+    first, second = truncated
     assert second == {"role": "user", "content": "short"}
     assert first["content"].startswith("word word")
     assert first["content"].endswith(" of 10000 characters]")
 
 
 def test_a_list_of_many_small_values_keeps_its_beginning():
-    truncated = truncate_value([{"n": n} for n in range(1000)], 2000)
+    value: Any = [{"n": n} for n in range(1000)]
+    truncated: Any = truncate_value(value, 2000)
     assert truncated.startswith('[{"n":0},{"n":1}')
     assert "[cut: " in truncated
 
