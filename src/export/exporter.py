@@ -1,34 +1,18 @@
 """Uploads of batches of observations to one Langfuse project.
 
-**Items.** An observation is encoded as one or more items: an ingestion event for the trace and one
-for the observation, or one OTLP span. Langfuse accepts or refuses each item separately. An
-observation is stored as soon as all of its items are acknowledged.
-
 **Uploads.** `Exporter.export` sends a batch within one request's `waitUntil`. It encodes all
-observations, groups their items by the size that the protocol allows, and uploads group by group.
-The protocol's module reads each response as an `UploadResult`: an outcome for the whole upload or
-for each item. What follows depends on the outcome:
-
-- STORED: the item is acknowledged.
-- RETRYABLE: the item is sent again after a pause, as the same bytes under the same ids. Langfuse
-  stores by id, so that a lost response never doubles an observation.
-- MALFORMED or TOO_LARGE for several items: the upload is split into halves, which are sent
-  immediately, until the item that causes it is alone.
-- MALFORMED for one item: its alternative is sent immediately, if it has one.
-- TOO_LARGE for one item: its input and output are truncated, and it is sent again immediately.
-- UNSUPPORTED_PROTOCOL: all observations that are not settled are encoded again in the other
-  protocol and sent immediately.
-- Otherwise: the observation is settled, as MISCONFIGURED where neither protocol is supported.
-
-An observation is "settled" when this isolate is not to upload it again. When the deadline or the
-limit of uploads ends the export, the remaining observations are RETRYABLE and not settled.
+observations as items, groups these by the size that the protocol allows, and uploads group by
+group. The result of an upload decides what is done with each of its items: the table of
+`export.transitions` has an action for each state of an item and each outcome. Some actions add
+items that are sent next, and one adds items that are sent again after a pause. When no items are
+left, or at the deadline, or at the limit of uploads, the export ends. The observations that are not
+settled then are RETRYABLE.
 
 **Leases.** A batch may contain observations of other requests, and the platform may end any request
-without notice. An observation therefore has a lease, owned by the export that is sending it. A new
-export takes over the leases of its batch. The previous owner then stops sending those observations,
-but a success that it still receives counts. `lease_ends_at` is when the owner's current step
-(health check, upload, pause, hand-over to the queue) ends at the latest. While `is_leased` is true,
-a request leaves its observations to the owner; afterwards it exports them itself.
+without notice. An observation therefore has a lease, that of the export that is sending it. A new
+export takes over the observations of its batch. The previous owner then stops sending them, but a
+success that it still receives counts. While `is_leased` is true, a request leaves its observations
+to the owner; afterwards it exports them itself.
 
 **Protocol.** With `LANGFUSE_PROTOCOL = "auto"`, one export requests the server's version. Each
 response can correct the choice. All exports of the isolate to this project share it.
@@ -45,21 +29,20 @@ from core.limits import (
     HEALTH_CHECK_INTERVAL_SECONDS,
     HEALTH_POLL_SECONDS,
     HEALTH_TIMEOUT_SECONDS,
-    LEASE_GRACE_SECONDS,
     MAX_UPLOAD_BACKOFF_SECONDS,
     MAX_UPLOAD_RETRIES_PER_SECOND,
     MAX_UPLOADS_PER_REQUEST,
     MIN_UPLOADED_FIELD_BYTES,
 )
-from core.observation import Observation
 from core.platform import IsolatePlatform
 from core.types import Destination, HttpResponse, NetworkError
 from core.version import NAME, VERSION
 from export import ingestion, otlp
 from export.batch import BatchItem, group_by_size
+from export.pending import Lease, PendingObservation
+from export.transitions import TRANSITIONS, Action, State
 from export.upload_results import Outcome, UploadResult
 from redaction.logs import describe_error
-from redaction.truncation import truncate_observation
 from settings.load import Settings
 
 HEALTH_PATH = "/api/public/health"
@@ -70,38 +53,6 @@ PROTOCOLS: Mapping[str, Any] = {"ingestion": ingestion, "otlp": otlp}
 
 # From version 4 on, Langfuse accepts traces only by OTLP, according to its migration guide.
 OTLP_SINCE_MAJOR = 4
-
-
-@dataclass(eq=False)
-class PendingObservation:
-    """An observation that waits for its delivery, with the state of the delivery.
-
-    `outcome` is that of its last upload, RETRYABLE before the first; `reason` explains it, for the
-    log. `upload_count` is the number of uploads that contained it. `retry_after` is the pause in
-    seconds that the server required, None where it required none. `is_settled` is set where this
-    isolate is not to upload it again: after a final outcome, in the queue, or dropped.
-    `lease_owner` is the export that sends it, or sent it last; None before the first.
-    """
-
-    observation: Observation
-    outcome: Outcome = Outcome.RETRYABLE
-    reason: str = ""
-    upload_count: int = 0
-    retry_after: float | None = None
-    is_settled: bool = False
-    lease_owner: "_BatchExport | None" = None
-
-    def is_leased(self, now: float) -> bool:
-        """Whether an export is still sending it at `now` (seconds since the epoch): it has an
-        owner, and the owner's current step is not overdue by more than a grace period."""
-        return (
-            self.lease_owner is not None
-            and now < self.lease_owner.lease_ends_at + LEASE_GRACE_SECONDS
-        )
-
-    def settle(self, outcome: Outcome, reason: str = "") -> None:
-        """Record the final outcome, after which this isolate does not upload it again."""
-        self.outcome, self.reason, self.is_settled = outcome, reason, True
 
 
 @dataclass
@@ -221,8 +172,8 @@ class _BatchExport:
     platform: IsolatePlatform
     protocol: str = ""
     upload_count: int = 0
-    # When the current step ends at the latest, in seconds since the epoch.
-    lease_ends_at: float = 0.0
+    lease: Lease = field(default_factory=Lease)
+    # The longest pause that the server has required since the last one, in seconds.
     retry_after: float | None = None
     unsupported_protocols: set[str] = field(default_factory=set)
     # Groups of items to send now, the next one last; items to send again after a pause; and the ids
@@ -232,33 +183,25 @@ class _BatchExport:
     unacknowledged: dict[PendingObservation, set[str]] = field(default_factory=dict)
 
     async def run(self) -> list[PendingObservation]:
-        try:
-            await self._run()
-            return [pending for pending in self.batch if pending.lease_owner is self]
-        finally:
-            # Each observation refers to its `lease_owner`. A reference cycle would keep them, and
-            # all that the request holds, in memory until the next garbage collection.
-            self.batch, self.ready, self.retryable, self.unacknowledged = (), [], [], {}
-
-    async def _run(self) -> None:
+        """Send the batch. Returns the observations that no other export has taken over."""
+        self.lease.renew(self.platform.now() + HEALTH_TIMEOUT_SECONDS)
         for pending in self.batch:
-            pending.lease_owner = self
-        self.lease_ends_at = self.platform.now() + HEALTH_TIMEOUT_SECONDS
+            pending.take_over(self.lease)
         self.protocol = await self.exporter.select_protocol(self.deadline, self.platform)
         self._encode_batch()
         retry = 0
         while await self._send_ready() and await self._wait_before_retry(retry):
             retry += 1
             self.ready, self.retryable, self.retry_after = self._group(self.retryable), [], None
-
-    def _holds_lease(self, pending: PendingObservation) -> bool:
-        return pending.lease_owner is self and not pending.is_settled
+        return [pending for pending in self.batch if pending.lease is self.lease]
 
     def _encode_batch(self) -> None:
         """Encode the observations that have no result yet into the items to send next, in the
         current protocol. Earlier items are dropped. One that cannot be encoded is MALFORMED."""
         entries: list[PendingItem] = []
-        for pending in filter(self._holds_lease, self.batch):
+        for pending in self.batch:
+            if not pending.is_leased_to(self.lease):
+                continue
             try:
                 encoded = PROTOCOLS[self.protocol].encode(pending.observation)
             except Exception as error:  # the rest of the batch must still be sent
@@ -278,16 +221,17 @@ class _BatchExport:
         """Upload all groups in `ready`. After the deadline or the last allowed upload, they are
         moved to `retryable` instead. Returns whether `retryable` has items."""
         while self.ready:
-            entries = [entry for entry in self.ready.pop() if self._holds_lease(entry[0])]
+            entries = [entry for entry in self.ready.pop() if entry[0].is_leased_to(self.lease)]
             if not entries:
                 continue
             if self.upload_count == MAX_UPLOADS_PER_REQUEST or self.platform.now() >= self.deadline:
                 self.retryable += entries
                 for pending, _ in entries:
-                    pending.reason = pending.reason or "there was no time to send it"
+                    if not pending.reason:
+                        pending.postpone("there was no time to send it")
                 continue
             result = await self._upload([item for _, item in entries])
-            self._apply_result(result, [entry for entry in entries if not entry[0].is_settled])
+            self._apply_result(result, entries)
         return bool(self.retryable)
 
     async def _upload(self, items: Sequence[BatchItem]) -> UploadResult:
@@ -297,7 +241,7 @@ class _BatchExport:
         url = exporter.destination.base_url + protocol.PATH
         headers = exporter.headers(self.protocol)
         self.upload_count += 1
-        self.lease_ends_at = platform.now() + timeout
+        self.lease.renew(platform.now() + timeout)
         try:
             response = await platform.http(
                 "POST", url, headers, protocol.request_body(items), timeout
@@ -325,75 +269,122 @@ class _BatchExport:
             ),
             left,
         )
-        self.lease_ends_at = now + wait
+        self.lease.renew(now + wait)
         await self.platform.sleep(wait)
         return True
 
-    def _apply_result(self, result: UploadResult, entries: list[PendingItem]) -> None:
+    def _apply_result(self, result: UploadResult, entries: Sequence[PendingItem]) -> None:
+        """Do with each item of an upload what its state and its outcome require."""
         for pending in dict.fromkeys(pending for pending, _ in entries):
-            pending.upload_count += 1
-        if result.outcome is Outcome.UNSUPPORTED_PROTOCOL:
-            self._change_protocol(result.reason, entries)
-        elif result.outcome in (Outcome.MALFORMED, Outcome.TOO_LARGE) and len(entries) > 1:
-            middle = len(entries) // 2
-            self.ready += [entries[middle:], entries[:middle]]
-        else:
-            if result.outcome is Outcome.STORED:
-                self.exporter.protocol = self.exporter.protocol or self.protocol
-            for pending, item in entries:
-                self._apply_item_result(pending, item, result.item_results.get(item.id, result))
-
-    def _apply_item_result(
-        self, pending: PendingObservation, item: BatchItem, result: UploadResult
-    ) -> None:
+            if not pending.is_settled:
+                pending.count_upload()
         if result.outcome is Outcome.STORED:
+            self.exporter.protocol = self.exporter.protocol or self.protocol
+        # Those without a result of their own are acted on together, by state.
+        others: dict[State, list[PendingItem]] = {}
+        for pending, item in entries:
+            if item_result := result.item_results.get(item.id):
+                state = self._state(pending, is_alone=True)
+                self._act(state, item_result, [(pending, item)])
+        for pending, item in entries:
+            if item.id not in result.item_results:
+                state = self._state(pending, is_alone=len(entries) == 1)
+                others.setdefault(state, []).append((pending, item))
+        for state, group in others.items():
+            self._act(state, result, group)
+
+    def _state(self, pending: PendingObservation, *, is_alone: bool) -> State:
+        """The state of an item of this observation. `is_alone` means that the item was the only one
+        in its upload, or that the response names it."""
+        if pending.is_settled:
+            return State.SETTLED
+        if not pending.is_leased_to(self.lease):
+            return State.TAKEN_OVER
+        return State.ALONE if is_alone else State.TOGETHER
+
+    def _act(self, state: State, result: UploadResult, entries: list[PendingItem]) -> None:
+        """Execute the first possible action for items that have the same state and result."""
+        for action in TRANSITIONS[state][result.outcome]:
+            if self._execute(action, result, entries):
+                return
+
+    def _execute(self, action: Action, result: UploadResult, entries: list[PendingItem]) -> bool:
+        """Execute an action for these items. Returns False where it is impossible. REPLACE and
+        TRUNCATE take one item."""
+        match action:
+            case Action.ACKNOWLEDGE:
+                self._acknowledge(entries)
+            case Action.RETRY:
+                self._retry_later(result, entries)
+            case Action.SPLIT:
+                middle = len(entries) // 2
+                self.ready += [entries[middle:], entries[:middle]]
+            case Action.REPLACE:
+                return self._replace_item(*entries)
+            case Action.TRUNCATE:
+                return self._truncate_item(*entries)
+            case Action.CHANGE_PROTOCOL:
+                return self._change_protocol()
+            case Action.SETTLE:
+                self._settle(result, entries)
+            case Action.IGNORE:
+                pass
+        return True
+
+    def _acknowledge(self, entries: Sequence[PendingItem]) -> None:
+        for pending, item in entries:
             self.unacknowledged[pending].discard(item.id)
-            # Also after the lease was lost: the new owner then need not send it again.
             if not self.unacknowledged[pending]:
                 pending.settle(Outcome.STORED)
-        elif not self._holds_lease(pending):
-            return  # the new owner sends it again and decides what becomes of it
-        elif result.outcome is Outcome.RETRYABLE:
-            self.retryable.append((pending, item))
-            pending.reason, pending.retry_after = result.reason, result.retry_after
-            if result.retry_after is not None:
-                self.retry_after = max(result.retry_after, self.retry_after or 0.0)
-        elif result.outcome is Outcome.MALFORMED and item.alternative:
-            self.unacknowledged[pending] ^= {item.id, item.alternative.id}
-            self.ready.append([(pending, item.alternative)])
-        elif result.outcome is Outcome.TOO_LARGE and (
-            smaller := self._truncate_item(pending, item)
-        ):
-            self.ready.append([(pending, smaller)])
-        else:
-            pending.settle(result.outcome, result.reason)
 
-    def _truncate_item(self, pending: PendingObservation, item: BatchItem) -> BatchItem | None:
-        """Truncate an observation's input and output to a quarter of the size of `item`, which the
-        server refused as too large. Returns the smaller item of the same id, None if there is
-        none."""
+    def _retry_later(self, result: UploadResult, entries: Sequence[PendingItem]) -> None:
+        self.retryable += entries
+        for pending, _ in entries:
+            pending.postpone(result.reason, result.retry_after)
+        if result.retry_after is not None:
+            self.retry_after = max(result.retry_after, self.retry_after or 0.0)
+
+    def _replace_item(self, entry: PendingItem) -> bool:
+        """Send an item's alternative next. Returns False where it has none."""
+        pending, item = entry
+        if item.alternative is None:
+            return False
+        self.unacknowledged[pending] ^= {item.id, item.alternative.id}
+        self.ready.append([(pending, item.alternative)])
+        return True
+
+    def _truncate_item(self, entry: PendingItem) -> bool:
+        """Truncate an observation's input and output to a quarter of the size of an item, and send
+        the smaller item of the same id next. Returns False where there is none."""
+        pending, item = entry
         limit = item.size_bytes // 4
         if limit < MIN_UPLOADED_FIELD_BYTES:
-            return None
-        pending.observation = truncate_observation(pending.observation, limit)
+            return False
+        pending.truncate(limit)
         for encoded in PROTOCOLS[self.protocol].encode(pending.observation):
             for smaller in (encoded, encoded.alternative):
                 if smaller and smaller.id == item.id and smaller.size_bytes < item.size_bytes:
-                    return smaller
-        return None
+                    self.ready.append([(pending, smaller)])
+                    return True
+        return False
 
-    def _change_protocol(self, reason: str, entries: list[PendingItem]) -> None:
-        """Encode the batch again in the other protocol. Where that is not allowed or not supported
-        either, settle the observations of `entries` as MISCONFIGURED, for `reason`."""
+    def _change_protocol(self) -> bool:
+        """Encode the batch again in the other protocol. Returns False where that is not allowed, or
+        not supported either."""
         self.unsupported_protocols.add(self.protocol)
         others = PROTOCOLS.keys() - self.unsupported_protocols
         if self.exporter.settings.protocol == "auto" and others:
             self.exporter.protocol = self.protocol = others.pop()
             self._encode_batch()
-            return
+            return True
         # The next export checks the version again: the server may be in the middle of an update.
         self.exporter.protocol = None
-        tried = " and ".join(sorted(self.unsupported_protocols))
+        return False
+
+    def _settle(self, result: UploadResult, entries: Sequence[PendingItem]) -> None:
+        outcome, reason = result.outcome, result.reason
+        if outcome is Outcome.UNSUPPORTED_PROTOCOL:
+            tried = " and ".join(sorted(self.unsupported_protocols))
+            outcome, reason = Outcome.MISCONFIGURED, f"not taken as {tried}: {reason}"
         for pending, _ in entries:
-            if self._holds_lease(pending):
-                pending.settle(Outcome.MISCONFIGURED, f"not taken as {tried}: {reason}")
+            pending.settle(outcome, reason)

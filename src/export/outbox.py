@@ -27,7 +27,8 @@ from core.memory_budget import Reservation, delivery_budget
 from core.observation import Observation
 from core.platform import IsolatePlatform, QueueMessage
 from core.types import Destination
-from export.exporter import Exporter, PendingObservation, last_attempt_seconds
+from export.exporter import Exporter, last_attempt_seconds
+from export.pending import PendingObservation
 from export.queue_messages import read_message, send_to_queue
 from export.upload_results import Outcome
 from redaction.logs import log
@@ -141,13 +142,12 @@ class Outbox:
         queue is bound. Afterwards all are settled, and logged as `trace_queued` or
         `trace_not_delivered`."""
         for pending in batch:
-            if pending.lease_owner:
-                pending.lease_owner.lease_ends_at = platform.now() + QUEUE_LEASE_SECONDS
+            pending.renew_lease(platform.now() + QUEUE_LEASE_SECONDS)
         queued = await self._enqueue(batch, platform, truncate=True)
         self.report_undelivered("trace_queued", queued, platform)
         dropped = [pending for pending in batch if pending not in queued]
         for pending in dropped:
-            pending.is_settled = True
+            pending.hand_over()
         self.counts["dropped"] += len(dropped)
         self.report_undelivered("trace_not_delivered", dropped, platform)
 
@@ -159,7 +159,16 @@ class Outbox:
         message to be truncated."""
         if platform.queue is None:
             return []
-        queued = await send_to_queue(batch, platform.queue, platform, truncate=truncate)
+        queued: list[PendingObservation] = []
+        observations = [pending.observation for pending in batch]
+        async for index, failure in send_to_queue(
+            observations, platform.queue, platform, truncate=truncate
+        ):
+            if failure:
+                batch[index].add_reason(failure)
+            else:
+                batch[index].hand_over()
+                queued.append(batch[index])
         self.counts["queued"] += len(queued)
         return queued
 
@@ -259,7 +268,7 @@ async def _reserve_memory(
         if not reservation.reserve(_memory_bytes(pending.observation), now)
     ]
     for pending in over_budget:
-        pending.reason = "too much is waiting for Langfuse already"
+        pending.postpone("too much is waiting for Langfuse already")
     await outbox.queue_or_drop(over_budget, platform)
     return _unsettled(batch)
 

@@ -21,7 +21,6 @@ NOT_MESSAGES = {
     "a list was expected": "caught immediately: the answer is not Langfuse's",
     "a model that is no text": "caught immediately: a 403",
     "not a JSON object": "caught immediately: a 400",
-    "content that is no text": "the end of `not an observation for this deployment: …`",
     "stream of events": "the name of a format",
     "too large": "an outcome, which is not logged",
     "not spoken": "an outcome, which is not logged",

@@ -13,7 +13,8 @@ import pytest
 
 from core.limits import MAX_UPLOAD_RETRIES_PER_SECOND
 from core.types import HttpResponse, NetworkError
-from export.exporter import Exporter, PendingObservation, backoff_seconds
+from export.exporter import Exporter, backoff_seconds
+from export.pending import Lease, PendingObservation
 from export.upload_results import Outcome
 from tests.unit import virtual_time
 from tests.unit.langfuse import (
@@ -446,7 +447,7 @@ def test_an_observation_that_another_export_has_leased_is_not_retried():
     pending = PendingObservation(observation(1))
 
     async def respond(request):
-        pending.lease_owner = object()  # type: ignore[assignment]
+        pending.take_over(Lease())
         return HttpResponse(503, {}, "oops")
 
     langfuse.respond = respond
