@@ -3,15 +3,18 @@
 tests/unit/export/test_queue_outage.py has longer outages at the real settings, in virtual time.
 """
 
+import base64
+import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from local.runtime import bundle
 
-from .conftest import CHAT, SCRIPTED, Provider, Stage
+from .conftest import CHAT, SCRIPTED, TIMEOUT_SECONDS, Provider, Stage
 from .deployment import PROVIDER_KEY, PUBLIC_KEY, SECRET_KEY
 
 pytestmark = pytest.mark.long
@@ -26,6 +29,26 @@ TRACES = {
 # A message that was not delivered comes again after one second instead of ten.
 LIMITS = bundle()["core/limits.py"]
 HASTY_LIMITS = LIMITS.replace("FIRST_REDELIVERY_SECONDS = 10\n", "FIRST_REDELIVERY_SECONDS = 1\n")
+
+# The Worker, with a path that sends messages to its queue: texts, or lists of bytes.
+SENDING_ENTRY = """
+import js
+from cloudflare.platform import CloudflareQueue
+from gateway_entry import Default as Gateway
+from workers import Response
+
+class Default(Gateway):
+    async def fetch(self, request):
+        if js.URL.new(request.url).pathname != "/send":
+            return await super().fetch(request)
+        bodies = [bytes(b) if isinstance(b, list) else b for b in await request.json()]
+        await CloudflareQueue(self.env.TRACE_QUEUE).send(bodies)
+        return Response("sent")
+"""
+# Messages that the queue holds after an update, recorded with gateway 0.1.0.
+MESSAGES_0_1_0 = json.loads(
+    (Path(__file__).parents[1] / "unit" / "export" / "queue_messages_0.json").read_text()
+)
 
 
 async def _close(request):
@@ -107,3 +130,34 @@ def test_a_large_trace_is_delivered_packed(queueing: Stage):
     call_at_once(queueing, text="many words " * 50_000)
     observation = queueing.observation()
     assert len(observation["input"][0]["content"]) == 550_000
+
+
+def test_messages_of_the_version_before_are_delivered(stage_with):
+    source = bundle()
+    stage: Stage = stage_with(
+        queues={"TRACE_QUEUE": {**TRACES, "max_retries": 1}},
+        modules={
+            **source,
+            "core/limits.py": HASTY_LIMITS,
+            "gateway_entry.py": source["entry.py"],
+            "entry.py": SENDING_ENTRY,
+        },
+    )
+
+    text, gzipped = MESSAGES_0_1_0["text"], base64.b64decode(MESSAGES_0_1_0["base64"])
+    # One that no version can read yet is kept until its last retry, and becomes a dead letter.
+    unknown = json.dumps({**json.loads(text), "schema": 99})
+    with stage.http() as client:
+        assert client.post("/send", json=[unknown, text, [*gzipped]]).text == "sent"
+    ids = [json.loads(packed)["id"] for packed in (text, gzip.decompress(gzipped))]
+    found = stage.inbox.wait_for(2, TIMEOUT_SECONDS, where=lambda o: o["id"] in ids)
+    first, second = sorted(found, key=lambda o: ids.index(o["id"]))
+    assert first["input"][0]["content"] == "Hello there"
+    assert first["output"]["content"] == "Hallo, Grüße ✓"
+    assert first["usage"] == {"input": 7, "input_cached_tokens": 3, "output": 2, "total": 12}
+    assert len(second["input"][0]["content"]) == len("many words " * 13_000)
+    (letter,) = stage.wait_for_logs("dead_letter")
+    assert letter["text"] == unknown
+    lines = stage.wait_for_logs("message_not_read", 2)
+    assert [line["attempts"] for line in lines] == [1, 2]
+    assert "its schema has version 99" in lines[0]["reason"]

@@ -816,7 +816,16 @@ def test_a_queue_message_that_langfuse_refuses_is_acknowledged(capsys):
 
 @pytest.mark.parametrize(
     "body",
-    ["", "nonsense", "[]", "{}", '{"destination": "default"}', b"not gzip", '{"destination": []}'],
+    [
+        "",
+        "nonsense",
+        "[]",
+        "{}",
+        '{"destination": "default"}',
+        '{"destination": []}',
+        '{"schema": 2, "destination": "default"}',
+        b"not gzip",
+    ],
 )
 def test_an_unreadable_queue_message_is_retried_and_logged(body, capsys):
     (good,) = queued_messages(1)
