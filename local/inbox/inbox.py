@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from local.inbox import ingestion, otlp, protobuf, views
 from local.inbox.contents import Contents, Received
@@ -160,13 +161,12 @@ class Inbox(Contents):
         name, parse = _OTLP[request.content_type]
         try:
             export = parse(await request.read())
-        except ValueError:
-            return web.json_response({"error": f"Failed to parse OTel {name} Trace"}, status=400)
-        try:
             with self._changed:
                 otlp.keep(export, self._major, self._store)
                 self._notify()
-        except otlp.Malformed as malformed:
+        except ValueError:
+            return web.json_response({"error": f"Failed to parse OTel {name} Trace"}, status=400)
+        except protobuf.Malformed as malformed:
             return _error_response(400, f"Invalid OTel span: {malformed}")
         return web.json_response({})
 
@@ -184,9 +184,9 @@ def _parsed(body: bytes) -> Any:
 
 
 # The name of an export's format and its parser, by content type.
-_OTLP: dict[str, tuple[str, Callable[[bytes], Any]]] = {
-    "application/json": ("JSON", _parsed),
-    "application/x-protobuf": ("Protobuf", protobuf.as_json),
+_OTLP: dict[str, tuple[str, Callable[[bytes], ExportTraceServiceRequest]]] = {
+    "application/json": ("JSON", lambda body: protobuf.from_json(_parsed(body))),
+    "application/x-protobuf": ("Protobuf", protobuf.from_protobuf),
 }
 
 

@@ -1,18 +1,23 @@
-"""OTLP/HTTP traces in JSON, stored as Langfuse stores them.
+"""OTLP/HTTP traces, stored as Langfuse stores them.
 
 Like the server, it refuses a whole export for one malformed span. Version 3 stores traces and
 observations in tables of their own, version 4 only observations, whose metadata it flattens.
-Encoding:
-https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding (ids in hex, 64-bit integers as
-decimal strings); attributes: https://langfuse.com/integrations/native/opentelemetry and
-`OtelIngestionProcessor.ts` in langfuse/langfuse, packages/shared/src/server/otel.
+Attributes: https://langfuse.com/integrations/native/opentelemetry and `OtelIngestionProcessor.ts`
+in langfuse/langfuse, packages/shared/src/server/otel.
 """
 
+import base64
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from local.inbox.ingestion import (
     CREATED,
@@ -22,154 +27,115 @@ from local.inbox.ingestion import (
     is_time,
     usage_details,
 )
+from local.inbox.protobuf import Malformed, as_json
 from local.inbox.store import Part, Store
 
 # Observation types by their lower-case names. Any other spelling silently results in a plain span.
 TYPES = {name.lower(): name for name in (*CREATED.values(), *CREATED_SINCE_3.values())}
 
-_DECIMAL = re.compile(r"-?[0-9]{1,20}")
-_NANOSECONDS = re.compile(r"[0-9]{1,20}")
-# How JSON represents these values of a double, as a string.
-_NON_FINITE = ("NaN", "Infinity", "-Infinity")
+# The length of ids in bytes.
+_TRACE_ID, _SPAN_ID = 16, 8
 
 
-class Malformed(Exception):
-    """The export is refused as a whole. The message describes the invalid element."""
-
-
-def keep(export: Any, major: int, store: Store) -> int:
-    """Store all spans of an `ExportTraceServiceRequest`, as a server of this major version does.
-    Returns their number.
+def keep(export: ExportTraceServiceRequest, major: int, store: Store) -> int:
+    """Store all spans of an export, as a server of this major version does. Returns their number.
 
     Raises Malformed for an invalid export, of which nothing is stored.
     """
     spans = list(_spans(export))
-    for span, resource, scope in spans:
-        _keep_span(span, resource, scope, major, store)
+    for span, attributes, resource, scope in spans:
+        _keep_span(span, attributes, resource, scope, major, store)
     return len(spans)
 
 
 Attributes = dict[str, Any]
 
 
-def _spans(export: Any) -> Iterator[tuple[dict[str, Any], Attributes, dict[str, Any]]]:
-    """Each span, checked, with its attributes as a dict; its resource's attributes; its scope."""
-    for i, group in enumerate(_list(export, "resourceSpans", "")):
+def _spans(
+    export: ExportTraceServiceRequest,
+) -> Iterator[tuple[Span, Attributes, Attributes, dict[str, Any]]]:
+    """Each span, checked; its attributes and those of its resource as dicts; its scope."""
+    for i, group in enumerate(export.resource_spans):
         where = f"resourceSpans[{i}]"
-        resource = _attributes(_object(group, "resource", where), f"{where}.resource")
-        for j, scoped in enumerate(_list(group, "scopeSpans", where)):
+        resource = _attributes(group.resource.attributes, f"{where}.resource")
+        for j, scoped in enumerate(group.scope_spans):
             inner = f"{where}.scopeSpans[{j}]"
-            scope = _object(scoped, "scope", inner)
-            if "attributes" in scope:
-                scope = scope | {"attributes": _attributes(scope, f"{inner}.scope")}
-            for k, span in enumerate(_list(scoped, "spans", inner)):
+            scope = _scope(scoped.scope, f"{inner}.scope")
+            for k, span in enumerate(scoped.spans):
                 place = f"{inner}.spans[{k}]"
                 _check_span(span, place)
-                yield span | {"attributes": _attributes(span, place)}, resource, scope
+                yield span, _attributes(span.attributes, place), resource, scope
 
 
-def _list(parent: Any, name: str, where: str) -> list[Any]:
-    if not isinstance(parent, dict):
-        raise Malformed(f"{where or 'the export'}: expected an object")
-    value = parent.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise Malformed(f"{where}.{name}: expected a list")
-    return value
+def _scope(scope: InstrumentationScope, where: str) -> dict[str, Any]:
+    found = MessageToDict(scope)
+    if "attributes" in found:
+        found["attributes"] = _attributes(scope.attributes, where)
+    return found
 
 
-def _object(parent: Any, name: str, where: str) -> dict[str, Any]:
-    if not isinstance(parent, dict):
-        raise Malformed(f"{where}: expected an object")
-    value = parent.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise Malformed(f"{where}.{name}: expected an object")
-    return value
-
-
-def _check_span(span: Any, where: str) -> None:
-    if not isinstance(span, dict):
-        raise Malformed(f"{where}: expected an object")
-    for name, digits in (("traceId", 32), ("spanId", 16), ("parentSpanId", 16)):
-        value = span.get(name)
-        if name == "parentSpanId" and value in (None, ""):
+def _check_span(span: Span, where: str) -> None:
+    for name, id, length in (
+        ("traceId", span.trace_id, _TRACE_ID),
+        ("spanId", span.span_id, _SPAN_ID),
+        ("parentSpanId", span.parent_span_id, _SPAN_ID),
+    ):
+        if name == "parentSpanId" and not id:
             continue
-        if not _is_hex(value, digits):
-            raise Malformed(f"{where}.{name}: expected {digits} hex digits, not all of them 0")
-    for name in ("startTimeUnixNano", "endTimeUnixNano"):
-        value = span.get(name)
-        if not isinstance(value, str) or not _NANOSECONDS.fullmatch(value):
-            raise Malformed(f"{where}.{name}: expected nanoseconds as a decimal string")
-    if not isinstance(span.get("name"), str):
-        raise Malformed(f"{where}.name: expected a string")
-    _object(span, "status", where)
+        if len(id) != length or not any(id):
+            raise Malformed(f"{where}.{name}: expected {2 * length} hex digits, not all of them 0")
+    for name, time in (
+        ("startTimeUnixNano", span.start_time_unix_nano),
+        ("endTimeUnixNano", span.end_time_unix_nano),
+    ):
+        if not time:
+            raise Malformed(f"{where}.{name}: required")
 
 
-def _is_hex(value: Any, digits: int) -> bool:
-    return (
-        isinstance(value, str)
-        and re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", value) is not None
-        and value.strip("0") != ""
-    )
-
-
-def _attributes(parent: dict[str, Any], where: str) -> Attributes:
-    result = {}
-    for index, item in enumerate(_list(parent, "attributes", where)):
-        place = f"{where}.attributes[{index}]"
-        if not isinstance(item, dict) or not isinstance(item.get("key"), str):
-            raise Malformed(f"{place}: expected a key and a value")
-        result[item["key"]] = _value(item.get("value"), f"{place} ({item['key']})")
+def _attributes(attributes: Iterable[KeyValue], where: str) -> Attributes:
+    result: Attributes = {}
+    for index, item in enumerate(attributes):
+        if not item.key:
+            raise Malformed(f"{where}.attributes[{index}]: expected a key and a value")
+        result[item.key] = _value(item.value, where)
     return result
 
 
-def _value(value: Any, where: str) -> Any:
-    """An `AnyValue` as a Python value; None for an empty one."""
-    if not isinstance(value, dict) or len(value) > 1:
-        raise Malformed(f"{where}: expected an object with one kind of value")
-    for kind, inner in value.items():
-        if kind in ("stringValue", "bytesValue") and isinstance(inner, str):
-            return inner
-        if kind == "boolValue" and isinstance(inner, bool):
-            return inner
-        if kind == "intValue" and _is_int64(inner):
-            return int(inner)
-        if kind == "doubleValue" and isinstance(inner, int | float) and not isinstance(inner, bool):
-            return float(inner)
-        if kind == "doubleValue" and inner in _NON_FINITE:
-            return inner
-        if kind == "arrayValue":
-            return [_value(item, where) for item in _list(inner, "values", where)]
-        if kind == "kvlistValue" and isinstance(inner, dict):
-            return _attributes({"attributes": inner.get("values")}, where)
-        raise Malformed(f"{where}: {kind} does not hold what it names")
-    return None
-
-
-def _is_int64(value: Any) -> bool:
-    if isinstance(value, str):
-        return _DECIMAL.fullmatch(value) is not None
-    return isinstance(value, int) and not isinstance(value, bool)
+def _value(value: AnyValue, where: str) -> Any:
+    """An `AnyValue` as a Python value that JSON has too; None for an empty one."""
+    match value.WhichOneof("value"):
+        case None:
+            return None
+        case "array_value":
+            return [_value(item, where) for item in value.array_value.values]
+        case "kvlist_value":
+            return _attributes(value.kvlist_value.values, where)
+        case "bytes_value":
+            return base64.b64encode(value.bytes_value).decode()
+        case "double_value" if not math.isfinite(value.double_value):
+            return MessageToDict(value)["doubleValue"]
+        case kind:
+            return getattr(value, kind)
 
 
 def _keep_span(
-    span: dict[str, Any], resource: Attributes, scope: dict[str, Any], major: int, store: Store
+    span: Span,
+    attributes: Attributes,
+    resource: Attributes,
+    scope: dict[str, Any],
+    major: int,
+    store: Store,
 ) -> None:
-    attributes: Attributes = span["attributes"]
-    trace_id, span_id = span["traceId"].lower(), span["spanId"].lower()
-    start = int(span["startTimeUnixNano"])
-    parent = (span.get("parentSpanId") or "").lower() or None
+    trace_id, span_id = span.trace_id.hex(), span.span_id.hex()
+    parent = span.parent_span_id.hex() or None
     trace = _trace_fields(attributes, resource, major)
-    observation = _observation_fields(attributes, span.get("status") or {}, major)
+    observation = _observation_fields(attributes, span.status, major)
     fields = {
         "trace_id": trace_id,
         "parent_id": parent,
-        "name": span["name"],
-        "start_time": _iso(start),
-        "end_time": _iso(int(span["endTimeUnixNano"])),
+        "name": span.name,
+        "start_time": _iso(span.start_time_unix_nano),
+        "end_time": _iso(span.end_time_unix_nano),
         "version": trace.get("version"),
         "environment": trace.get("environment"),
         "trace_name": trace.get("name"),
@@ -191,7 +157,7 @@ def _keep_span(
     if parent is None:
         # The root span's fields are also the trace's, where no trace attribute sets them.
         root_fields = {
-            "name": span["name"],
+            "name": span.name,
             "input": observation["input"],
             "output": observation["output"],
         }
@@ -209,8 +175,8 @@ def _keep_span(
         if major < 4
         else _flat(additional) | observation["metadata"] | trace.get("metadata", {})
     )
-    raw = span | {"resource": resource, "scope": scope}
-    order = (False, start / 1e9)
+    raw = as_json(span) | {"attributes": attributes, "resource": resource, "scope": scope}
+    order = (False, span.start_time_unix_nano / 1e9)
     store.replace_observation(span_id, Part(span_id, order, fields, raw, "otlp"))
     store.add_trace(trace_id, Part(span_id, order, trace, raw, "otlp", immutable))
 
@@ -273,9 +239,7 @@ def _tags(value: Any) -> list[str] | None:
     return [str(tag) for tag in listed] if isinstance(listed, list) else None
 
 
-def _observation_fields(
-    attributes: Attributes, status: dict[str, Any], major: int
-) -> dict[str, Any]:
+def _observation_fields(attributes: Attributes, status: Status, major: int) -> dict[str, Any]:
     def own(name: str) -> Any:
         return attributes.get(f"langfuse.observation.{name}")
 
@@ -286,7 +250,7 @@ def _observation_fields(
     )
     kind = own("type")
     level = own("level")
-    failed = status.get("code") in (2, "STATUS_CODE_ERROR")
+    failed = status.code == Status.STATUS_CODE_ERROR
     version = own("prompt.version")
     # The SDKs send it as a JSON string.
     started = _json(own("completion_start_time"))
@@ -307,7 +271,7 @@ def _observation_fields(
         "usage": _usage(attributes),
         "cost": _json_object(own("cost_details")),
         "level": level if level in LEVELS else ("ERROR" if failed else "DEFAULT"),
-        "status_message": own("status_message") or status.get("message"),
+        "status_message": own("status_message") or status.message or None,
         "metadata": _metadata(_METADATA, attributes, major),
         "prompt_name": own("prompt.name"),
         "prompt_version": int(version) if re.fullmatch("[0-9]{1,9}", str(version)) else None,

@@ -25,7 +25,7 @@ from typing import Any
 
 from core.platform import TraceQueue
 from core.types import HttpResponse, NetworkError
-from local.inbox import ingestion, otlp
+from local.inbox import ingestion, otlp, protobuf
 from local.inbox.store import Store
 from tests.unit import virtual_time
 from tests.unit.langfuse import DESTINATION
@@ -193,8 +193,8 @@ class FaultyLangfuse:
         if self._major_version < 3:
             return HttpResponse(404, {}, "This page could not be found.")
         try:
-            otlp.keep(export, self._major_version, self.store)
-        except otlp.Malformed as error:
+            otlp.keep(protobuf.from_json(export), self._major_version, self.store)
+        except protobuf.Malformed as error:
             return json_response(400, {"message": f"Invalid OTel span: {error}"})
         self.events.update({span["traceId"]: {"trace-create", "span"} for span in _spans(export)})
         self.stored_items.update(span["spanId"] for span in _spans(export))

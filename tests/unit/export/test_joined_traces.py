@@ -15,6 +15,7 @@ from core.types import Call, Capture, Ending
 from export import ingestion, otlp
 from local.inbox import ingestion as inbox_ingestion
 from local.inbox import otlp as inbox_otlp
+from local.inbox import protobuf
 from local.inbox.store import Store, Trace
 from settings.load import Settings
 from tests.unit.samples import FULL
@@ -55,7 +56,8 @@ def by_ingestion(major: int) -> Callable[[Store, Observation], None]:
 
 def by_otlp(major: int) -> Callable[[Store, Observation], None]:
     def keep(store: Store, observation: Observation) -> None:
-        inbox_otlp.keep(json.loads(otlp.request_body(otlp.encode(observation))), major, store)
+        export = json.loads(otlp.request_body(otlp.encode(observation)))
+        inbox_otlp.keep(protobuf.from_json(export), major, store)
 
     return keep
 

@@ -240,35 +240,55 @@ def test_span_status_and_gen_ai_usage_are_read(client: httpx.Client, inbox: Inbo
 
 
 @pytest.mark.parametrize(
-    "invalid",
+    ("invalid", "message"),
     [
-        {"traceId": "abc"},
-        {"traceId": "0" * 32},
-        {"traceId": None},
-        {"spanId": "g" * 16},
-        {"parentSpanId": "abc"},
-        {"startTimeUnixNano": 1795435200123000000},
-        {"endTimeUnixNano": "now"},
-        {"endTimeUnixNano": None},
-        {"name": 5},
-        {"status": []},
-        {"attributes": {}},
-        {"attributes": [{"key": "a", "value": "text"}]},
-        {"attributes": [{"value": {"stringValue": "x"}}]},
-        {"attributes": [{"key": "a", "value": {"stringValue": 5}}]},
-        {"attributes": [{"key": "a", "value": {"intValue": "1.5"}}]},
-        {"attributes": [{"key": "a", "value": {"arrayValue": [1]}}]},
-        {"attributes": [{"key": "a", "value": {"stringValue": "x", "intValue": "1"}}]},
+        ({"traceId": "abc"}, "spans[1].traceId: expected hex digits"),
+        ({"traceId": "ab"}, "spans[1].traceId: expected hex digits"),
+        ({"traceId": "abcd"}, "spans[1].traceId: expected 32 hex digits"),
+        ({"traceId": "0" * 32}, "spans[1].traceId: expected 32 hex digits"),
+        ({"traceId": None}, "spans[1].traceId: expected 32 hex digits"),
+        ({"traceId": 5}, "traceId field: "),
+        ({"spanId": "g" * 16}, "spans[1].spanId: expected hex digits"),
+        ({"spanId": "-" * 16}, "spans[1].spanId: expected hex digits"),
+        ({"parentSpanId": "abc"}, "spans[1].parentSpanId: expected hex digits"),
+        ({"links": [{"traceId": "abc"}]}, "spans[1].traceId: expected hex digits"),
+        ({"endTimeUnixNano": "now"}, "endTimeUnixNano field: "),
+        ({"endTimeUnixNano": None}, "spans[1].endTimeUnixNano: required"),
+        ({"name": 5}, "name field: "),
+        ({"nam": "misspelt"}, 'no field named "nam" at'),
+        ({"status": 5}, "status field: "),
+        ({"attributes": {}}, "spans[1]"),
+        ({"attributes": [{"key": "a", "value": "text"}]}, "spans[1].attributes[0].value"),
+        (
+            {"attributes": [{"value": {"stringValue": "x"}}]},
+            "spans[1].attributes[0]: expected a key and a value",
+        ),
+        ({"attributes": [{"key": "a", "value": {"stringValue": 5}}]}, "stringValue field: "),
+        (
+            {"attributes": [{"key": "a", "value": {"intValue": "1.5"}}]},
+            "spans[1].attributes[0].value.intValue",
+        ),
+        ({"attributes": [{"key": "a", "value": {"arrayValue": [1]}}]}, "field: "),
+        (
+            {"attributes": [{"key": "a", "value": {"stringValue": "x", "intValue": "1"}}]},
+            "spans[1].attributes[0].value",
+        ),
     ],
 )
 def test_an_invalid_span_refuses_the_whole_export(
-    client: httpx.Client, inbox: Inbox, invalid: dict[str, Any]
+    client: httpx.Client, inbox: Inbox, invalid: dict[str, Any], message: str
 ):
     other = SPAN | {"spanId": "00f067aa0ba902b7"}
     reply = client.post(OTLP, json=export_request(other, SPAN | invalid))
     assert reply.status_code == 400
-    assert "spans[1]" in reply.json()["message"]
+    assert message in reply.json()["message"]
     assert inbox.observations() == []
+
+
+def test_a_time_may_be_a_number(client: httpx.Client, inbox: Inbox):
+    """As protobuf's JSON mapping allows for 64-bit integers."""
+    client.post(OTLP, json=export_request(SPAN | {"startTimeUnixNano": 1795435200123000000}))
+    assert inbox.observations()[0]["start_time"] == "2026-11-23T12:00:00.123Z"
 
 
 @pytest.mark.parametrize("value", [{}, {"boolValue": False}, {"doubleValue": 1}])
