@@ -20,7 +20,6 @@ response can correct the choice. All exports of the isolate to this project shar
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from core import strict_json
 from core.limits import (
@@ -39,6 +38,7 @@ from core.types import Destination, HttpResponse, NetworkError
 from core.version import NAME, VERSION
 from export import ingestion, otlp
 from export.batch import BatchItem, group_by_size
+from export.export_protocol import ExportProtocol
 from export.pending import Lease, PendingObservation
 from export.transitions import TRANSITIONS, Action, State
 from export.upload_results import Outcome, UploadResult
@@ -47,9 +47,8 @@ from settings.load import Settings
 
 HEALTH_PATH = "/api/public/health"
 
-# The modules by their names in `LANGFUSE_PROTOCOL`. Each has the members that `ingestion` has:
-# PATH, HEADERS, MAX_BYTES, encode, request_body and read_response.
-PROTOCOLS: Mapping[str, Any] = {"ingestion": ingestion, "otlp": otlp}
+# The modules by their names in `LANGFUSE_PROTOCOL`.
+PROTOCOLS: Mapping[str, ExportProtocol] = {"ingestion": ingestion, "otlp": otlp}
 
 # From version 4 on, Langfuse accepts traces only by OTLP, according to its migration guide.
 OTLP_SINCE_MAJOR = 4
@@ -175,12 +174,14 @@ class _BatchExport:
     lease: Lease = field(default_factory=Lease)
     # The longest pause that the server has required since the last one, in seconds.
     retry_after: float | None = None
-    unsupported_protocols: set[str] = field(default_factory=set)
+    unsupported_protocols: set[str] = field(default_factory=set[str])
     # Groups of items to send now, the next one last; items to send again after a pause; and the ids
     # of each observation's items that the server has not acknowledged.
-    ready: list[list[PendingItem]] = field(default_factory=list)
-    retryable: list[PendingItem] = field(default_factory=list)
-    unacknowledged: dict[PendingObservation, set[str]] = field(default_factory=dict)
+    ready: list[list[PendingItem]] = field(default_factory=list[list[PendingItem]])
+    retryable: list[PendingItem] = field(default_factory=list[PendingItem])
+    unacknowledged: dict[PendingObservation, set[str]] = field(
+        default_factory=dict[PendingObservation, set[str]]
+    )
 
     async def run(self) -> list[PendingObservation]:
         """Send the batch. Returns the observations that no other export has taken over."""

@@ -11,7 +11,7 @@ messages: a new required member, or another name, type or meaning. A new optiona
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from core.observation import ModelCall, Observation, Trace
 from core.types import Destination
@@ -20,20 +20,30 @@ VERSION = 1
 READABLE_VERSIONS = (VERSION - 1, VERSION)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return type(value) in (int, float)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, str) for item in cast(list[object], value)
+    )
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, cast(dict[str, object], value).values()))
 
 
 # Types of members by their names in the docs. "texts" is a list of texts, "numbers" an object of
 # numbers, "object" any other object.
-_TYPES: Mapping[str, Callable[[Any], bool]] = {
+_TYPES: Mapping[str, Callable[[object], bool]] = {
     "text": lambda value: isinstance(value, str),
     "boolean": lambda value: isinstance(value, bool),
     "integer": lambda value: type(value) is int,
     "number": _is_number,
-    "texts": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    "texts": _is_texts,
     "object": lambda value: isinstance(value, dict),
-    "numbers": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "numbers": _is_numbers,
 }
 _REQUIRED = object()
 
@@ -168,4 +178,4 @@ def _read(message: Mapping[str, Any], members: Sequence[Member]) -> dict[str, An
 def _object(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} is not an object")
-    return value
+    return cast(dict[str, Any], value)

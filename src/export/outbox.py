@@ -50,7 +50,8 @@ class Outbox:
         self.exporter = Exporter(destination, settings)
         self.buffer: list[PendingObservation] = []
         self.counts = {"stored": 0, "queued": 0, "dropped": 0}
-        self.suppress_until, self.suppressed_reason = 0.0, ""
+        self.suppress_until: float = 0.0
+        self.suppressed_reason: str = ""
         self.suppressed_counts: dict[str, int] = {}
 
     def status(self) -> dict[str, Any]:
