@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-fast test-long test-all fuzz clients check format bench self-host deploy key clean
+.PHONY: help setup demo dev docs test test-fast test-long test-all fuzz clients check format bench self-host deploy key clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ demo: setup ## Run the gateway with an echo provider and a trace inbox, offline
 
 dev: setup ## Run the gateway with real providers, and with an inbox unless a Langfuse is set
 	@PYTHONPATH=src $(BIN)/python -m local dev
+
+docs: setup ## Write what the docs have from the source: tables, messages, names of settings
+	@PYTHONPATH=src $(BIN)/python -m local.docs
 
 test: setup ## Run the tests
 	$(PYTEST)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from local.runtime import workerd
 from local.runtime.snapshots import snapshot_of
-from settings.load import CONTINUATION_NAMES, SECRET_NAMES, VARIABLE_NAMES
 from settings.provider_table import PROVIDERS, provider_secret_name
+from settings.table import CONTINUATION_NAMES, SECRET_NAMES, VARIABLE_NAMES
 
 PORT = 8787
 # The addresses that workerd does not count as public, of which the deployer may allow some.

@@ -1,4 +1,4 @@
-"""Snapshots of Python's memory after the import of the Worker, from which `host.mjs` starts.
+"""Snapshots of Python's memory after the import of the Worker, from which host.mjs starts.
 
 Starting from one takes a sixth of the CPU time of booting Python and importing the Worker. A
 workerd of its own takes it, see `snapshot.mjs`. Snapshots are cached in `node_modules/.cache`,

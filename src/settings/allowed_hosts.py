@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from core.safe_path import is_safe_path
 from core.types import Refusal
+from settings import table
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -104,7 +105,7 @@ def check_custom_host(text: str, allowed: Collection[str]) -> str | Refusal:
         return Refusal(
             403,
             f"The host {name[:128]} is not one that this gateway calls. Whoever runs it names the "
-            "public hosts that it may call in ALLOWED_CUSTOM_HOSTS.",
+            f"public hosts that it may call in {table.ALLOWED_CUSTOM_HOSTS}.",
             quoted_input=name[:128],
         )
     if scheme == "http" and host not in LOOPBACK:

@@ -1,4 +1,4 @@
-"""Every variable and secret that the Worker reads: its name, its default and its validator.
+"""`Settings`, loaded from the Worker's variables and secrets by the table of settings.
 
 A malformed value never stops the Worker. A variable that protects keys, hosts or projects fails
 closed: all calls are refused (`Settings.problem`). For any other variable, the default is used or
@@ -8,13 +8,13 @@ what it configures is switched off, and that is logged once (`Settings.warnings`
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from core.limits import MAX_FIELD_BYTES, MEGABYTE
 from core.platform import Environment
 from core.trace_context import CONTENT_MODES
 from core.types import Destination
-from settings import validators
+from settings import table, validators
 from settings.allowed_hosts import check_base_url, parse_allowed_hosts
 from settings.gateway_keys import GatewayKey, parse_gateway_keys
 from settings.provider_overrides import (
@@ -22,65 +22,11 @@ from settings.provider_overrides import (
     apply_provider_overrides,
     check_url_parameter,
 )
-from settings.provider_table import URL_PARAMETERS, provider_secret_name
+from settings.provider_table import PROVIDERS, provider_secret_name
 from settings.routing_configs import Target, parse_named_configs
+from settings.table import Setting
 
-TRACED_ENDPOINTS = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/messages",
-    "/v1/embeddings",
-    "/v1/responses",
-)
-
-BINDING_NAMES = ("CF_VERSION_METADATA",)
-
-SECRET_NAMES = (
-    "LANGFUSE_PUBLIC_KEY",
-    "LANGFUSE_SECRET_KEY",
-    "LANGFUSE_PROJECTS",
-    "GATEWAY_API_KEYS",
-)
-
-VARIABLE_NAMES = (
-    "LANGFUSE_BASE_URL",
-    "LANGFUSE_HOST",
-    "LANGFUSE_ALLOW_HTTP",
-    "LANGFUSE_TRACING_ENABLED",
-    "LANGFUSE_TRACING_ENVIRONMENT",
-    "LANGFUSE_RELEASE",
-    "LANGFUSE_SAMPLE_RATE",
-    "LANGFUSE_CONTENT",
-    "LANGFUSE_REDACT",
-    "LANGFUSE_MAX_FIELD_BYTES",
-    "LANGFUSE_PROTOCOL",
-    "LANGFUSE_DELIVERY",
-    "LANGFUSE_FLUSH_AT",
-    "LANGFUSE_FLUSH_INTERVAL",
-    "LANGFUSE_TIMEOUT",
-    "LANGFUSE_RETRY_SECONDS",
-    "LANGFUSE_DEBUG",
-    "TRACED_ENDPOINTS",
-    "MAX_REQUEST_BYTES",
-    "MAX_CAPTURE_BYTES",
-    "TRACE_STREAM_USAGE",
-    "DEFAULT_PROVIDER",
-    "PROVIDERS",
-    "CONFIGS",
-    "ALLOWED_CUSTOM_HOSTS",
-    "ALLOWED_ORIGINS",
-    "ALLOW_ANONYMOUS",
-    *(variable for _, variable in URL_PARAMETERS.values()),
-)
-
-# Cloudflare limits a variable to 5 KB. The texts of these variables continue in NAME_2 to NAME_9.
-# https://developers.cloudflare.com/workers/platform/limits/#environment-variables
-SPLIT_VARIABLES = (
-    *("GATEWAY_API_KEYS", "LANGFUSE_PROJECTS", "LANGFUSE_REDACT"),
-    *("PROVIDERS", "CONFIGS"),
-)
-
-CONTINUATION_NAMES = tuple(f"{name}_{part}" for name in SPLIT_VARIABLES for part in range(2, 10))
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -105,27 +51,27 @@ class Settings:
     """
 
     destinations: Mapping[str, Destination] = field(default_factory=dict)
-    protocol: str = "auto"
-    delivery: str = "direct"
-    flush_at: int = 1
-    flush_interval_seconds: float = 1.0
-    upload_timeout_seconds: float = 5.0
-    retry_seconds: float = 25.0
-    debug: bool = False
+    protocol: str = table.PROTOCOL.default_value
+    delivery: str = table.DELIVERY.default_value
+    flush_at: int = table.FLUSH_AT.default_value
+    flush_interval_seconds: float = table.FLUSH_INTERVAL.default_value
+    upload_timeout_seconds: float = table.TIMEOUT.default_value
+    retry_seconds: float = table.RETRY_SECONDS.default_value
+    debug: bool = table.DEBUG.default_value
     environment: str | None = None
     release: str | None = None
-    sample_rate: float = 1.0
-    content_mode: str = "full"
+    sample_rate: float = table.SAMPLE_RATE.default_value
+    content_mode: str = table.CONTENT.default_value
     redact_patterns: tuple[re.Pattern[str], ...] = ()
-    max_field_bytes: int = MAX_FIELD_BYTES
-    traced_endpoints: frozenset[str] = frozenset(TRACED_ENDPOINTS)
-    max_request_bytes: int = 32 * MEGABYTE
-    max_capture_bytes: int = 4 * MEGABYTE
-    request_stream_usage: bool = False
+    max_field_bytes: int = table.MAX_FIELD_BYTES.default_value
+    traced_endpoints: frozenset[str] = table.TRACED_ENDPOINTS.default_value
+    max_request_bytes: int = table.MAX_REQUEST_BYTES.default_value
+    max_capture_bytes: int = table.MAX_CAPTURE_BYTES.default_value
+    request_stream_usage: bool = table.STREAM_USAGE.default_value
     routing: ProviderRouting = field(default_factory=ProviderRouting)
     named_configs: Mapping[str, Target] = field(default_factory=dict)
     gateway_keys: tuple[GatewayKey, ...] | None = None
-    allow_anonymous: bool = False
+    allow_anonymous: bool = table.ALLOW_ANONYMOUS.default_value
     provider_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     config_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     allowed_origins: frozenset[str] = frozenset()
@@ -143,71 +89,54 @@ class Settings:
 def load_settings(env: Environment, *, has_queue: bool = False) -> Settings:
     """Read and validate the Worker's variables and secrets. Never raises: malformed values are in
     `problem` and `warnings`. `has_queue` is True where a queue is bound as `TRACE_QUEUE`."""
-    reader = _VariableReader(env)
-    redact = reader.get("LANGFUSE_REDACT", validators.regex_list, ())
-    content = reader.get("LANGFUSE_CONTENT", validators.one_of(*CONTENT_MODES), "full")
-    if reader.failed & {"LANGFUSE_CONTENT", "LANGFUSE_REDACT"}:
+    reader = _Reader(env)
+    redact = reader.find(table.REDACT) or ()
+    content = reader.get(table.CONTENT)
+    if reader.failed & {table.CONTENT.name, table.REDACT.name}:
         # The deployer wants to leave something out, but the malformed value does not show what.
         content = min(content, "usage", key=CONTENT_MODES.index)
     routing = _load_routing(reader)
-    gateway_keys = reader.get("GATEWAY_API_KEYS", _parse_gateway_keys, None, fails_closed=True)
-    named_configs = reader.get("CONFIGS", _parse_configs, {}, fails_closed=True)
+    gateway_keys = reader.find(table.GATEWAY_API_KEYS.then(parse_gateway_keys))
+    named_configs = reader.find(table.CONFIGS.then(parse_named_configs)) or {}
     provider_keys = _load_provider_keys(reader, routing, gateway_keys is not None)
     config_keys = _load_config_keys(reader, named_configs, routing)
     destinations = _load_destinations(reader, gateway_keys or ())
-    secrets = [str(env.get(name)) for name in (*SECRET_NAMES, *CONTINUATION_NAMES) if env.get(name)]
+    names = (*table.SECRET_NAMES, *table.CONTINUATION_NAMES)
+    secrets = [str(env.get(name)) for name in names if env.get(name)]
     secrets += [*provider_keys.values(), *config_keys.values()]
     for destination in destinations.values():
         secrets += [destination.public_key, destination.secret_key, destination.credential]
-    delivery = reader.get(
-        "LANGFUSE_DELIVERY", validators.one_of("direct", "queue"), Settings.delivery
-    )
+    delivery = reader.get(table.DELIVERY)
     if delivery == "queue" and not has_queue:
-        reader.warnings.append("LANGFUSE_DELIVERY is queue, but no queue is bound as TRACE_QUEUE")
+        reader.warnings.append(
+            f"{table.DELIVERY} is queue, but no queue is bound as {table.TRACE_QUEUE}"
+        )
         delivery = "direct"
     return Settings(
-        protocol=reader.get(
-            "LANGFUSE_PROTOCOL", validators.one_of("auto", "ingestion", "otlp"), Settings.protocol
-        ),
+        protocol=reader.get(table.PROTOCOL),
         delivery=delivery,
-        flush_at=reader.get("LANGFUSE_FLUSH_AT", validators.batch_size, Settings.flush_at),
-        flush_interval_seconds=reader.get(
-            "LANGFUSE_FLUSH_INTERVAL", validators.interval_seconds, Settings.flush_interval_seconds
-        ),
-        upload_timeout_seconds=reader.get(
-            "LANGFUSE_TIMEOUT", validators.timeout_seconds, Settings.upload_timeout_seconds
-        ),
-        retry_seconds=reader.get(
-            "LANGFUSE_RETRY_SECONDS", validators.retry_seconds, Settings.retry_seconds
-        ),
-        debug=reader.get("LANGFUSE_DEBUG", validators.flag, Settings.debug),
-        environment=reader.get("LANGFUSE_TRACING_ENVIRONMENT", validators.environment, None),
-        release=reader.get("LANGFUSE_RELEASE", validators.text, None) or _version_id(env),
-        sample_rate=reader.get("LANGFUSE_SAMPLE_RATE", validators.fraction, Settings.sample_rate),
+        flush_at=reader.get(table.FLUSH_AT),
+        flush_interval_seconds=reader.get(table.FLUSH_INTERVAL),
+        upload_timeout_seconds=reader.get(table.TIMEOUT),
+        retry_seconds=reader.get(table.RETRY_SECONDS),
+        debug=reader.get(table.DEBUG),
+        environment=reader.find(table.ENVIRONMENT),
+        release=reader.find(table.RELEASE) or reader.find(table.VERSION_METADATA) or None,
+        sample_rate=reader.get(table.SAMPLE_RATE),
         content_mode=content,
         redact_patterns=redact,
-        max_field_bytes=reader.get(
-            "LANGFUSE_MAX_FIELD_BYTES", validators.field_byte_count, MAX_FIELD_BYTES
-        ),
-        traced_endpoints=reader.get(
-            "TRACED_ENDPOINTS", validators.gateway_paths, Settings.traced_endpoints
-        ),
-        max_request_bytes=reader.get(
-            "MAX_REQUEST_BYTES", validators.byte_count, Settings.max_request_bytes
-        ),
-        max_capture_bytes=reader.get(
-            "MAX_CAPTURE_BYTES", validators.byte_count, Settings.max_capture_bytes
-        ),
-        request_stream_usage=reader.get(
-            "TRACE_STREAM_USAGE", validators.flag, Settings.request_stream_usage
-        ),
+        max_field_bytes=reader.get(table.MAX_FIELD_BYTES),
+        traced_endpoints=reader.get(table.TRACED_ENDPOINTS),
+        max_request_bytes=reader.get(table.MAX_REQUEST_BYTES),
+        max_capture_bytes=reader.get(table.MAX_CAPTURE_BYTES),
+        request_stream_usage=reader.get(table.STREAM_USAGE),
         routing=routing,
         named_configs=named_configs,
         gateway_keys=gateway_keys,
-        allow_anonymous=reader.get("ALLOW_ANONYMOUS", validators.flag, False),
+        allow_anonymous=reader.get(table.ALLOW_ANONYMOUS),
         provider_keys=provider_keys,
         config_keys=config_keys,
-        allowed_origins=reader.get("ALLOWED_ORIGINS", validators.origins, frozenset()),
+        allowed_origins=reader.find(table.ALLOWED_ORIGINS) or frozenset(),
         destinations=destinations,
         secrets=tuple(dict.fromkeys(secrets)),
         problem="; ".join(reader.problems) or None,
@@ -215,8 +144,8 @@ def load_settings(env: Environment, *, has_queue: bool = False) -> Settings:
     )
 
 
-class _VariableReader:
-    """Reads variables. Collects messages about malformed ones, in `problems` if all calls must be
+class _Reader:
+    """Reads settings. Collects messages about malformed ones, in `problems` if all calls must be
     refused and else in `warnings`, and their names in `failed`."""
 
     def __init__(self, env: Environment) -> None:
@@ -225,67 +154,70 @@ class _VariableReader:
         self.warnings: list[str] = []
         self.failed: set[str] = set()
 
-    def get(
-        self, name: str, parse: Callable[[Any], Any], default: Any, *, fails_closed: bool = False
-    ) -> Any:
-        """The value of a variable, parsed by `parse`; `default` where it is empty, not set or
-        malformed. `parse` raises ValueError for a malformed value, which adds a problem with
-        `fails_closed`, else a warning."""
-        value = self._joined_value(name)
+    def get(self, setting: Setting[T]) -> T:
+        """The value of a setting, parsed; its default where it is empty, not set or malformed."""
+        value = self.find(setting)
+        return setting.default_value if value is None else value
+
+    def find(self, setting: Setting[T]) -> T | None:
+        """The value of a setting, parsed; None where it is empty, not set or malformed. A malformed
+        value adds a problem or a warning."""
+        value = self._joined_value(setting)
         if value is None or value == "":
-            return default
+            return None
         try:
-            return parse(value)
+            return setting.validate(value)
         except ValueError as error:
             # The message is a validator's. The value, which may be a secret, is never part of it.
-            self.failed.add(name)
-            (self.problems if fails_closed else self.warnings).append(f"{name} {error}")
-            return default
+            self.failed.add(setting.name)
+            messages = self.problems if setting.fails_closed else self.warnings
+            messages.append(f"{setting} {error}")
+            return None
 
-    def _joined_value(self, name: str) -> Any:
-        """The value of a variable: a text, a JSON value of wrangler.toml, or None where it is not
-        set. If it is one of `SPLIT_VARIABLES` and no JSON value, the texts of NAME, NAME_2, …
-        NAME_9 joined; "" where none is set."""
-        value = self.env.get(name)
-        if name in SPLIT_VARIABLES and (value is None or isinstance(value, str)):
-            parts = (part for part in CONTINUATION_NAMES if part.startswith(f"{name}_"))
-            return (value or "") + "".join(str(self.env.get(part) or "") for part in parts)
+    def _joined_value(self, setting: Setting[Any]) -> Any:
+        """The value of a setting as the platform has it: a text, a JSON value of wrangler.toml, or
+        None where it is not set. Of a setting that `continues` and is no JSON value, the texts of
+        all its variables joined; "" where none is set."""
+        value = self.env.get(setting.name)
+        if setting.continues and (value is None or isinstance(value, str)):
+            parts = (self.env.get(name) for name in setting.continuation_names)
+            return (value or "") + "".join(str(part or "") for part in parts)
         return value
 
 
 def _load_destinations(
-    reader: _VariableReader, gateway_keys: tuple[GatewayKey, ...]
+    reader: _Reader, gateway_keys: tuple[GatewayKey, ...]
 ) -> dict[str, Destination]:
     """The Langfuse projects for traces by name: "default", where its keys are set, and those of
     `LANGFUSE_PROJECTS`. Empty where tracing is off."""
-    enabled = reader.get("LANGFUSE_TRACING_ENABLED", validators.flag, True)
-    allow_http = reader.get("LANGFUSE_ALLOW_HTTP", validators.flag, False)
+    enabled = reader.get(table.TRACING_ENABLED)
+    allow_http = reader.get(table.ALLOW_HTTP)
 
-    def langfuse_url(value: Any) -> str:
-        return check_base_url(validators.text(value), allow_http=allow_http)
+    def langfuse_url(text: str) -> str:
+        return check_base_url(text, allow_http=allow_http)
 
-    name = "LANGFUSE_BASE_URL" if reader.env.get("LANGFUSE_BASE_URL") else "LANGFUSE_HOST"
-    base_url = reader.get(name, langfuse_url, None) or (
-        None if reader.env.get(name) else "https://cloud.langfuse.com"
+    set_url = table.BASE_URL if reader.env.get(table.BASE_URL.name) else table.HOST
+    base_url = reader.find(set_url.then(langfuse_url)) or (
+        None if reader.env.get(set_url.name) else table.BASE_URL.default_value
     )
 
-    def projects(value: Any) -> dict[str, Destination | None]:
+    def projects(entries: Mapping[str, Any]) -> dict[str, Destination | None]:
         return {
             project: _parse_project(project, entry, base_url, langfuse_url)
-            for project, entry in validators.json_object(value).items()
+            for project, entry in entries.items()
         }
 
     # Traces for one project must not be sent to another one.
-    named = reader.get("LANGFUSE_PROJECTS", projects, {}, fails_closed=True)
+    named = reader.find(table.PROJECTS.then(projects)) or {}
     if any(key.langfuse not in (GatewayKey.langfuse, *named) for key in gateway_keys):
-        reader.problems.append("GATEWAY_API_KEYS names a project not in LANGFUSE_PROJECTS")
-    public_key = reader.get("LANGFUSE_PUBLIC_KEY", validators.text, None)
-    secret_key = reader.get("LANGFUSE_SECRET_KEY", validators.text, None)
+        reader.problems.append(f"{table.GATEWAY_API_KEYS} names a project not in {table.PROJECTS}")
+    public_key = reader.find(table.PUBLIC_KEY)
+    secret_key = reader.find(table.SECRET_KEY)
     # A malformed value counts as off: the switch was probably set in order to switch tracing off.
-    if not enabled or "LANGFUSE_TRACING_ENABLED" in reader.failed:
+    if not enabled or table.TRACING_ENABLED.name in reader.failed:
         return {}
     if (public_key is None) != (secret_key is None):
-        reader.warnings.append("LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY go together")
+        reader.warnings.append(f"{table.PUBLIC_KEY} and {table.SECRET_KEY} go together")
     found = {project: destination for project, destination in named.items() if destination}
     if base_url and public_key and secret_key:
         default = Destination(GatewayKey.langfuse, base_url, public_key, secret_key)
@@ -294,33 +226,33 @@ def _load_destinations(
 
 
 def _parse_project(
-    name: str, entry: Any, base_url: str | None, langfuse_url: Callable[[Any], str]
+    name: str, entry: Any, base_url: str | None, langfuse_url: Callable[[str], str]
 ) -> Destination | None:
     """Parse an entry of `LANGFUSE_PROJECTS`: an object with keys and perhaps a base URL, by default
     `base_url`. `langfuse_url` checks a base URL. The result is None where there is no base URL.
     Raises ValueError where the entry is malformed."""
     members = ("public_key", "secret_key", "base_url")
     if name == GatewayKey.langfuse:
-        raise ValueError(f"has {name}, which is LANGFUSE_PUBLIC_KEY's and LANGFUSE_SECRET_KEY's")
+        raise ValueError(f"has {name}, which is {table.PUBLIC_KEY}'s and {table.SECRET_KEY}'s")
     if not isinstance(entry, dict) or not entry.keys() <= set(members):
         raise ValueError(f"must map names to objects with {', '.join(members)}")
     try:
         public_key, secret_key = (validators.text(entry.get(member)) for member in members[:2])
-        url = langfuse_url(entry["base_url"]) if "base_url" in entry else base_url
+        url = langfuse_url(validators.text(entry["base_url"])) if "base_url" in entry else base_url
     except ValueError as error:
         raise ValueError(f"has a project whose keys or base_url are no good: it {error}") from None
     return Destination(name, url, public_key, secret_key) if url else None
 
 
 def _load_provider_keys(
-    reader: _VariableReader, routing: ProviderRouting, has_gateway_keys: bool
+    reader: _Reader, routing: ProviderRouting, has_gateway_keys: bool
 ) -> dict[str, str]:
     """The deployment's own provider keys by slug. Adds a problem where two slugs share the name of
     a secret, and a warning where the keys are not used, since there are no gateway keys."""
     found, owners = {}, {}
     for slug in routing.providers:
         name = provider_secret_name(slug)
-        key = reader.get(name, validators.credential, None, fails_closed=True)
+        key = reader.find(table.PROVIDER_KEY.named(name))
         if key is None:
             continue
         if name in owners:
@@ -328,71 +260,50 @@ def _load_provider_keys(
         found[slug], owners[name] = key, slug
     if found and not has_gateway_keys:
         reader.warnings.append(
-            f"{', '.join(owners)}: used for nobody, since no GATEWAY_API_KEYS are configured"
+            f"{', '.join(owners)}: used for nobody, since no {table.GATEWAY_API_KEYS} are "
+            "configured"
         )
     return found
 
 
 def _load_config_keys(
-    reader: _VariableReader, named: Mapping[str, Target], routing: ProviderRouting
+    reader: _Reader, named: Mapping[str, Target], routing: ProviderRouting
 ) -> dict[str, str]:
     """The provider keys that the deployer's configs refer to, by the name of their secret. A secret
     that is not set, and an unknown provider in a config, add a problem."""
     found = {}
     for config, leaf in ((name, leaf) for name in named for leaf in named[name].leaves):
         if leaf.provider and leaf.provider not in routing.providers:
-            reader.problems.append(f"CONFIGS: {config}: {leaf.path}.provider is not known")
+            reader.problems.append(f"{table.CONFIGS}: {config}: {leaf.path}.provider is not known")
         if leaf.secret is None:
             continue
-        key = reader.get(leaf.secret, validators.credential, None, fails_closed=True)
+        key = reader.find(table.PROVIDER_KEY.named(leaf.secret))
         if key is None:
-            reader.problems.append(f"CONFIGS: {config} names {leaf.secret}, which is not set")
+            reader.problems.append(
+                f"{table.CONFIGS}: {config} names {leaf.secret}, which is not set"
+            )
         else:
             found[leaf.secret] = key
     return found
 
 
-def _load_routing(reader: _VariableReader) -> ProviderRouting:
-    def known_slug(value: Any) -> str:
-        slug = validators.text(value).lower()
-        if slug not in table:
+def _load_routing(reader: _Reader) -> ProviderRouting:
+    providers = reader.find(table.PROVIDERS.then(apply_provider_overrides)) or PROVIDERS
+
+    def known_slug(text: str) -> str:
+        slug = text.lower()
+        if slug not in providers:
             raise ValueError("names no known provider")
         return slug
 
-    def hosts(value: Any) -> frozenset[str]:
-        return parse_allowed_hosts(validators.comma_separated(value))
-
-    def parameter(name: str) -> Callable[[Any], str]:
-        return lambda value: check_url_parameter(name, validators.text(value))
-
-    def providers(value: Any) -> Mapping[str, Any]:
-        return apply_provider_overrides(validators.json_object(value))
-
-    default = ProviderRouting()
-    table = reader.get("PROVIDERS", providers, default.providers, fails_closed=True)
     parameters = {
-        name: reader.get(variable, parameter(name), None, fails_closed=True)
-        for name, (_, variable) in URL_PARAMETERS.items()
+        name: reader.find(setting.then(partial(check_url_parameter, name)))
+        for name, setting in table.PARAMETERS.items()
     }
     return ProviderRouting(
-        providers=table,
-        default_provider=reader.get("DEFAULT_PROVIDER", known_slug, default.default_provider),
+        providers=providers,
+        default_provider=reader.get(table.DEFAULT_PROVIDER.then(known_slug)),
         url_parameters={name: value for name, value in parameters.items() if value},
-        allowed_custom_hosts=reader.get(
-            "ALLOWED_CUSTOM_HOSTS", hosts, frozenset(), fails_closed=True
-        ),
+        allowed_custom_hosts=reader.find(table.ALLOWED_CUSTOM_HOSTS.then(parse_allowed_hosts))
+        or frozenset(),
     )
-
-
-def _version_id(env: Environment) -> str | None:
-    # https://developers.cloudflare.com/workers/runtime-apis/bindings/version-metadata/
-    version = env.get("CF_VERSION_METADATA")
-    return version.get("id") or None if isinstance(version, dict) else None
-
-
-def _parse_gateway_keys(value: Any) -> tuple[GatewayKey, ...]:
-    return parse_gateway_keys(validators.json_object(value))
-
-
-def _parse_configs(value: Any) -> dict[str, Target]:
-    return parse_named_configs(validators.json_object(value))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.secret_names import is_secret_name
+from settings import table
 from settings.allowed_hosts import check_base_url
 from settings.provider_table import CREDENTIAL_HEADERS, PROVIDERS, URL_PARAMETERS, Provider
 
@@ -39,7 +40,7 @@ class ProviderRouting:
     """
 
     providers: Mapping[str, Provider] = field(default_factory=lambda: PROVIDERS)
-    default_provider: str = "openai"
+    default_provider: str = table.DEFAULT_PROVIDER.default_value
     url_parameters: Mapping[str, str] = field(default_factory=dict)
     allowed_custom_hosts: frozenset[str] = frozenset()
 
@@ -70,16 +71,16 @@ def apply_provider_overrides(entries: Mapping[str, Any]) -> dict[str, Provider]:
     table are kept. A slug that is not in the table requires a `base_url`. Raises ValueError for a
     malformed entry, with a message that contains its slug.
     """
-    table = dict(PROVIDERS)
+    providers = dict(PROVIDERS)
     for name, entry in entries.items():
         slug = name.strip().lower()
         if not _SLUG.fullmatch(slug):
             raise ValueError("must name providers by letters, digits, hyphens and dots")
         try:
-            table[slug] = _override_provider(table.get(slug), entry)
+            providers[slug] = _override_provider(providers.get(slug), entry)
         except ValueError as error:
             raise ValueError(f"{slug}: {error}") from None
-    return table
+    return providers
 
 
 def _override_provider(known: Provider | None, entry: Any) -> Provider:

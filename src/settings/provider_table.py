@@ -8,11 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# The name of the secret that contains the deployment's key for a provider.
+PROVIDER_SECRET = "{SLUG}_API_KEY"
+
 
 def provider_secret_name(provider: str) -> str:
     """The name of the secret that contains the deployment's key for a provider. `provider` is its
     slug: for "x-ai" the name is X_AI_API_KEY."""
-    return f"{re.sub('[^A-Z0-9]', '_', provider.upper())}_API_KEY"
+    return PROVIDER_SECRET.format(SLUG=re.sub("[^A-Z0-9]", "_", provider.upper()))
 
 
 # The ways to send a credential to a provider, and the header of each.

@@ -23,7 +23,7 @@ from core.limits import (
     MAX_TARGETS,
 )
 from core.types import Call, Refusal
-from settings import validators
+from settings import table, validators
 from settings.conditions import check_query
 from settings.provider_table import CUSTOM_HOST_HEADER, URL_PARAMETERS, provider_secret_name
 
@@ -239,7 +239,8 @@ def _parse_target(value: Any, inherited: Target, levels: int) -> Target:
         # Any caller could use it, and the text of a variable is not secret.
         raise ValueError(f'{inherited.path}.api_key must be {{"secret": NAME}}')
     if parsed.secret and CUSTOM_HOST_HEADER in parsed.headers:
-        raise ValueError(f"{inherited.path}.custom_host: a secret goes where PROVIDERS says")
+        place = f"{inherited.path}.custom_host"
+        raise ValueError(f"{place}: a secret goes where {table.PROVIDERS} says")
     if parsed.secret and not (parsed.secret + "_").startswith(
         f"{provider_secret_name(parsed.provider)}_"
     ):

@@ -139,6 +139,14 @@ def environment(value: Any) -> str:
     return name
 
 
+def version_id(value: Any) -> str:
+    """The id in the metadata of the deployed version; "" where there is none. Never raises.
+
+    https://developers.cloudflare.com/workers/runtime-apis/bindings/version-metadata/
+    """
+    return value.get("id") or "" if isinstance(value, dict) else ""
+
+
 def comma_separated(value: Any) -> list[str]:
     """The items of a comma-separated text or of a list, as texts without surrounding white space.
     Empty items are kept. Never raises: any other value is a list of one item."""

@@ -16,8 +16,9 @@ from dotenv import dotenv_values
 
 from core.types import Call
 from settings.gateway_keys import GatewayKey, authenticate
-from settings.load import SECRET_NAMES, load_settings
+from settings.load import load_settings
 from settings.provider_table import PROVIDERS, provider_secret_name
+from settings.table import SECRET_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / ".dev.vars.example"

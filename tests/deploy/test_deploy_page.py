@@ -15,7 +15,8 @@ from core.types import Call
 from local.runtime import NotInstalled, require_installed
 from redaction.logs import log
 from settings.gateway_keys import GatewayKey, authenticate
-from settings.load import VARIABLE_NAMES, Settings, load_settings
+from settings.load import Settings, load_settings
+from settings.table import VARIABLE_NAMES
 
 from .test_dry_run import dry_run, project_in
 

@@ -17,7 +17,8 @@ import pytest
 from dotenv import dotenv_values
 
 from local.runtime import NODE_MODULES, NotInstalled, require_installed
-from settings.load import SECRET_NAMES, load_settings
+from settings.load import load_settings
+from settings.table import SECRET_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "/accounts/acc/workers/scripts/ai-gateway-worker"

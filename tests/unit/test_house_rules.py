@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from settings.load import BINDING_NAMES, SECRET_NAMES, SPLIT_VARIABLES, VARIABLE_NAMES
+from settings.table import SECRET_NAMES, SETTINGS, VARIABLE_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -154,8 +154,7 @@ def test_wrangler_toml_has_known_variables_and_no_secrets():
 def test_the_readme_lists_every_variable():
 
     readme = (ROOT / "README.md").read_text()
-    bindings = (*BINDING_NAMES, "TRACE_QUEUE", "RATE_LIMIT")
-    for name in (*SECRET_NAMES, *VARIABLE_NAMES, *bindings, "{SLUG}_API_KEY"):
-        assert f"`{name}`" in readme, name
-    for name in SPLIT_VARIABLES:
-        assert re.search(rf"JSON of[^.]*`{name}`[^.]*`NAME_2`", readme), name
+    for setting in SETTINGS:
+        assert f"`{setting}`" in readme
+        if setting.continues:
+            assert re.search(rf"JSON of[^.]*`{setting}`[^.]*`NAME_2`", readme), setting.name

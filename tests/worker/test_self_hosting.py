@@ -22,7 +22,7 @@ from aiohttp import web
 
 from local.inbox import Inbox
 from local.runtime.workerd import PYODIDE_FILES, ROOT
-from settings.load import SECRET_NAMES, VARIABLE_NAMES
+from settings.table import SECRET_NAMES, VARIABLE_NAMES
 
 from .conftest import CHAT, TIMEOUT_SECONDS, Provider
 from .deployment import PUBLIC_KEY, SECRET_KEY

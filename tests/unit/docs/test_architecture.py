@@ -3,9 +3,8 @@
 import re
 from xml.etree import ElementTree
 
+from local.runtime import ROOT
 from tests.unit.test_house_rules import LAYERS, SOURCES, imports, package
-
-from .messages import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 PICTURE = (ROOT / "docs" / "architecture.svg").read_text()

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from local.runtime import NODE_MODULES, ROOT
-from settings.load import BINDING_NAMES, CONTINUATION_NAMES, VARIABLE_NAMES, load_settings
+from settings.load import load_settings
+from settings.table import BINDING_NAMES, CONTINUATION_NAMES, VARIABLE_NAMES
 from tests.pages import OWN_TESTS, PAGES, Block, anchors, blocks, links, prose, text_of
 
 RUN_LANGUAGES = ("sh", "python")
@@ -125,7 +126,7 @@ def test_a_toml_block_has_only_names_of_wrangler_and_the_gateway(block: Block):
     assert loaded.warnings == ()
     assert re.sub(r"CONFIGS: \w+ names \w+, which is not set(; )?", "", loaded.problem or "") == ""
     bound = re.findall(r'(?m)^#?(?:binding|name) = "([A-Z_]+)"', block.code)
-    assert set(bound) <= {*BINDING_NAMES, "TRACE_QUEUE", "RATE_LIMIT"}
+    assert set(bound) <= set(BINDING_NAMES)
     schema = NODE_MODULES / "wrangler" / "config-schema.json"
     if schema.exists():
         known = json.loads(schema.read_text())["definitions"]["RawConfig"]["properties"]

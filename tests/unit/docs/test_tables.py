@@ -77,13 +77,6 @@ def test_the_table_of_providers_lists_every_provider():
     assert PROVIDERS["azure-openai"].deployment_url.partition("?")[0] in PAGE
 
 
-def test_the_table_of_parameters_lists_every_url_parameter():
-    assert rows("Parameters") == [
-        [f"`{{{name}}}`", f"`{header}`", f"`{variable}`"]
-        for name, (header, variable) in URL_PARAMETERS.items()
-    ]
-
-
 def test_the_members_of_a_provider_override_are_listed():
     example = re.search(r"PROVIDERS = '''(.*?)'''", PAGE, re.DOTALL)
     assert example

@@ -4,18 +4,18 @@ import re
 
 import pytest
 
-from .messages import PLACEHOLDER, ROOT, Message, first_arguments, keywords, messages, messages_in
+from local.docs.messages import Message, keywords, messages, messages_in
+from local.docs.troubleshooting import SOURCES, TOOLING, log_events, quotes, with_messages
+from local.runtime import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
-TOOLING = [ROOT / "local" / "runtime" / name for name in ("runtime.py", "workerd.py")]
-EVENTS = ("log", "_report", "report_undelivered")
 # Texts that are not messages, and why. A path stands for all texts of the file but its refusals.
 NOT_MESSAGES = {
     "-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,10000}-----END": "a pattern",
     "Basic …": "a header",
     "Bearer …": "a header",
     "src/gateway/pages.py": "the page at the gateway's address",
+    "src/settings/table.py": "the table of settings in the README",
     "at …:…": "the end of an `error`, a line of the source",
     "not accepted": "searched for in Langfuse's messages",
     "a list was expected": "caught immediately: the answer is not Langfuse's",
@@ -33,11 +33,6 @@ NOT_MESSAGES = {
 }
 
 
-def is_only_placeholders(message: Message) -> bool:
-    """Whether a message has no words besides its placeholders."""
-    return not re.search("[A-Za-z]{3}", message.text.replace(PLACEHOLDER, ""))
-
-
 def is_not_a_message(message: Message) -> bool:
     if message.path in NOT_MESSAGES:
         return message.status is None
@@ -49,15 +44,8 @@ ALL_MESSAGES = [
     message
     for path in (*SOURCES, *TOOLING)
     for message in messages(path)
-    if not is_only_placeholders(message) and not is_not_a_message(message)
+    if message.has_words and not is_not_a_message(message)
 ]
-
-
-def quotes(text: str) -> list[str]:
-    """The code spans in the first columns of all tables of a text."""
-    cells = re.findall(r"(?m)^\| (.*?) \|", text)
-    codes = (code for cell in cells for code in re.findall(r"``(.+?)``(?!`)|`(.+?)`", cell))
-    return [(double or single).strip() for double, single in codes]
 
 
 def section(heading: str) -> str:
@@ -93,7 +81,7 @@ def test_each_quote_under_a_status_is_a_message_of_that_status(status: int):
 
 
 def test_each_quote_is_a_message_a_log_event_or_from_the_makefile():
-    events = set().union(*(first_arguments(path, *EVENTS) for path in SOURCES))
+    events = log_events()
     makefile = (ROOT / "Makefile").read_text()
     for quote in ALL_QUOTES:
         is_message = any(message.pattern.fullmatch(quote) for message in ALL_MESSAGES)
@@ -102,7 +90,7 @@ def test_each_quote_is_a_message_a_log_event_or_from_the_makefile():
 
 def test_each_log_event_and_field_is_explained():
     text = section("What the log says")
-    events = set().union(*(first_arguments(path, *EVENTS) for path in SOURCES))
+    events = log_events()
     assert {"trace_not_delivered", "trace_queued", "message_not_read", "job_failed"} <= events
     assert events == set(quotes(text))
     for name in set().union(*(keywords(path, "log") for path in SOURCES)):
@@ -112,6 +100,20 @@ def test_each_log_event_and_field_is_explained():
 def test_the_error_of_the_makefile_is_explained():
     (error,) = re.findall(r'sys\.exit\("(.*?)"', (ROOT / "Makefile").read_text())
     assert error in ALL_QUOTES
+
+
+@pytest.mark.parametrize(
+    ("message", "quote"),
+    [
+        ("The gateway failed. Its log says where.", "The gateway failed. The log says where."),
+        ("must be true or false", "must be either true or false"),
+        ("The provider … could not be reached.", "The provider … was not reached."),
+        ("trace_not_delivered", "trace_undelivered"),
+    ],
+)
+def test_a_quote_follows_when_its_message_changes(message: str, quote: str):
+    assert f"`{message}`" in PAGE
+    assert with_messages(PAGE.replace(f"| `{message}` |", f"| `{quote}` |")) == PAGE
 
 
 def test_each_status_has_a_section():

@@ -3,7 +3,8 @@
 import pytest
 
 from settings.gateway_keys import GatewayKey
-from settings.load import CONTINUATION_NAMES, SECRET_NAMES, Destination, Settings, load_settings
+from settings.load import Destination, Settings, load_settings
+from settings.table import CONTINUATION_NAMES, SECRET_NAMES, SETTINGS
 
 PUBLIC_KEY, SECRET_KEY = "pk-lf-1", "sk-lf-1"
 LANGFUSE_KEYS = {"LANGFUSE_PUBLIC_KEY": PUBLIC_KEY, "LANGFUSE_SECRET_KEY": SECRET_KEY}
@@ -15,6 +16,11 @@ def test_an_empty_environment_gives_the_defaults():
     assert settings == Settings()
     assert settings.destination_for(None) is None
     assert "/v1/chat/completions" in settings.traced_endpoints
+
+
+@pytest.mark.parametrize("setting", [row for row in SETTINGS if row.default], ids=str)
+def test_a_default_is_a_valid_value(setting):
+    assert load_settings({setting.name: setting.default}) == Settings()
 
 
 def test_langfuse_keys_turn_tracing_on():

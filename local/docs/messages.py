@@ -1,7 +1,7 @@
 """The messages in the source: every text that a user may read in an error, a log or a trace.
 
 A message is any string with at least two words. So no list of the places that send, log or record
-a text is needed, and none can be missing.
+a text is needed, and none can be missing. docs/troubleshooting.md quotes each of them.
 """
 
 import ast
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[3]
+from local.runtime import ROOT
+from settings import table
+
 # Stands for a value that is inserted into a message at run time.
 PLACEHOLDER = "\0"
 _PHRASE = re.compile(rf"[A-Za-z0-9:,;'\"`{PLACEHOLDER}.)] [A-Za-z0-9'\"`{PLACEHOLDER}(]")
@@ -37,6 +39,11 @@ class Message:
     def shown(self) -> str:
         """The text as the docs quote it, with "…" for each placeholder."""
         return self.text.replace(PLACEHOLDER, "…")
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it has words besides its placeholders."""
+        return bool(re.search("[A-Za-z]{3}", self.text.replace(PLACEHOLDER, "")))
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -121,13 +128,15 @@ def _template(node: ast.expr, names: dict[str, Any]) -> str:
 
 
 def _value(node: ast.FormattedValue, names: dict[str, Any]) -> str:
-    """The value that an f-string inserts, where it has only constants of the module.
+    """The value that an f-string inserts, where it has only constants of the module and names of
+    settings.
 
     Otherwise `PLACEHOLDER`.
     """
     expression = ast.Expression(ast.JoinedStr([node]))
     ast.fix_missing_locations(expression)
     used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    if not all(isinstance(names.get(name), str | int | float | tuple | dict) for name in used):
+    constants = (str, int, float, tuple, dict, table.Setting)
+    if not all(isinstance(names.get(n), constants) or names.get(n) is table for n in used):
         return PLACEHOLDER
     return str(eval(compile(expression, "f-string", "eval"), names))
