@@ -1,9 +1,10 @@
-"""`make docs`: write what the docs have from the source, and print the files that have changed.
+"""`make docs`: write what the docs have from the source, and print the names of changed files.
 
-Those are the tables with a comment that says so, the messages that docs/troubleshooting.md quotes,
-and the names of settings that were renamed in `settings/table.py`.
+Written are the tables that are marked as such, the quotes of messages in docs/troubleshooting.md,
+and, where a setting was renamed in `settings/table.py`, its mentions in all files but the tests.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from local.docs.names import mentioning_files, renamed_settings, with_names
@@ -14,14 +15,20 @@ from local.runtime import ROOT
 
 def main() -> None:
     renamed = renamed_settings((ROOT / "README.md").read_text())
-    for path in mentioning_files():
-        text = path.read_text()
-        current = with_names(text, renamed, is_python=path.suffix == ".py")
+    files = mentioning_files()
+    # The source comes before the pages that quote it.
+    for path in files if renamed else ():
+        _update(path, lambda path, text: with_names(text, renamed, is_python=path.suffix == ".py"))
+    for path in files:
         if path.suffix == ".md":
-            current = written(path, current)
-        if current != text:
-            path.write_text(current)
-            print(path.relative_to(ROOT))
+            _update(path, written)
+
+
+def _update(path: Path, change: Callable[[Path, str], str]) -> None:
+    text = path.read_text()
+    if (changed := change(path, text)) != text:
+        path.write_text(changed)
+        print(path.relative_to(ROOT))
 
 
 def written(path: Path, text: str) -> str:

@@ -21,7 +21,7 @@ U = TypeVar("U")
 _CONTINUATIONS = range(2, 10)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting(Generic[T]):
     """A row of the table. As a text, it is the setting's name.
 
