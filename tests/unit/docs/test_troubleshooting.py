@@ -1,12 +1,15 @@
 """docs/troubleshooting.md explains every message of the source, and quotes no other."""
 
 import re
+from typing import Any
 
 import pytest
 
 from local.docs.messages import Message, keywords, messages, messages_in
 from local.docs.troubleshooting import SOURCES, TOOLING, log_events, quotes, with_messages
 from local.runtime import ROOT
+from settings.load import load_settings
+from settings.table import SETTINGS, Setting
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 # Texts that are not messages, and why. A path stands for all texts of the file but its refusals.
@@ -100,6 +103,21 @@ def test_each_log_event_and_field_is_explained():
 def test_the_error_of_the_makefile_is_explained():
     (error,) = re.findall(r'sys\.exit\("(.*?)"', (ROOT / "Makefile").read_text())
     assert error in ALL_QUOTES
+
+
+@pytest.mark.parametrize("setting", [row for row in SETTINGS if row.kind == "variable"], ids=str)
+def test_a_message_about_a_setting_is_explained_with_its_name(setting: Setting[Any]):
+    explanations = re.findall(r"(?m)^\| `(.+?)` \| (.*) \|$", section("Settings"))
+    for value in (7, "x", "-1", "1e9", " ", [], {}, "[", "[1]", '["("]', '{"a": 1}'):
+        loaded = load_settings({setting.name: value})
+        for text in (*loaded.warnings, loaded.problem or ""):
+            names = {
+                name
+                for quote, explanation in explanations
+                if re.fullmatch(re.escape(f"{setting} {quote}").replace("…", ".+"), text)
+                for name in re.findall("`([A-Z_]{5,})`", explanation)
+            }
+            assert not names or setting.name in names, text
 
 
 @pytest.mark.parametrize(
