@@ -25,7 +25,7 @@ def quotes(text: str) -> list[str]:
 
 def log_events() -> set[str]:
     """The names of all events of the log."""
-    return set().union(*(first_arguments(path, *_LOG_FUNCTIONS) for path in SOURCES))
+    return set[str]().union(*(first_arguments(path, *_LOG_FUNCTIONS) for path in SOURCES))
 
 
 def with_messages(page: str) -> str:

@@ -50,7 +50,7 @@ class Settings:
     must not be recorded. `problem` is the reason why all calls must be refused, else None.
     """
 
-    destinations: Mapping[str, Destination] = field(default_factory=dict)
+    destinations: Mapping[str, Destination] = field(default_factory=dict[str, Destination])
     protocol: str = table.PROTOCOL.default_value
     delivery: str = table.DELIVERY.default_value
     flush_at: int = table.FLUSH_AT.default_value
@@ -69,11 +69,11 @@ class Settings:
     max_capture_bytes: int = table.MAX_CAPTURE_BYTES.default_value
     request_stream_usage: bool = table.STREAM_USAGE.default_value
     routing: ProviderRouting = field(default_factory=ProviderRouting)
-    named_configs: Mapping[str, Target] = field(default_factory=dict)
+    named_configs: Mapping[str, Target] = field(default_factory=dict[str, Target])
     gateway_keys: tuple[GatewayKey, ...] | None = None
     allow_anonymous: bool = table.ALLOW_ANONYMOUS.default_value
-    provider_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
-    config_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    provider_keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    config_keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     allowed_origins: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     problem: str | None = None
@@ -249,7 +249,8 @@ def _load_provider_keys(
 ) -> dict[str, str]:
     """The deployment's own provider keys by slug. Adds a problem where two slugs share the name of
     a secret, and a warning where the keys are not used, since there are no gateway keys."""
-    found, owners = {}, {}
+    found: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for slug in routing.providers:
         name = provider_secret_name(slug)
         key = reader.find(table.PROVIDER_KEY.named(name))
@@ -271,7 +272,7 @@ def _load_config_keys(
 ) -> dict[str, str]:
     """The provider keys that the deployer's configs refer to, by the name of their secret. A secret
     that is not set, and an unknown provider in a config, add a problem."""
-    found = {}
+    found: dict[str, str] = {}
     for config, leaf in ((name, leaf) for name in named for leaf in named[name].leaves):
         if leaf.provider and leaf.provider not in routing.providers:
             reader.problems.append(f"{table.CONFIGS}: {config}: {leaf.path}.provider is not known")

@@ -351,10 +351,9 @@ PARAMETERS = {
     for parameter, (header, variable) in URL_PARAMETERS.items()
 }
 
-SETTINGS: tuple[Setting[Any], ...] = (
-    *(row for row in list(globals().values()) if isinstance(row, Setting)),
-    *PARAMETERS.values(),
-)
+_ROWS: list[Setting[Any]] = [row for row in [*globals().values()] if isinstance(row, Setting)]
+
+SETTINGS = (*_ROWS, *PARAMETERS.values())
 
 SECRET_NAMES = tuple(
     row.name for row in SETTINGS if row.kind == "secret" and row is not PROVIDER_KEY
