@@ -12,10 +12,9 @@ import pytest
 from core.trace_context import read_trace_context
 from core.types import Call, Capture, Destination, Ending
 from dialects.first_token import FirstTokenSearch
+from local.runtime import ROOT
 from settings.load import Settings
 from tracing import Exchange, observe
-
-from .messages import ROOT
 
 PAGE = (ROOT / "docs" / "tracing.md").read_text()
 DESTINATION = Destination("default", "https://langfuse.example", "pk-lf-1", "sk-lf-1")
