@@ -6,6 +6,7 @@ https://platform.openai.com/docs/api-reference/chat and .../chat-streaming
 from collections.abc import Set
 from typing import Any
 
+from core.json_values import as_object, as_text, drop_empty, object_items
 from dialects.cost import stated_chat_cost
 from dialects.deltas import accumulate, finalize
 from dialects.fields import (
@@ -16,7 +17,6 @@ from dialects.fields import (
     read_prompt,
     select_parameters,
 )
-from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.media import media_placeholder
 from dialects.native_chat import to_openai
 from dialects.reasoning import PART_TYPES, take_reasoning

@@ -5,9 +5,9 @@ https://platform.openai.com/docs/api-reference/completions
 
 from typing import Any
 
+from core.json_values import as_object
 from dialects import chat
 from dialects.fields import Completion, Prompt, read_completion, read_prompt
-from dialects.json_values import as_object
 from dialects.native_chat import to_openai
 
 NAME = "completion"

@@ -7,8 +7,8 @@ https://github.com/langfuse/langfuse/blob/v4.16.0/packages/shared/src/utils/IORe
 import re
 from typing import Any
 
+from core.json_values import as_object, as_text, drop_empty
 from core.strict_json import to_json
-from dialects.json_values import as_object, as_text, drop_empty
 from dialects.media import make_presentable
 
 # Types of parts whose text the user or the model did not write as a part of the message.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dialects.json_values import as_object, as_text, object_items
+from core.json_values import as_object, as_text, object_items
 from dialects.usage import find_usage
 
 # xAI's unit of cost, in US dollars. https://docs.x.ai/developers/cost-tracking

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
+from core.json_values import as_object
 from core.limits import MAX_NAME_CHARS, MAX_OPEN_ITEMS
-from dialects.json_values import as_object
 
 # Members whose string is always sent whole, by some providers in every delta. Any other string of a
 # delta continues the string before it.

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from core.json_values import as_object, drop_empty, object_items
 from dialects import chat, generic
 from dialects.fields import Completion, Prompt, read_completion, read_prompt
-from dialects.json_values import as_object, drop_empty, object_items
 from dialects.usage import find_usage, usage_metadata
 
 NAME = "embedding"

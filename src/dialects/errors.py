@@ -8,9 +8,9 @@ import re
 from typing import Any, NamedTuple
 
 from core import strict_json
+from core.json_values import as_object, as_text, drop_empty, object_items
 from core.limits import MAX_ERROR_CHARS, MAX_UNREADABLE_CHARS
 from core.strict_json import to_json
-from dialects.json_values import as_object, as_text, drop_empty, object_items
 
 
 class ReplyError(NamedTuple):

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core import strict_json
+from core.json_values import as_object, as_text
 from core.limits import MAX_SETTING_CHARS
 from core.strict_json import to_json
 from dialects.errors import ReplyError, find_error
-from dialects.json_values import as_object, as_text
 from dialects.tools import without_credentials
 
 Parameter = str | int | float | bool | list[str]

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from core.json_values import as_object, object_items
 from core.limits import MAX_FIRST_TOKEN_READS
 from dialects import chat, completions, messages, responses
-from dialects.json_values import as_object, object_items
 from dialects.registry import dialect_for_path
 from dialects.sse import is_event_stream, is_json_lines, parse_events
 

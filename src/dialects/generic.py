@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from core.json_values import as_object, as_text
 from dialects.cost import stated_cost
 from dialects.errors import find_error
 from dialects.fields import Completion, Prompt, read_completion
-from dialects.json_values import as_object, as_text
 from dialects.tools import without_credentials
 from dialects.usage import find_usage, merge_usage, usage_counts, usage_metadata
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 from core import strict_json
+from core.json_values import as_object, as_text, drop_empty, object_items
 from core.strict_json import to_json
 from dialects.content_parts import joined_content, renderable_part, renderable_parts
 from dialects.deltas import accumulate, finalize
-from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.rendering import renderable_message, thinking_part
 from dialects.tools import tool_call
 

@@ -5,6 +5,7 @@ https://docs.anthropic.com/en/api/messages and .../build-with-claude/streaming
 
 from typing import Any
 
+from core.json_values import as_object, as_text, drop_empty, object_items
 from dialects.cost import stated_cost
 from dialects.fields import (
     Completion,
@@ -14,7 +15,6 @@ from dialects.fields import (
     read_prompt,
     select_parameters,
 )
-from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.message_blocks import ContentBlocks, to_chat_messages
 from dialects.rendering import renderable_message
 from dialects.tools import renderable_tools

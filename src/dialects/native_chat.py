@@ -7,8 +7,8 @@ https://developers.cloudflare.com/workers-ai/features/function-calling/
 
 from typing import Any
 
+from core.json_values import as_object, drop_empty
 from core.strict_json import to_json
-from dialects.json_values import as_object, drop_empty
 
 # Members of a reply or an event that become part of its only choice.
 _CHOICE_MEMBERS = {"message", "response", "thinking", "tool_calls", "done_reason", "result"}

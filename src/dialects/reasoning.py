@@ -5,7 +5,7 @@ https://github.com/langfuse/langfuse/blob/main/packages/shared/src/utils/IORepre
 
 from typing import Any
 
-from dialects.json_values import as_object, as_text, drop_empty, object_items
+from core.json_values import as_object, as_text, drop_empty, object_items
 from dialects.media import media_placeholder
 
 # Members of a message with its reasoning: in parts (LiteLLM, OpenRouter), as a text or an object

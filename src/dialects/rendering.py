@@ -8,9 +8,9 @@ https://github.com/langfuse/langfuse/blob/v4.16.0/packages/shared/src/utils/IORe
 import re
 from typing import Any
 
+from core.json_values import as_object, as_text, drop_empty, object_items
 from core.strict_json import to_json
 from dialects.content_parts import renderable_part
-from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.tools import flat_tools, renderable_tool_calls, renderable_tools
 
 # Members whose type Langfuse's schema prescribes.

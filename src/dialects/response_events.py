@@ -5,9 +5,9 @@ https://platform.openai.com/docs/api-reference/responses-streaming
 
 from typing import Any
 
+from core.json_values import as_object, as_text, drop_empty, object_items
 from core.limits import MAX_OPEN_ITEMS
 from dialects.deltas import accumulate, finalize
-from dialects.json_values import as_object, as_text, drop_empty, object_items
 
 # For each group of event types, such as `response.output_text.delta` and `.done`: the type of the
 # item, the item's list, the type of the part in that list, and the part's member with the text.

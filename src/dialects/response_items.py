@@ -5,8 +5,8 @@ https://platform.openai.com/docs/api-reference/responses/object
 
 from typing import Any
 
+from core.json_values import as_object, as_text, drop_empty, object_items
 from dialects.content_parts import joined_content, renderable_part, renderable_parts
-from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.media import make_presentable
 from dialects.rendering import renderable_message, show_thinking, thinking_part
 from dialects.tools import flat_tools, renderable_tools, tool_call

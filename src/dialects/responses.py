@@ -5,10 +5,10 @@ https://platform.openai.com/docs/api-reference/responses and .../responses-strea
 
 from typing import Any
 
+from core.json_values import as_object, drop_empty, object_items
 from dialects import chat
 from dialects.chat import content_filter
 from dialects.fields import Completion, Prompt, flatten_setting, read_completion, read_prompt
-from dialects.json_values import as_object, drop_empty, object_items
 from dialects.rendering import renderable_message
 from dialects.response_events import ResponseItems, without_blank_parts
 from dialects.response_items import additional_tools, items_to_messages

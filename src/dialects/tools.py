@@ -8,8 +8,8 @@ https://github.com/langfuse/langfuse/blob/v4.16.0/packages/shared/src/utils/IORe
 import re
 from typing import Any
 
+from core.json_values import as_object, as_text, drop_empty, object_items
 from core.strict_json import to_json
-from dialects.json_values import as_object, as_text, drop_empty, object_items
 
 # Members of a tool that may serve as its name. An MCP server has a label, a tool of the provider's
 # own only a type.

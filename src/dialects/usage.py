@@ -7,8 +7,8 @@ https://langfuse.com/docs/observability/features/token-and-cost-tracking
 
 from typing import Any, NamedTuple
 
+from core.json_values import as_object, as_text, drop_empty, object_items
 from core.limits import MAX_ITERATIONS, MAX_JSON_INTEGER
-from dialects.json_values import as_object, as_text, drop_empty, object_items
 from dialects.price_keys import to_price_keys
 
 # Names of the counts: of OpenAI, Anthropic, Gemini, Bedrock's Converse and Ollama, each in its own
