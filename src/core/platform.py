@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Protocol
 
 from core.memory_budget import Reservation
+from core.strict_json import JsonValue
 from core.types import Capture, HttpResponse, UpstreamCall
 
 # The body of a queue message: a JSON text, or a JSON text in UTF-8 that is gzipped.
@@ -17,7 +18,7 @@ MessageBody = str | bytes
 class Environment(Protocol):
     """The Worker's variables, secrets and bindings by name."""
 
-    def get(self, name: str, /) -> object:
+    def get(self, name: str, /) -> JsonValue:
         """The variable, secret or binding with this name; None where there is none.
 
         Variables and secrets are texts. A JSON variable of wrangler.toml, or a binding such as

@@ -5,16 +5,20 @@ https://portkey.ai/docs/product/ai-gateway/conditional-routing
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
+from core.json_values import as_list, object_items
 from core.limits import MAX_QUERY_DEPTH, MAX_QUERY_MEMBERS, REGEX_WINDOW_CHARS
 from core.safe_regex import compile_patterns
+from core.strict_json import JsonObject, JsonValue
 
 SOURCES = ("metadata", "params", "url")
 
+# Compares a value of a request with an operand.
+_Operator = Callable[[JsonValue, JsonValue], bool]
 
-def check_query(query: Any, depth: int = MAX_QUERY_DEPTH) -> Mapping[str, Any]:
+
+def check_query(query: JsonValue, depth: int = MAX_QUERY_DEPTH) -> JsonObject:
     """Check a query of a conditional config, and return it unchanged.
 
     A query is a JSON object that is not empty. Under a name such as "metadata.plan", "params.model"
@@ -55,7 +59,7 @@ def check_query(query: Any, depth: int = MAX_QUERY_DEPTH) -> Mapping[str, Any]:
     return query
 
 
-def query_matches(query: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> bool:
+def query_matches(query: JsonObject, values: Mapping[str, JsonObject]) -> bool:
     """Whether a query is true of a request: all of its members, and all operators of each. The
     query must be one that `check_query` has accepted.
 
@@ -69,52 +73,62 @@ def query_matches(query: Mapping[str, Any], values: Mapping[str, Mapping[str, An
     """
     for name, condition in query.items():
         if name in ("$and", "$or"):
-            found = (query_matches(each, values) for each in condition)
+            found = (query_matches(each, values) for each in object_items(condition))
             if not (all(found) if name == "$and" else any(found)):
                 return False
             continue
         source, *path = name.split(".")
-        value: Any = values.get(source, {})
+        value: JsonValue = values.get(source, {})
         for part in path:
-            value = value.get(part) if isinstance(value, Mapping) else None
+            value = value.get(part) if isinstance(value, dict) else None
         operations = condition if isinstance(condition, dict) else {"$eq": condition}
         if not all(_OPERATORS[operation](value, other) for operation, other in operations.items()):
             return False
     return True
 
 
-def _numeric(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+def _numeric(compare: Callable[[float, float], bool]) -> _Operator:
     """A function that applies `compare` to two JSON values as numbers. It returns False where one
     of them is neither a number nor the text of one."""
 
-    def check(value: Any, other: Any) -> bool:
+    def check(value: JsonValue, other: JsonValue) -> bool:
+        if not isinstance(value, int | float | str) or not isinstance(other, int | float | str):
+            return False
         try:
             return compare(float(value), float(other))
-        except (TypeError, ValueError, OverflowError):
+        except (ValueError, OverflowError):
             return False
 
     return check
 
 
-def _is_one_of(value: Any, others: Sequence[Any]) -> bool:
+def _is_one_of(value: JsonValue, others: JsonValue) -> bool:
     text = _text(value)  # once, since converting thousands of digits takes long
-    return any(value == each or (text is not None and text == _text(each)) for each in others)
+    return any(
+        value == each or (text is not None and text == _text(each)) for each in as_list(others)
+    )
 
 
-def _is_equal(value: Any, other: Any) -> bool:
+def _is_equal(value: JsonValue, other: JsonValue) -> bool:
     # Values of metadata in a header are often texts, so numbers and booleans are compared as texts
     # too. Lists are not: converting one, such as all messages, for every comparison takes long.
     return value == other or (_text(value) is not None and _text(value) == _text(other))
 
 
-def _text(value: Any) -> str | None:
+def _contains_match(value: JsonValue, pattern: JsonValue) -> bool:
+    if not isinstance(value, str) or not isinstance(pattern, str):
+        return False
+    return re.search(pattern, value[:REGEX_WINDOW_CHARS]) is not None
+
+
+def _text(value: JsonValue) -> str | None:
     """A text, number or boolean as a text; None for any other JSON value."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else None
 
 
-_OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+_OPERATORS: Mapping[str, _Operator] = {
     "$eq": _is_equal,
     "$ne": lambda value, other: not _is_equal(value, other),
     "$in": _is_one_of,
@@ -123,7 +137,5 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "$gte": _numeric(operator.ge),
     "$lt": _numeric(operator.lt),
     "$lte": _numeric(operator.le),
-    "$regex": lambda value, pattern: (
-        isinstance(value, str) and re.search(pattern, value[:REGEX_WINDOW_CHARS]) is not None
-    ),
+    "$regex": _contains_match,
 }

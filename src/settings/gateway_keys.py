@@ -7,12 +7,13 @@ and long, so a plain hash reveals nothing and needs no salt.
 import hashlib
 import hmac
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
 from urllib.parse import unquote_plus
 
+from core.json_values import as_list, as_object
+from core.strict_json import JsonObject, JsonValue
 from core.types import Call, Refusal
 
 KEY_PREFIX = "gw_"
@@ -73,7 +74,7 @@ class GatewayKey:
         return None
 
 
-def parse_gateway_keys(entries: Mapping[str, Any]) -> tuple[GatewayKey, ...]:
+def parse_gateway_keys(entries: JsonObject) -> tuple[GatewayKey, ...]:
     """Parse the deployment's gateway keys, as `GATEWAY_API_KEYS` defines them.
 
     `entries` maps the name of each caller to the SHA-256 of its key in hex, or to an object
@@ -85,33 +86,38 @@ def parse_gateway_keys(entries: Mapping[str, Any]) -> tuple[GatewayKey, ...]:
     return tuple(_parse_entry(name, entry) for name, entry in entries.items())
 
 
-def _parse_entry(name: str, entry: Any) -> GatewayKey:
+def _parse_entry(name: str, entry: JsonValue) -> GatewayKey:
     """Parse one entry of `GATEWAY_API_KEYS`: a hash in hex, or an object with it and the key's
     rights. Raises ValueError where it is malformed."""
-    entry = {"hash": entry} if isinstance(entry, str) else entry
-    if not isinstance(entry, dict) or not _HASH.fullmatch(str(entry.get("hash"))):
+    members: JsonObject = {"hash": entry} if isinstance(entry, str) else as_object(entry)
+    key_hash = members.get("hash")
+    if not isinstance(key_hash, str) or not _HASH.fullmatch(key_hash):
         raise ValueError("must map each caller's name to the SHA-256 of its key in hex")
-    if not entry.keys() <= set(_ENTRY_MEMBERS):
+    if not members.keys() <= set(_ENTRY_MEMBERS):
         raise ValueError(f"may have these members for a caller: {', '.join(_ENTRY_MEMBERS)}")
-    for right in ("providers", "models"):
-        listed = entry.get(right)
-        # A malformed right must not become the right to everything.
-        if right in entry and not (_is_text_list(listed) and listed):
-            raise ValueError(f"must have a list of names as a caller's {right}")
-    langfuse = entry.get("langfuse", GatewayKey.langfuse)
+    providers, models = (_read_right(members, right) for right in ("providers", "models"))
+    langfuse = members.get("langfuse", GatewayKey.langfuse)
     if not isinstance(langfuse, str) or not langfuse:
         raise ValueError("must have the name of a project as a caller's langfuse")
     return GatewayKey(
         name,
-        entry["hash"],
-        frozenset(slug.lower() for slug in entry["providers"]) if "providers" in entry else None,
-        tuple(entry["models"]) if "models" in entry else None,
+        key_hash,
+        None if providers is None else frozenset(slug.lower() for slug in providers),
+        None if models is None else tuple(models),
         langfuse,
     )
 
 
-def _is_text_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
+def _read_right(members: JsonObject, right: str) -> list[str] | None:
+    """The names that the member `right` of an entry lists; None where the entry has no such member.
+    Raises ValueError where it is not a list of names, or empty."""
+    if right not in members:
+        return None
+    names = [name for name in as_list(members[right]) if isinstance(name, str) and name]
+    # A malformed right must not become the right to everything.
+    if not names or names != members[right]:
+        raise ValueError(f"must have a list of names as a caller's {right}")
+    return names
 
 
 def keys_in_headers(call: Call) -> list[str]:

@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from core.platform import Environment
+from core.strict_json import JsonObject, JsonValue
 from core.trace_context import CONTENT_MODES
 from core.types import Destination
 from settings import table, validators
@@ -174,7 +175,7 @@ class _Reader:
             messages.append(f"{setting} {error}")
             return None
 
-    def _joined_value(self, setting: Setting[Any]) -> Any:
+    def _joined_value(self, setting: Setting[object]) -> JsonValue:
         """The value of a setting as the platform has it: a text, a JSON value of wrangler.toml, or
         None where it is not set. Of a setting that `continues` and is no JSON value, the texts of
         all its variables joined; "" where none is set."""
@@ -201,7 +202,7 @@ def _load_destinations(
         None if reader.env.get(set_url.name) else table.BASE_URL.default_value
     )
 
-    def projects(entries: Mapping[str, Any]) -> dict[str, Destination | None]:
+    def projects(entries: JsonObject) -> dict[str, Destination | None]:
         return {
             project: _parse_project(project, entry, base_url, langfuse_url)
             for project, entry in entries.items()
@@ -226,7 +227,7 @@ def _load_destinations(
 
 
 def _parse_project(
-    name: str, entry: Any, base_url: str | None, langfuse_url: Callable[[str], str]
+    name: str, entry: JsonValue, base_url: str | None, langfuse_url: Callable[[str], str]
 ) -> Destination | None:
     """Parse an entry of `LANGFUSE_PROJECTS`: an object with keys and perhaps a base URL, by default
     `base_url`. `langfuse_url` checks a base URL. The result is None where there is no base URL.

@@ -2,11 +2,13 @@
 for parameters of URLs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypedDict
 
+from core.json_values import as_list
 from core.secret_names import is_secret_name
+from core.strict_json import JsonObject, JsonValue
 from settings import table
 from settings.allowed_hosts import check_base_url
 from settings.provider_table import CREDENTIAL_HEADERS, PROVIDERS, URL_PARAMETERS, Provider
@@ -41,8 +43,18 @@ class ProviderRouting:
 
     providers: Mapping[str, Provider] = field(default_factory=lambda: PROVIDERS)
     default_provider: str = table.DEFAULT_PROVIDER.default_value
-    url_parameters: Mapping[str, str] = field(default_factory=dict)
+    url_parameters: Mapping[str, str] = field(default_factory=dict[str, str])
     allowed_custom_hosts: frozenset[str] = frozenset()
+
+
+class _Changes(TypedDict, total=False):
+    """Fields of `Provider` that an entry sets."""
+
+    base_url: str
+    credential: str
+    headers: Mapping[str, str]
+    paths: tuple[str, ...]
+    deployment_url: str
 
 
 def template_parameters(template: str) -> list[str]:
@@ -63,7 +75,7 @@ def check_url_parameter(name: str, value: str) -> str:
     return value
 
 
-def apply_provider_overrides(entries: Mapping[str, Any]) -> dict[str, Provider]:
+def apply_provider_overrides(entries: JsonObject) -> dict[str, Provider]:
     """Return a copy of the provider table, by slug, with a deployer's entries over it.
 
     `entries` maps slugs to objects that may have `base_url`, `credential`, `headers`, `paths` and
@@ -83,25 +95,25 @@ def apply_provider_overrides(entries: Mapping[str, Any]) -> dict[str, Provider]:
     return providers
 
 
-def _override_provider(known: Provider | None, entry: Any) -> Provider:
+def _override_provider(known: Provider | None, entry: JsonValue) -> Provider:
     """Return the table's provider `known`, None where it has none, with the members of a deployer's
     entry over it. Raises ValueError for a malformed entry."""
     if not isinstance(entry, dict) or not entry.keys() <= _MEMBER_READERS.keys():
         raise ValueError(f"must be an object with {', '.join(_MEMBER_READERS)}")
     if known is None and "base_url" not in entry:
         raise ValueError("base_url is needed, since the gateway does not know this provider")
-    changes: dict[str, Any] = {}
+    changes: _Changes = {}
     for name, value in entry.items():
         try:
-            changes[name] = _MEMBER_READERS[name](value)
+            changes.update(_MEMBER_READERS[name](value))
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
     if "base_url" in changes:  # the table's deployment URL is on the replaced host
-        changes = {"deployment_url": "", **changes}
+        changes.setdefault("deployment_url", "")
     return replace(known or Provider(""), **changes)
 
 
-def _read_base_url(value: Any) -> str:
+def _read_base_url(value: JsonValue) -> str:
     """Check a base URL that may contain parameters as `{name}`; return it without "/" at its end.
 
     Raises ValueError where it is not a plain https URL, or has a parameter that is not one of
@@ -120,7 +132,7 @@ def _read_base_url(value: Any) -> str:
     return template
 
 
-def _read_deployment_url(value: Any) -> str:
+def _read_deployment_url(value: JsonValue) -> str:
     """Check a deployment URL, as in `Provider`: a base URL that may end in "?" and a query. Both
     may contain parameters as `{name}`. Return it without "/" at the end of its path.
 
@@ -134,7 +146,7 @@ def _read_deployment_url(value: Any) -> str:
     return f"{_read_base_url(url)}{question_mark}{query}"
 
 
-def _read_credential(value: Any) -> str:
+def _read_credential(value: JsonValue) -> str:
     """Check that a value is a key of `CREDENTIAL_HEADERS`; return it. Raises ValueError
     otherwise."""
     if not isinstance(value, str) or value not in CREDENTIAL_HEADERS:
@@ -142,15 +154,19 @@ def _read_credential(value: Any) -> str:
     return value
 
 
-def _read_headers(value: Any) -> dict[str, str]:
+def _read_headers(value: JsonValue) -> dict[str, str]:
     """Check headers {name: value} to send to a provider; return them by lower-case name.
 
     Raises ValueError where a name or value is no text of plain ASCII, and for headers that contain
     a credential or belong to the connection.
     """
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+    if not isinstance(value, dict):
         raise ValueError("must map names to texts")
-    headers = {name.lower(): text for name, text in value.items()}
+    headers: dict[str, str] = {}
+    for name, text in value.items():
+        if not isinstance(text, str):
+            raise ValueError("must map names to texts")
+        headers[name.lower()] = text
     for name, text in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
             raise ValueError("must have plain names and values")
@@ -166,21 +182,21 @@ def _read_headers(value: Any) -> dict[str, str]:
     return headers
 
 
-def _read_paths(value: Any) -> tuple[str, ...]:
+def _read_paths(value: JsonValue) -> tuple[str, ...]:
     """Check a list of paths; return them without "/v1/". Raises ValueError where it is empty or
     malformed."""
-    paths = [str(path).removeprefix("/v1/") for path in value] if isinstance(value, list) else []
+    paths = [str(path).removeprefix("/v1/") for path in as_list(value)]
     if not paths or not all(_PATH.fullmatch(path) for path in paths):
         raise ValueError('must be a list of paths such as "/v1/embeddings"')
     return tuple(paths)
 
 
-# The members that an entry may have. Each function checks the member's value, and returns the value
-# of the `Provider` field with the same name.
-_MEMBER_READERS = {
-    "base_url": _read_base_url,
-    "credential": _read_credential,
-    "headers": _read_headers,
-    "paths": _read_paths,
-    "deployment_url": _read_deployment_url,
+# The members that an entry may have. Each function checks the member's value, and returns the field
+# of `Provider` with the same name.
+_MEMBER_READERS: Mapping[str, Callable[[JsonValue], _Changes]] = {
+    "base_url": lambda value: {"base_url": _read_base_url(value)},
+    "credential": lambda value: {"credential": _read_credential(value)},
+    "headers": lambda value: {"headers": _read_headers(value)},
+    "paths": lambda value: {"paths": _read_paths(value)},
+    "deployment_url": lambda value: {"deployment_url": _read_deployment_url(value)},
 }

@@ -62,7 +62,7 @@ class Provider:
 
     base_url: str
     credential: str = "bearer"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     paths: tuple[str, ...] = ()
     bearer_prefixes: tuple[str, ...] = ()
     bearer_paths: tuple[str, ...] = ()

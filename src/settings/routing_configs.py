@@ -6,58 +6,33 @@ guardrail without effect would be worse. A config is the deployer's (`CONFIGS`) 
 https://portkey.ai/docs/api-reference/inference-api/config-object
 """
 
-import json
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from core import strict_json
+from core.json_values import as_list
 from core.limits import (
-    MAX_CACHE_AGE_SECONDS,
     MAX_REGEX_CONDITIONS,
     MAX_REQUEST_TIMEOUT_SECONDS,
-    MAX_RETRIES,
     MAX_TARGET_DEPTH,
     MAX_TARGETS,
 )
+from core.strict_json import JsonObject, JsonValue
 from core.types import Call, Refusal
 from settings import table, validators
-from settings.conditions import check_query
-from settings.provider_table import CUSTOM_HOST_HEADER, URL_PARAMETERS, provider_secret_name
+from settings.provider_table import CUSTOM_HOST_HEADER, provider_secret_name
+from settings.target_members import (
+    HEADER_MEMBERS,
+    IGNORED_MEMBERS,
+    MEMBER_READERS,
+    RetryPolicy,
+    TargetMembers,
+)
 
 CONFIG_HEADER, TIMEOUT_HEADER = "x-portkey-config", "x-portkey-request-timeout"
 
-MODES = ("single", "fallback", "loadbalance", "conditional")
-
 CONFIG_NAME = re.compile(r"[\w.@/-]{1,64}", re.ASCII)
-
-_SECRET_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
-
-# Members of a target, and the request header that each of them replaces.
-_HEADER_MEMBERS = {
-    name: header
-    for header in (CUSTOM_HOST_HEADER, *(header for header, _ in URL_PARAMETERS.values()))
-    for member in [header.removeprefix("x-portkey-").replace("-", "_")]
-    for name in (member, member.removeprefix("azure_"))  # Portkey's code and its docs differ
-}
-
-# Members without effect, since they request only what the gateway does in any case.
-_IGNORED_MEMBERS = ("id", "forward_headers", "strict_open_ai_compliance")
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often a target is called again, and after which statuses of its reply.
-
-    `attempts` is the largest number of retries, without the first call. A retry waits at least as
-    long as the reply's `Retry-After` requires, unless `use_retry_after_header` is False.
-    """
-
-    attempts: int = 0
-    on_status_codes: frozenset[int] = frozenset((429, 500, 502, 503, 504))
-    use_retry_after_header: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,14 +59,14 @@ class Target:
     provider: str = ""
     api_key: str | None = field(default=None, repr=False)
     secret: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    override_params: Mapping[str, Any] = field(default_factory=dict)
-    retry: RetryPolicy = RetryPolicy()
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    override_params: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     timeout_seconds: float | None = None
     weight: float = 1.0
     mode: str = "single"
     on_status_codes: frozenset[int] | None = None
-    conditions: tuple[tuple[Mapping[str, Any], str], ...] = ()
+    conditions: tuple[tuple[JsonObject, str], ...] = ()
     default: str | None = None
     targets: tuple["Target", ...] = ()
     cache_age_seconds: int = 0
@@ -112,7 +87,7 @@ class Target:
         return any(leaf.retry.attempts or leaf.override_params for leaf in self.leaves)
 
 
-def parse_config(value: Any, *, trusted: bool) -> Target:
+def parse_config(value: JsonValue, *, trusted: bool) -> Target:
     """Check the JSON value of a routing config; return its outermost target.
 
     `trusted` is True for a config of the deployer. Raises ValueError where the config is malformed
@@ -122,10 +97,10 @@ def parse_config(value: Any, *, trusted: bool) -> Target:
     return _parse_target(value, Target(trusted=trusted), MAX_TARGET_DEPTH)
 
 
-def parse_named_configs(value: Mapping[str, Any]) -> dict[str, Target]:
+def parse_named_configs(value: JsonObject) -> dict[str, Target]:
     """Check the deployer's configs, a JSON object {name: config}; return the outermost target of
     each by its name. Raises ValueError for a malformed name or config."""
-    named = {}
+    named: dict[str, Target] = {}
     for name, config in value.items():
         if not CONFIG_NAME.fullmatch(name):
             raise ValueError("must name its configs by letters, digits and hyphens")
@@ -175,7 +150,7 @@ def read_request_timeout(call: Call) -> float | Refusal | None:
     return int(value) / 1000
 
 
-def _check_size(value: Any) -> None:
+def _check_size(value: JsonValue) -> None:
     """Raise ValueError for a config, as parsed JSON, with more than `MAX_TARGETS` targets or
     `MAX_REGEX_CONDITIONS` regular expressions at all levels together.
 
@@ -189,8 +164,7 @@ def _check_size(value: Any) -> None:
         if isinstance(item, dict):
             pending += [member for name, member in item.items() if name != "override_params"]
             expressions += "$regex" in item
-            listed = item.get("targets")
-            listed = listed if isinstance(listed, list) else []
+            listed = as_list(item.get("targets"))
             targets += sum(not (isinstance(t, dict) and t.get("targets")) for t in listed)
         elif isinstance(item, list):
             pending += item
@@ -200,7 +174,7 @@ def _check_size(value: Any) -> None:
         raise ValueError(f"config may have at most {MAX_REGEX_CONDITIONS} times $regex")
 
 
-def _parse_target(value: Any, inherited: Target, levels: int) -> Target:
+def _parse_target(value: JsonValue, inherited: Target, levels: int) -> Target:
     """Check the JSON value of a target, and return it with all targets nested in it.
 
     `inherited` has the target's path, and the values that it inherits from the target around it. At
@@ -209,22 +183,22 @@ def _parse_target(value: Any, inherited: Target, levels: int) -> Target:
     if not isinstance(value, dict):
         raise ValueError(f"{inherited.path} must be a JSON object")
     root = inherited.path == Target.path
-    changes: dict[str, Any] = {}
+    changes: TargetMembers = {}
     headers: dict[str, str] = {}
     for name, member in value.items():
         # Some clients write null for a member that they do not set.
-        if member is None or name in _IGNORED_MEMBERS:
+        if member is None or name in IGNORED_MEMBERS:
             continue
         path = f"{inherited.path}.{name}"
-        if (name not in _MEMBER_READERS and name not in _HEADER_MEMBERS) or (
+        if (name not in MEMBER_READERS and name not in HEADER_MEMBERS) or (
             name == "cache" and not root
         ):
             raise ValueError(f"{path[:100]} is not known here")
         try:
-            if name in _HEADER_MEMBERS:
-                headers[_HEADER_MEMBERS[name]] = validators.text(member)
+            if name in HEADER_MEMBERS:
+                headers[HEADER_MEMBERS[name]] = validators.text(member)
             else:
-                changes.update(_MEMBER_READERS[name](member))
+                changes.update(MEMBER_READERS[name](member))
         except ValueError as error:
             raise ValueError(f"{path} {error}") from None
     changes["headers"] = headers
@@ -277,124 +251,3 @@ def _parse_target(value: Any, inherited: Target, levels: int) -> Target:
         if name is not None and name not in names:
             raise ValueError(f"{inherited.path}.strategy names no target of this config")
     return replace(parsed, targets=children)
-
-
-def _read_strategy(value: Any) -> dict[str, Any]:
-    members = _check_object(value, ("mode", "on_status_codes", "conditions", "default"))
-    mode = members.get("mode")
-    if mode not in MODES:
-        raise ValueError(f"must have a mode: {', '.join(MODES)}")
-    strategy: dict[str, Any] = {"mode": mode}
-    if "on_status_codes" in members:
-        strategy["on_status_codes"] = _check_statuses(members["on_status_codes"])
-    if mode == "conditional":
-        strategy["conditions"] = tuple(map(_read_condition, _check_list(members.get("conditions"))))
-        strategy["default"] = validators.text(members["default"]) if "default" in members else None
-    return strategy
-
-
-def _read_condition(value: Any) -> tuple[Mapping[str, Any], str]:
-    members = _check_object(value, ("query", "then"))
-    return check_query(members.get("query")), validators.text(members.get("then"))
-
-
-def _read_retry(value: Any) -> dict[str, Any]:
-    header = "use_retry_after_header"
-    members = _check_object(value, ("attempts", "on_status_codes", header, f"{header}s"))
-    codes = members.get("on_status_codes")
-    honour = members.get(header, members.get(f"{header}s", True))
-    if not isinstance(honour, bool):
-        raise ValueError(f"must have true or false as {header}")
-    return {
-        "retry": RetryPolicy(
-            int(_check_number(members.get("attempts", 0), 0, MAX_RETRIES)),
-            RetryPolicy.on_status_codes if codes is None else _check_statuses(codes),
-            honour,
-        )
-    }
-
-
-def _read_api_key(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        key = validators.credential(value)
-        if " " in key:
-            raise ValueError("must be a key")
-        return {"api_key": key}
-    name = _check_object(value, ("secret",)).get("secret")
-    if not isinstance(name, str) or not _SECRET_NAME.fullmatch(name):
-        raise ValueError("must name a secret in capital letters")
-    return {"secret": name}
-
-
-def _read_cache(value: Any) -> dict[str, Any]:
-    members = _check_object(value, ("mode", "max_age"))
-    if members.get("mode") != "simple":
-        raise ValueError("must have the mode simple")
-    return {
-        "cache_age_seconds": int(
-            _check_number(members.get("max_age", MAX_CACHE_AGE_SECONDS), 1, MAX_CACHE_AGE_SECONDS)
-        )
-    }
-
-
-def _read_targets(value: Any) -> dict[str, Any]:
-    return {"targets": _check_list(value)}
-
-
-def _read_override_params(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("must be a JSON object")
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:  # 1e999 is parsed as infinity, which cannot be sent
-        raise ValueError("must hold no number that is too large for JSON") from None
-    return {"override_params": value}
-
-
-def _read_timeout(value: Any) -> dict[str, Any]:
-    return {"timeout_seconds": _check_number(value, 1, 1000 * MAX_REQUEST_TIMEOUT_SECONDS) / 1000}
-
-
-def _check_object(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Check that a JSON value is an object with no other members than `names`; return the members
-    that are not null. Raises ValueError otherwise."""
-    if not isinstance(value, dict) or not value.keys() <= set(names):
-        raise ValueError(f"must be an object with {', '.join(names)}")
-    return {name: member for name, member in value.items() if member is not None}
-
-
-def _check_list(value: Any) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        raise ValueError("must be a list that is not empty")
-    return value
-
-
-def _check_number(value: Any, least: float, most: float) -> float:
-    # Only for a float: `isfinite` raises OverflowError for a very large whole number.
-    infinite = isinstance(value, float) and not math.isfinite(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or infinite:
-        raise ValueError("must be a number")
-    if not least <= value <= most:
-        raise ValueError(f"must be from {least:g} to {most:g}")
-    return value
-
-
-def _check_statuses(value: Any) -> frozenset[int]:
-    if not isinstance(value, list) or not all(type(code) is int for code in value):
-        raise ValueError("must have a list of statuses as on_status_codes")
-    return frozenset(value)
-
-
-# The members of a target. Each function checks a member's value and returns fields of `Target`.
-_MEMBER_READERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
-    "strategy": _read_strategy,
-    "targets": _read_targets,
-    "name": lambda value: {"name": validators.text(value)},
-    "weight": lambda value: {"weight": _check_number(value, 0, 1e9)},
-    "provider": lambda value: {"provider": validators.text(value).lower().removeprefix("@")},
-    "api_key": _read_api_key,
-    "override_params": _read_override_params,
-    "retry": _read_retry,
-    "request_timeout": _read_timeout,
-    "cache": _read_cache,
-}

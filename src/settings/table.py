@@ -6,14 +6,15 @@ docs` writes the README's table from it.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from core import limits
+from core.strict_json import JsonValue
 from core.trace_context import CONTENT_MODES
 from settings import validators
 from settings.provider_table import PROVIDER_SECRET, URL_PARAMETERS
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 
 # Cloudflare limits a variable to 5 KB. A text continues in NAME_2 to NAME_9.
@@ -22,7 +23,7 @@ _CONTINUATIONS = range(2, 10)
 
 
 @dataclass(frozen=True, eq=False)
-class Setting(Generic[T]):
+class Setting(Generic[T_co]):
     """A row of the table. As a text, it is the setting's name.
 
     `default` is a value as wrangler.toml would have it, or "" where nothing is the default.
@@ -36,7 +37,7 @@ class Setting(Generic[T]):
     name: str
     kind: Literal["secret", "variable", "binding"]
     default: str
-    validate: Callable[[Any], T]
+    validate: Callable[[JsonValue], T_co]
     doc: str
     fails_closed: bool = False
     continues: bool = False
@@ -45,7 +46,7 @@ class Setting(Generic[T]):
         return self.name
 
     @property
-    def default_value(self) -> T:
+    def default_value(self) -> T_co:
         """The default, parsed. Raises ValueError for a setting without a default."""
         return self.validate(self.default)
 
@@ -54,11 +55,11 @@ class Setting(Generic[T]):
         """The names of the variables in which the value may continue, in order."""
         return tuple(f"{self}_{part}" for part in _CONTINUATIONS) if self.continues else ()
 
-    def named(self, name: str) -> "Setting[T]":
+    def named(self, name: str) -> "Setting[T_co]":
         """The setting under another name."""
         return replace(self, name=name)
 
-    def then(self, parse: Callable[[T], U]) -> "Setting[U]":
+    def then(self, parse: Callable[[T_co], U]) -> "Setting[U]":
         """The setting with a second validator, which takes the first one's result."""
         return Setting(
             self.name,
@@ -351,7 +352,7 @@ PARAMETERS = {
     for parameter, (header, variable) in URL_PARAMETERS.items()
 }
 
-_ROWS: list[Setting[Any]] = [row for row in [*globals().values()] if isinstance(row, Setting)]
+_ROWS: list[Setting[object]] = [row for row in [*globals().values()] if isinstance(row, Setting)]
 
 SETTINGS = (*_ROWS, *PARAMETERS.values())
 

@@ -12,7 +12,8 @@ from core.platform import StrategyPlatform
 from core.strict_json import JsonObject
 from core.types import Refusal
 from settings.conditions import query_matches
-from settings.routing_configs import RetryPolicy, Target
+from settings.routing_configs import Target
+from settings.target_members import RetryPolicy
 from upstream.retries import RetryPauses
 
 

@@ -23,7 +23,7 @@ from core.types import Call, Destination, Refusal, UpstreamCall
 from core.version import VERSION
 from export.outbox import Outbox
 from gateway import errors
-from settings import gateway_keys, routing_configs
+from settings import gateway_keys, target_members
 from settings.conditions import _OPERATORS, SOURCES
 from settings.gateway_keys import KEY_HEADERS
 from settings.load import Settings, load_settings
@@ -34,7 +34,7 @@ from settings.provider_table import (
     URL_PARAMETERS,
     provider_secret_name,
 )
-from settings.routing_configs import RetryPolicy
+from settings.target_members import RetryPolicy
 from upstream.response_cache import FORCE_REFRESH_HEADER, CacheStatus
 from upstream.target_request import build_upstream_call
 
@@ -113,12 +113,12 @@ def test_the_names_of_stored_keys_are_listed():
 
 def test_the_members_and_limits_of_a_config_are_listed():
     members = {
-        *routing_configs._MEMBER_READERS,
-        *routing_configs._IGNORED_MEMBERS,
-        *routing_configs._HEADER_MEMBERS,
+        *target_members.MEMBER_READERS,
+        *target_members.IGNORED_MEMBERS,
+        *target_members.HEADER_MEMBERS,
     }
     short_names = {
-        name.removeprefix("azure_") for name in routing_configs._HEADER_MEMBERS if "azure_" in name
+        name.removeprefix("azure_") for name in target_members.HEADER_MEMBERS if "azure_" in name
     }
     assert code_words("Configs") == members - short_names
     limits = [int(row[1]) for row in rows("Configs", 1)]

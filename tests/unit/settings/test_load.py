@@ -2,6 +2,7 @@
 
 import pytest
 
+from core.strict_json import JsonObject
 from settings.gateway_keys import GatewayKey
 from settings.load import Destination, Settings, load_settings
 from settings.table import CONTINUATION_NAMES, SECRET_NAMES, SETTINGS
@@ -105,7 +106,7 @@ def test_privacy_settings():
 
 
 def test_the_release_defaults_to_the_deployed_version():
-    metadata = {"CF_VERSION_METADATA": {"id": "version-1", "tag": "", "timestamp": ""}}
+    metadata: JsonObject = {"CF_VERSION_METADATA": {"id": "version-1", "tag": "", "timestamp": ""}}
     assert load_settings(metadata).release == "version-1"
     assert load_settings({**metadata, "LANGFUSE_RELEASE": "r1"}).release == "r1"
     assert load_settings({}).release is None
@@ -252,13 +253,12 @@ def test_a_malformed_value_for_keys_or_hosts_is_a_problem(name, value):
 
 
 def test_json_values_may_be_parsed_already():
-    settings = load_settings(
-        {
-            "GATEWAY_API_KEYS": {"alice": HASH},
-            "TRACED_ENDPOINTS": ["/v1/x"],
-            "ALLOWED_CUSTOM_HOSTS": ["a.example"],
-        }
-    )
+    variables: JsonObject = {
+        "GATEWAY_API_KEYS": {"alice": HASH},
+        "TRACED_ENDPOINTS": ["/v1/x"],
+        "ALLOWED_CUSTOM_HOSTS": ["a.example"],
+    }
+    settings = load_settings(variables)
     assert settings.gateway_keys == (GatewayKey("alice", HASH),)
     assert settings.traced_endpoints == {"/v1/x"}
     assert settings.routing.allowed_custom_hosts == {"a.example"}

@@ -8,18 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.types import Call, Refusal
-from settings import routing_configs
 from settings.routing_configs import (
     CONFIG_HEADER,
-    MODES,
     TIMEOUT_HEADER,
-    RetryPolicy,
     Target,
     parse_config,
     parse_named_configs,
     read_request_timeout,
     select_config,
 )
+from settings.target_members import HEADER_MEMBERS, MEMBER_READERS, MODES, RetryPolicy
 
 TARGETS = [{"provider": "openai"}, {"provider": "groq"}]
 
@@ -214,8 +212,8 @@ JSON = st.recursive(
     max_leaves=5,
 )
 MEMBERS = [
-    *routing_configs._MEMBER_READERS,
-    *routing_configs._HEADER_MEMBERS,
+    *MEMBER_READERS,
+    *HEADER_MEMBERS,
     "mode",
     "conditions",
     "attempts",
