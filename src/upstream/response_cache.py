@@ -148,8 +148,9 @@ def _is_cacheable(reply: bytes, path: str) -> bool:
         value = strict_json.parse(decode_utf8(reply))
     except ValueError:
         return False
-    has_members = isinstance(value, dict) and bool(value)
-    return has_members and not find_error(value, is_known_format(path))
+    if not isinstance(value, dict) or not value:
+        return False
+    return not find_error(value, is_known_format(path))
 
 
 def _asks_for_whole_reply(scope: RequestScope) -> bool:
