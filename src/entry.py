@@ -4,7 +4,7 @@ from typing import Any
 
 from workers import WorkerEntrypoint
 
-from cloudflare.bindings import queue_messages, trace_queue_binding
+from cloudflare.bindings import CloudflareEnvironment, queue_messages, trace_queue_binding
 from cloudflare.platform import CloudflareIsolate, CloudflareRequest, to_js_response
 from core.types import GatewayResponse, Refusal
 from export.outbox import deliver_queue_messages
@@ -20,7 +20,11 @@ _settings: Settings | None = None
 class Default(WorkerEntrypoint):
     """The handlers of the Worker."""
 
-    async def fetch(self, request: Any) -> Any:
+    # The SDK's own types of these are not defined in Python.
+    ctx: Any
+    env: Any
+
+    async def fetch(self, request: Any) -> object:
         """Handle one request of a client: take the SDK's `Request` and return a JavaScript
         `Response`. An exception in the gateway is logged and becomes a response with status 500, in
         the error format of the API that was called."""
@@ -33,7 +37,7 @@ class Default(WorkerEntrypoint):
             response = error_response(refusal, platform.call)
         return to_js_response(response) if isinstance(response, GatewayResponse) else response
 
-    async def queue(self, batch: Any, *_: Any) -> None:
+    async def queue(self, batch: Any, *_: object) -> None:
         """Deliver to Langfuse the observations in one batch of queue messages, which were not
         delivered directly.
 
@@ -60,17 +64,3 @@ def isolate_settings(env: Any) -> Settings:
         if not _settings.destinations:
             log("tracing_off", reason="no Langfuse destination is configured")
     return _settings
-
-
-class CloudflareEnvironment:
-    """The Worker's variables, secrets and bindings by name, read from its `env`: the `Environment`
-    of `core.platform`."""
-
-    def __init__(self, env: Any) -> None:
-        self._env = env
-
-    def get(self, name: str, /) -> Any:
-        value = getattr(self._env, name, None)
-        # A variable that wrangler.toml defines as JSON arrives as a JavaScript object.
-        to_py = getattr(value, "to_py", None)
-        return to_py() if to_py else value

@@ -1,4 +1,5 @@
-"""Bindings and caches of the Worker: the rate limit, the response cache, and queue messages.
+"""Bindings and caches of the Worker: variables, the rate limit, the response cache, and queue
+messages.
 
 Objects of the runtime are passed in as arguments. So this module imports nothing of the runtime,
 and its tests run in CPython. A failure of the rate limit or of the cache is logged, and the call
@@ -7,9 +8,10 @@ continues without it.
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from core.limits import BINDING_TIMEOUT_SECONDS
+from core.strict_json import JsonValue
 from core.version import NAME
 from redaction.logs import RequestLog
 
@@ -18,6 +20,20 @@ def trace_queue_binding(env: Any) -> Any:
     """The binding of the queue for traces, from the Worker's `env`; None where the deployment binds
     no queue."""
     return getattr(env, "TRACE_QUEUE", None)
+
+
+class CloudflareEnvironment:
+    """The Worker's variables, secrets and bindings by name, read from its `env`: the `Environment`
+    of `core.platform`."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+
+    def get(self, name: str, /) -> JsonValue:
+        value = getattr(self._env, name, None)
+        # A variable that wrangler.toml defines as JSON arrives as a JavaScript object.
+        to_py = getattr(value, "to_py", None)
+        return to_py() if to_py else value
 
 
 class RateLimit:
@@ -125,7 +141,7 @@ def queue_messages(batch: Any) -> list[CloudflareQueueMessage]:
 
 def _message_body(body: Any) -> str | bytes:
     # Another producer may send a message of any type. It must not fail the whole batch.
-    return bytes(body) if isinstance(body, memoryview) else str(body)
+    return cast("memoryview[int]", body).tobytes() if isinstance(body, memoryview) else str(body)
 
 
 def _failure_reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import js
 from pyodide.ffi import JsException, jsnull, to_js
@@ -26,6 +26,7 @@ from core.limits import (
     QUEUE_SEND_TIMEOUT_SECONDS,
     USUAL_UPLOAD_RESPONSE_BYTES,
 )
+from core.platform import RequestBody
 from core.strict_json import decode_utf8
 from core.types import (
     BodyTooLarge,
@@ -146,7 +147,7 @@ class CloudflareRequest(CloudflareIsolate):
             raise NetworkError(error.message) from error
 
     async def fetch(
-        self, upstream: UpstreamCall, body: "CloudflareRequestBody | None", timeout: float | None
+        self, upstream: UpstreamCall, body: RequestBody | None, timeout: float | None
     ) -> CloudflareReply:
         init = {"method": upstream.method, "headers": upstream.headers, "redirect": "manual"}
         abort_controller = None
@@ -159,7 +160,7 @@ class CloudflareRequest(CloudflareIsolate):
                 to_js([self.request.signal, abort_controller.signal])
             )
         if body is not None:
-            init["body"] = body.buffer
+            init["body"] = cast("CloudflareRequestBody", body).buffer  # as `read_body` returns it
         elif upstream.method not in ("GET", "HEAD"):
             init["body"] = self.request.body
         fetching = js.fetch(upstream.url, to_js_object(init))
