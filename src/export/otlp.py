@@ -8,14 +8,15 @@ langfuse/langfuse, packages/shared/src/server/otel.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 from core import strict_json
 from core.limits import MAX_METADATA_ATTRIBUTES, MAX_OTLP_BYTES
 from core.observation import ERROR, ModelCall, Observation
-from core.strict_json import to_json
+from core.strict_json import JsonObject, JsonValue, to_json
 from core.types import HttpResponse
 from core.version import NAME, VERSION
+from export import genai_attributes as genai
 from export.batch import BatchItem
 from export.encoding import inclusive_usage_counts, to_iso_time, to_milliseconds
 from export.upload_results import (
@@ -40,31 +41,13 @@ MAX_BYTES = MAX_OTLP_BYTES
 # Span kinds, and the status code of an error: https://opentelemetry.io/docs/specs/otel/trace/api/
 _SERVER, _CLIENT, _FAILED = 2, 3, 2
 
-# Values of `gen_ai.operation.name` by the dialect, and of `gen_ai.provider.name` by the provider's
-# slug, where they differ. The registry allows other names for providers that it does not list.
-# https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
-_OPERATIONS = {
-    "chat": "chat",
-    "messages": "chat",
-    "responses": "chat",
-    "completion": "text_completion",
-    "embedding": "embeddings",
-}
-
-_PROVIDERS = {
-    "azure-openai": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "google": "gcp.gemini",
-    "mistral-ai": "mistral_ai",
-    "perplexity-ai": "perplexity",
-    "x-ai": "x_ai",
-}
-
 _CACHE_WRITES = "input_cache_creation"
 
 # Names of metadata that are no attributes of their own: Langfuse would ignore the first, and read
 # the others, which its integrations use, as fields of the trace.
 _NO_ATTRIBUTES = frozenset(("", "langfuse_user_id", "langfuse_session_id", "langfuse_tags"))
+
+_AttributeValue: TypeAlias = str | int | tuple[str, ...]
 
 # A text that may be a JSON value: the beginning of an object, a list or a string, or the whole of
 # any other value.
@@ -79,10 +62,7 @@ def encode(observation: Observation) -> tuple[BatchItem, ...]:
 
     The same observation always gives the same span: sent again, it replaces the stored one.
     """
-    present = {
-        name: value for name, value in _attributes(observation).items() if value not in (None, ())
-    }
-    span = {
+    span: dict[str, object] = {
         "traceId": observation.trace.id,
         "spanId": observation.id,
         "name": observation.name,
@@ -94,7 +74,11 @@ def encode(observation: Observation) -> tuple[BatchItem, ...]:
         span["parentSpanId"] = observation.parent_id
     if observation.level == ERROR:
         span["status"] = {"code": _FAILED, "message": observation.status_message or ""}
-    attributes = [{"key": name, "value": _any_value(present[name])} for name in present]
+    attributes = [
+        {"key": name, "value": _any_value(value)}
+        for name, value in _attributes(observation).items()
+        if value is not None and value != ()
+    ]
     # As text: to make an object of each, and text of that, takes twice the time.
     metadata = "".join(f",{attribute}" for attribute in _metadata_attributes(observation))
     text = f'{to_json(span)[:-1]},"attributes":{to_json(attributes)[:-1]}{metadata}]}}'
@@ -144,7 +128,7 @@ def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float
     return UploadResult(Outcome.STORED)
 
 
-def _attributes(observation: Observation) -> dict[str, Any]:
+def _attributes(observation: Observation) -> dict[str, _AttributeValue | None]:
     """The attributes of an observation's span without its metadata, as `{name: value}`; an absent
     one is None or (). They include those of its trace, since Langfuse inherits nothing from another
     span."""
@@ -194,7 +178,7 @@ def _metadata_attributes(observation: Observation) -> list[str]:
     ]
 
 
-def _attributes_of_names(prefix: str, metadata: Mapping[str, Any]) -> list[str]:
+def _attributes_of_names(prefix: str, metadata: Mapping[str, JsonValue]) -> list[str]:
     """Metadata as an attribute `<prefix>.<name>` for each name.
 
     Langfuse stores a text for each, and parses it as JSON when it is read. Of an attribute that
@@ -202,7 +186,8 @@ def _attributes_of_names(prefix: str, metadata: Mapping[str, Any]) -> list[str]:
     none for an empty object, and the same path for `{"a": {"b": 1}}` and `{"a.b": 1}`. So the
     attribute `prefix` has only those names that cannot be attributes of their own.
     """
-    attributes, others = [], {}
+    attributes: list[str] = []
+    others: dict[str, str] = {}
     for name, value in metadata.items():
         text = _metadata_text(value)
         # Halves of surrogate pairs, which are not printable, are all the same in UTF-8.
@@ -220,17 +205,20 @@ def _text_attribute(name: str, text: str) -> str:
     return f'{{"key":{to_json(name)},"value":{{"stringValue":{to_json(text)}}}}}'
 
 
-def _metadata_text(value: Any) -> str:
+def _metadata_text(value: JsonValue) -> str:
     """A metadata value as the text that Langfuse parses to the same value.
 
     A text is as it is, so that it can be filtered by, and any other value its JSON text. A text
     that may be JSON itself, such as "true", becomes a JSON string.
     """
-    is_plain = isinstance(value, str) and not _MAY_BE_JSON.match(value)
-    return value if is_plain else to_json(value)
+    if isinstance(value, str) and not _MAY_BE_JSON.match(value):
+        return value
+    return to_json(value)
 
 
-def _gen_ai_attributes(observation: Observation, call: ModelCall) -> dict[str, Any]:
+def _gen_ai_attributes(
+    observation: Observation, call: ModelCall
+) -> dict[str, _AttributeValue | None]:
     """The attributes of a model's call by the OpenTelemetry conventions for GenAI, as `{name:
     value}`; an absent one is None or (). Langfuse v4 repeats each of them in the metadata, so there
     is none for tokens that the cache neither read nor wrote."""
@@ -238,30 +226,30 @@ def _gen_ai_attributes(observation: Observation, call: ModelCall) -> dict[str, A
     totals = inclusive_usage_counts(usage)
     cache_writes = [count for name, count in usage.items() if name.startswith(_CACHE_WRITES)]
     return {
-        "gen_ai.operation.name": _OPERATIONS.get(call.request_type),
-        "gen_ai.provider.name": _PROVIDERS.get(call.provider, call.provider),
-        "gen_ai.request.model": call.request_model,
-        "gen_ai.response.model": call.response_model,
-        "gen_ai.response.id": call.response_id,
-        "gen_ai.response.finish_reasons": call.finish_reasons,
-        "gen_ai.usage.input_tokens": totals.get("input"),
-        "gen_ai.usage.cache_read.input_tokens": usage.get("input_cached_tokens") or None,
-        "gen_ai.usage.cache_creation.input_tokens": sum(cache_writes) or None,
-        "gen_ai.usage.output_tokens": totals.get("output"),
+        genai.GEN_AI_OPERATION_NAME: genai.OPERATIONS.get(call.request_type),
+        genai.GEN_AI_PROVIDER_NAME: genai.PROVIDERS.get(call.provider, call.provider),
+        genai.GEN_AI_REQUEST_MODEL: call.request_model,
+        genai.GEN_AI_RESPONSE_MODEL: call.response_model,
+        genai.GEN_AI_RESPONSE_ID: call.response_id,
+        genai.GEN_AI_RESPONSE_FINISH_REASONS: call.finish_reasons,
+        genai.GEN_AI_USAGE_INPUT_TOKENS: totals.get("input"),
+        genai.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: usage.get("input_cached_tokens") or None,
+        genai.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: sum(cache_writes) or None,
+        genai.GEN_AI_USAGE_OUTPUT_TOKENS: totals.get("output"),
     }
 
 
 def _content(text: str | None) -> str | None:
     """Input or output, which is a JSON text or None, as the value of an attribute. A JSON string
     becomes the text that it encodes, since Langfuse shows text as it is."""
-    return strict_json.parse(text) if text and text.startswith('"') else text
+    return str(strict_json.parse(text)) if text and text.startswith('"') else text
 
 
-def _json_or_none(value: Mapping[str, Any]) -> str | None:
+def _json_or_none(value: Mapping[str, object]) -> str | None:
     return to_json(value) if value else None
 
 
-def _any_value(value: str | int | tuple[str, ...]) -> dict[str, Any]:
+def _any_value(value: _AttributeValue) -> JsonObject:
     """An attribute's value in the form of OTLP's `AnyValue`, such as `{"stringValue": "a"}`."""
     if isinstance(value, str):
         return {"stringValue": value}
