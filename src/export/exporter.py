@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core import strict_json
+from core.json_values import as_object, as_text
 from core.limits import (
     ENVELOPE_BYTES,
     FIRST_UPLOAD_BACKOFF_SECONDS,
@@ -151,8 +152,9 @@ def _protocol_of_server(response: HttpResponse) -> str | None:
     if response.status in (408, 429) or response.status >= 500:
         return None
     try:
-        major = int(strict_json.parse(response.text)["version"].split(".")[0])
-    except (ValueError, TypeError, KeyError, AttributeError):
+        version = as_text(as_object(strict_json.parse(response.text)).get("version")) or ""
+        major = int(version.partition(".")[0])
+    except ValueError:
         major = 0  # old servers have no such page
     return "otlp" if major >= OTLP_SINCE_MAJOR else "ingestion"
 

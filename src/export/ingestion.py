@@ -5,12 +5,12 @@ events, and reading of the response.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from core import strict_json
+from core.json_values import as_object
 from core.limits import MAX_INGESTION_BYTES
 from core.observation import Observation
-from core.strict_json import to_json
+from core.strict_json import JsonObject, JsonValue, to_json
 from core.types import HttpResponse
 from export.batch import BatchItem
 from export.encoding import inclusive_usage_counts, to_iso_time
@@ -106,11 +106,11 @@ def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float
     if failure is not None:
         return failure
     try:
-        results = strict_json.parse(response.text)
-        stored = _results_by_id(results["successes"])
-        errors = _results_by_id(results["errors"])
+        results = as_object(strict_json.parse(response.text))
+        stored = _results_by_id(results.get("successes"))
+        errors = _results_by_id(results.get("errors"))
         error_results = {event: _error_result(error) for event, error in errors.items()}
-    except (ValueError, TypeError, KeyError):
+    except ValueError:
         return NOT_LANGFUSE
     ids = dict.fromkeys(item.id for item in items)
     # Langfuse lists an event whose id it could not read under the id "unknown".
@@ -134,9 +134,7 @@ def read_response(response: HttpResponse, items: Sequence[BatchItem], now: float
     )
 
 
-def _is_unsupported_protocol(
-    errors: Sequence[Mapping[str, Any]], items: Sequence[BatchItem]
-) -> bool:
+def _is_unsupported_protocol(errors: Sequence[JsonObject], items: Sequence[BatchItem]) -> bool:
     """Whether a server that refused all of `items` supports no ingestion batches, which is so from
     Langfuse v4 on. `errors` are its entries for them, with `status` and `message`.
 
@@ -149,18 +147,26 @@ def _is_unsupported_protocol(
     return not any(item.alternative for item in items) or any("not accepted" in m for m in messages)
 
 
-def _results_by_id(results: Any) -> dict[str, dict[str, Any]]:
-    """The entries of a response's list as `{id: entry}`. Raises TypeError or KeyError for anything
-    but a list of objects that have an `id`."""
+def _results_by_id(results: JsonValue) -> dict[str, JsonObject]:
+    """The entries of a response's list as `{id: entry}`. Raises ValueError for anything but a list
+    of objects that have a text as `id`."""
     if not isinstance(results, list):
-        raise TypeError("a list was expected")
-    return {result["id"]: result for result in results}
+        raise ValueError("a list was expected")
+    found: dict[str, JsonObject] = {}
+    for entry in map(as_object, results):
+        entry_id = entry.get("id")
+        if not isinstance(entry_id, str):
+            raise ValueError("an id was expected")
+        found[entry_id] = entry
+    return found
 
 
-def _error_result(error: Mapping[str, Any]) -> UploadResult:
+def _error_result(error: JsonObject) -> UploadResult:
     """The result for one event from its entry in the response: RETRYABLE for status 429 and 5xx,
-    else MALFORMED. Raises TypeError or KeyError for a malformed entry."""
-    status = error["status"]
+    else MALFORMED. Raises ValueError for an entry without a status."""
+    status = error.get("status")
+    if not isinstance(status, int | float):
+        raise ValueError("a status was expected")
     is_retryable = status == 429 or status >= 500
     return loggable_result(
         Outcome.RETRYABLE if is_retryable else Outcome.MALFORMED,
@@ -179,7 +185,7 @@ def _content(observation: Observation) -> tuple[str, ...]:
 
 def _event(
     kind: str,
-    fields: Mapping[str, Any],
+    fields: Mapping[str, object],
     content: tuple[str, ...],
     observation: Observation,
     alternative: BatchItem | None = None,
@@ -190,11 +196,12 @@ def _event(
     body as text, such as ',"input":"Hi"'. `alternative` is sent where the server refuses this event
     as malformed; None where it is then lost.
     """
+    event_id = f"{observation.id}-{kind}"
     event = {
-        "id": f"{observation.id}-{kind}",
+        "id": event_id,
         "type": kind,
         # Langfuse v3 takes it for the start of a trace whose body has no `timestamp`.
         "timestamp": to_iso_time(observation.started_at),
         "body": {name: value for name, value in fields.items() if value not in (None, {}, [])},
     }
-    return BatchItem(event["id"], (to_json(event)[:-2], *content, "}}"), alternative)
+    return BatchItem(event_id, (to_json(event)[:-2], *content, "}}"), alternative)

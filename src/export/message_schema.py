@@ -11,32 +11,32 @@ messages: a new required member, or another name, type or meaning. A new optiona
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TypeVar
 
+from core.json_values import as_list
 from core.observation import ModelCall, Observation, Trace
+from core.strict_json import JsonObject, JsonValue
 from core.types import Destination
 
 VERSION = 1
 READABLE_VERSIONS = (VERSION - 1, VERSION)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: JsonValue) -> bool:
     return type(value) in (int, float)
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(item, str) for item in cast(list[object], value)
-    )
+def _is_texts(value: JsonValue) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _is_numbers(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, cast(dict[str, object], value).values()))
+def _is_numbers(value: JsonValue) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
 
 
 # Types of members by their names in the docs. "texts" is a list of texts, "numbers" an object of
 # numbers, "object" any other object.
-_TYPES: Mapping[str, Callable[[object], bool]] = {
+_TYPES: Mapping[str, Callable[[JsonValue], bool]] = {
     "text": lambda value: isinstance(value, str),
     "boolean": lambda value: isinstance(value, bool),
     "integer": lambda value: type(value) is int,
@@ -58,7 +58,7 @@ class Member:
 
     name: str
     type: str
-    default: Any = _REQUIRED
+    default: object = _REQUIRED
     attribute: str | None = None
 
     @property
@@ -71,7 +71,7 @@ class Member:
         """The name of the dataclass's field."""
         return self.attribute or self.name
 
-    def read(self, message: Mapping[str, Any]) -> Any:
+    def read(self, message: JsonObject) -> object:
         """The value in a message, or the default. Raises ValueError where a required member is
         missing, or the value has another type."""
         value = message.get(self.name)
@@ -79,7 +79,7 @@ class Member:
             return self.default
         if not _TYPES[self.type](value):
             raise ValueError(f"{self.name} is not of the type {self.type}")
-        return tuple(value or ()) if self.type == "texts" else value
+        return tuple(as_list(value)) if self.type == "texts" else value
 
 
 OBSERVATION_MEMBERS = (
@@ -128,7 +128,7 @@ MODEL_CALL_MEMBERS = (
 )
 
 
-def to_message(observation: Observation) -> dict[str, Any]:
+def to_message(observation: Observation) -> JsonObject:
     """The message of an observation. It has the name of its destination, but never its keys."""
     call = observation.model_call
     return {
@@ -140,14 +140,14 @@ def to_message(observation: Observation) -> dict[str, Any]:
     }
 
 
-def from_message(message: Any, destinations: Mapping[str, Destination]) -> Observation:
-    """The observation in a message, which is parsed JSON. `destinations` are the deployment's
+def from_message(value: JsonValue, destinations: Mapping[str, Destination]) -> Observation:
+    """The observation in a message, which is a JSON value. `destinations` are the deployment's
     Langfuse projects by name.
 
     Raises ValueError with a description where its version cannot be read, a required member is
     missing, a member has another type, or its destination is none of these.
     """
-    message = _object(message, "message")
+    message = _object(value, "message")
     version = message.get("schema", 0)
     if type(version) is not int or version not in READABLE_VERSIONS:
         raise ValueError(f"its schema has version {version!r}, but {VERSION} is supported")
@@ -155,27 +155,40 @@ def from_message(message: Any, destinations: Mapping[str, Destination]) -> Obser
     if not isinstance(name, str) or name not in destinations:
         raise ValueError(f"the destination {name!r} is unknown")
     call = message.get("model_call")
-    return Observation(
+    return _read(
+        Observation,
+        message,
+        OBSERVATION_MEMBERS,
         destination=destinations[name],
-        trace=Trace(**_read(_object(message.get("trace"), "trace"), TRACE_MEMBERS)),
+        trace=_read(Trace, _object(message.get("trace"), "trace"), TRACE_MEMBERS),
         model_call=(
             None
             if call is None
-            else ModelCall(**_read(_object(call, "model_call"), MODEL_CALL_MEMBERS))
+            else _read(ModelCall, _object(call, "model_call"), MODEL_CALL_MEMBERS)
         ),
-        **_read(message, OBSERVATION_MEMBERS),
     )
 
 
-def _write(value: Observation | Trace | ModelCall, members: Sequence[Member]) -> dict[str, Any]:
+def _write(value: Observation | Trace | ModelCall, members: Sequence[Member]) -> JsonObject:
     return {member.name: getattr(value, member.field) for member in members}
 
 
-def _read(message: Mapping[str, Any], members: Sequence[Member]) -> dict[str, Any]:
-    return {member.field: member.read(message) for member in members}
+_Read = TypeVar("_Read")
 
 
-def _object(value: Any, name: str) -> dict[str, Any]:
+def _read(
+    create: Callable[..., _Read],
+    message: JsonObject,
+    members: Sequence[Member],
+    **other_fields: object,
+) -> _Read:
+    """An instance of the dataclass `create`. Its fields are the `members` of a message, and
+    `other_fields`. Raises ValueError as `Member.read` does."""
+    fields = {member.field: member.read(message) for member in members}
+    return create(**fields, **other_fields)
+
+
+def _object(value: JsonValue, name: str) -> JsonObject:
     if not isinstance(value, dict):
         raise ValueError(f"{name} is not an object")
-    return cast(dict[str, Any], value)
+    return value

@@ -11,7 +11,6 @@ What Langfuse does not accept in time goes to the queue, if one is bound, and is
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from core.limits import (
     FIRST_REDELIVERY_SECONDS,
@@ -26,6 +25,7 @@ from core.limits import (
 from core.memory_budget import Reservation, delivery_budget
 from core.observation import Observation
 from core.platform import IsolatePlatform, QueueMessage
+from core.strict_json import JsonObject
 from core.types import Destination
 from export.exporter import Exporter, last_attempt_seconds
 from export.pending import PendingObservation
@@ -54,12 +54,12 @@ class Outbox:
         self.suppressed_reason: str = ""
         self.suppressed_counts: dict[str, int] = {}
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> JsonObject:
         """The state of the delivery, without secrets, as `/health` returns it to a caller with a
         gateway key. `protocol` is None while it is unknown. `last` is the reason or outcome of the
         last upload, and `last_at` its time; both are None before the first. `stored`, `queued` and
         `dropped` are numbers of observations."""
-        state = {
+        state: JsonObject = {
             "protocol": self.exporter.protocol,
             "last": self.exporter.last_result,  # may quote a key
             "last_at": self.exporter.last_result_at,

@@ -35,7 +35,7 @@ class UploadResult:
     outcome: Outcome
     reason: str = ""
     retry_after: float | None = None
-    item_results: Mapping[str, "UploadResult"] = field(default_factory=dict)
+    item_results: Mapping[str, "UploadResult"] = field(default_factory=dict[str, "UploadResult"])
 
 
 # For statuses of 400 and above that are not retryable. Any other comes from a proxy in between, not

@@ -22,6 +22,8 @@ NOT_MESSAGES = {
     "at …:…": "the end of an `error`, a line of the source",
     "not accepted": "searched for in Langfuse's messages",
     "a list was expected": "caught immediately: the answer is not Langfuse's",
+    "an id was expected": "the same",
+    "a status was expected": "the same",
     "a model that is no text": "caught immediately: a 403",
     "not a JSON object": "caught immediately: a 400",
     "stream of events": "the name of a format",

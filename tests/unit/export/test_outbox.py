@@ -253,7 +253,7 @@ def test_the_status_contains_no_secret():
     langfuse.respond = respond
     deliver(langfuse, 0, settings=settings)
     status = get_outbox(DESTINATION, settings).status()
-    assert "[redacted] is not valid" in status["last"]
+    assert "[redacted] is not valid" in str(status["last"])
     assert status["dropped"] == 1
 
 
