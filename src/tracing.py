@@ -180,7 +180,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         name=trace_name,
         user=user,
         session=session,
-        tags=tuple(tags),
+        tags=tuple(tag or "" for tag in tags),
         environment=environment,
         release=release or (None if is_app_trace else settings.release),
         version=version,
@@ -195,7 +195,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         trace=trace,
         parent_id=trace_context.parent_id,
         type=dialect.OBSERVATION_TYPE,
-        name=name,
+        name=name or "",
         started_at=exchange.started_at,
         ended_at=capture.ended_at,
         completion_started_at=capture.first_token_at,
@@ -272,7 +272,7 @@ def _metadata(
     if not with_content:
         reply = {name: reply[name] for name in reply.keys() - _CONTENT_METADATA}
     # The gateway's own values, which no other source may overwrite.
-    own = {
+    own: JsonObject = {
         "provider": exchange.provider,
         "endpoint": call.path,
         "request_type": dialect_for_path(call.path).NAME,
@@ -285,7 +285,7 @@ def _metadata(
         "request_id": call.request_id or None,
         "ending": capture.ending.value,
         "request_headers": recorded_headers(call.headers) or None,
-        "notes": notes or None,
+        "notes": [*notes] or None,
     }
     own = {name: value for name, value in own.items() if value is not None}
     merged = {**(prompt.metadata if with_content else {}), **reply, **trace_context.metadata, **own}

@@ -8,7 +8,7 @@ from urllib.parse import unquote_plus
 from core import strict_json
 from core.limits import MIN_OPAQUE_SECRET_CHARS, MIN_SECRET_CHARS
 from core.secret_names import is_secret_name
-from core.strict_json import JsonValue
+from core.strict_json import JsonObject, JsonValue
 from redaction.redactor import REDACTED
 from settings.gateway_keys import PORTKEY_PLACEHOLDER
 from settings.provider_table import URL_PARAMETERS
@@ -34,7 +34,7 @@ _NOT_SECRET_HEADERS = RECORDED_HEADERS | {header for header, _ in URL_PARAMETERS
 _SEPARATOR = re.compile(r"""[\s,;="':]+""")
 
 
-def recorded_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def recorded_headers(headers: Mapping[str, str]) -> JsonObject:
     """The `x-portkey-*` headers of a request, as a trace records them: {lower-case name: value}.
     The value of a header that is not in `RECORDED_HEADERS` is `REDACTED`, since it may contain a
     secret. `headers` are all headers of the request by lower-case name."""
