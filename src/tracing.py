@@ -194,7 +194,7 @@ def observe(exchange: Exchange, settings: Settings) -> Observation:
         destination=exchange.destination,
         trace=trace,
         parent_id=trace_context.parent_id,
-        type=dialect.OBSERVATION_TYPE,
+        type=dialect.observation_type,
         name=name or "",
         started_at=exchange.started_at,
         ended_at=capture.ended_at,
@@ -275,7 +275,7 @@ def _metadata(
     own: JsonObject = {
         "provider": exchange.provider,
         "endpoint": call.path,
-        "request_type": dialect_for_path(call.path).NAME,
+        "request_type": dialect_for_path(call.path).name,
         "streamed": completion.is_streamed,
         "http_status": capture.status,
         "latency_ms": _duration_ms(exchange.started_at, capture.ended_at),
@@ -339,7 +339,7 @@ def _model_call(
         ]
     )
     return ModelCall(
-        request_type=dialect_for_path(exchange.call.path).NAME,
+        request_type=dialect_for_path(exchange.call.path).name,
         provider=exchange.provider,
         request_model=request_model,
         response_model=response_model,

@@ -5,10 +5,10 @@ https://github.com/langfuse/langfuse/blob/v4.16.0/packages/shared/src/utils/IORe
 """
 
 import re
-from typing import Any
+from collections.abc import Sequence
 
 from core.json_values import as_object, as_text, drop_empty
-from core.strict_json import to_json
+from core.strict_json import JsonObject, JsonValue, to_json
 from dialects.media import make_presentable
 
 # Types of parts whose text the user or the model did not write as a part of the message.
@@ -33,23 +33,23 @@ _DESCRIPTIVE_MEMBERS = ("type", "media_type", "mime_type", "mimeType", "format")
 _MAX_LEVELS = 4
 
 
-def renderable_parts(content: Any, level: int = 0) -> list[Any]:
+def renderable_parts(content: JsonValue, level: int = 0) -> list[JsonObject]:
     """The parts of a message's content, each as `renderable_part` returns it. `content` is a list
     of parts, or one part."""
     parts = content if isinstance(content, list) else [content]
     return [renderable_part(part, level) for part in parts]
 
 
-def joined_content(parts: list[Any]) -> Any:
+def joined_content(parts: Sequence[JsonValue]) -> JsonValue:
     """The content of a message with these parts: their list, the text alone where they are one
     plain text, None where there are none. Empty texts are left out."""
-    parts = [part for part in parts if as_object(part).get("text") != ""]
-    if len(parts) == 1 and as_object(parts[0]).keys() == {"type", "text"}:
-        return parts[0]["text"]
-    return parts or None
+    present = [part for part in parts if as_object(part).get("text") != ""]
+    if len(present) == 1 and as_object(present[0]).keys() == {"type", "text"}:
+        return as_object(present[0])["text"]
+    return present or None
 
 
-def renderable_part(part: Any, level: int = 0) -> dict[str, Any]:
+def renderable_part(part: JsonValue, level: int = 0) -> JsonObject:
     """Convert a part of a message's content to a text or an image by URL. Never raises.
 
     The text of an inline image, audio or file is a placeholder such as "[image/png, 1234 bytes]",
@@ -72,11 +72,11 @@ def renderable_part(part: Any, level: int = 0) -> dict[str, Any]:
         or _text_of_data(kind, part)
         or _text_of_json(kind, part)
     )
-    own_members = {"type": "text", "text": text}
+    own_members: JsonObject = {"type": "text", "text": text}
     return {**own_members, **drop_empty(rest), **own_members}
 
 
-def _image_by_url(part: dict[str, Any]) -> dict[str, Any] | None:
+def _image_by_url(part: JsonObject) -> JsonObject | None:
     """An image in the form of OpenAI's chat, whose URL is in an object `image_url`. None where the
     part has no URL that Langfuse can load."""
     name, members = _object_with_data(part)
@@ -90,12 +90,12 @@ def _image_by_url(part: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _own_text(kind: str, part: dict[str, Any], level: int) -> tuple[str, dict[str, Any]] | None:
+def _own_text(kind: str, part: JsonObject, level: int) -> tuple[str, JsonObject] | None:
     """The text that a part contains, and its other members. None where it contains none.
 
     `kind` is the part's type: a member of the same name may have the text, as in a refusal.
     """
-    output = [part[name] for name in ("stdout", "stderr") if as_text(part.get(name))]
+    output = [text for name in ("stdout", "stderr") if (text := as_text(part.get(name)))]
     if output:
         return "\n".join(output), _without(part, "type", "stdout", "stderr")
     # Documents: https://docs.anthropic.com/en/docs/build-with-claude/citations
@@ -111,7 +111,9 @@ def _own_text(kind: str, part: dict[str, Any], level: int) -> tuple[str, dict[st
             continue
         parts = renderable_parts(content, level + 1)
         texts = [
-            f"[image, {item['image_url']['url']}]" if item["type"] == "image_url" else item["text"]
+            f"[image, {as_object(item['image_url'])['url']}]"
+            if item["type"] == "image_url"
+            else as_text(item["text"]) or ""
             for item in parts
         ]
         if any(texts):
@@ -121,7 +123,7 @@ def _own_text(kind: str, part: dict[str, Any], level: int) -> tuple[str, dict[st
     return None
 
 
-def _text_of_data(kind: str, part: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+def _text_of_data(kind: str, part: JsonObject) -> tuple[str, JsonObject] | None:
     """A text for the data that a part contains or refers to, and the part's other members. None
     where there is no data.
 
@@ -129,10 +131,10 @@ def _text_of_data(kind: str, part: dict[str, Any]) -> tuple[str, dict[str, Any]]
     another reference as "[type, reference]".
     """
     name, members = _object_with_data(part)
-    member = next((n for n in (*_DATA_MEMBERS, *_REFERENCE_MEMBERS) if as_text(members.get(n))), "")
+    texts = ((n, as_text(members.get(n))) for n in (*_DATA_MEMBERS, *_REFERENCE_MEMBERS))
+    member, text = next(((n, text) for n, text in texts if text), ("", ""))
     if not member:
         return None
-    text = members[member]
     if name is None and member == "url":  # a page that was found: its title and URL are of use
         title = as_text(part.get("title"))
         return f"[{title}]({text})" if title else text, _without(part, "type")
@@ -142,7 +144,7 @@ def _text_of_data(kind: str, part: dict[str, Any]) -> tuple[str, dict[str, Any]]
     return text, {**described, **_without(part, name, member, *_DESCRIPTIVE_MEMBERS)}
 
 
-def _text_of_json(kind: str, part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _text_of_json(kind: str, part: JsonObject) -> tuple[str, JsonObject]:
     """A text with the type of a part and the JSON of its other members. It is not JSON itself,
     since Langfuse would render that as an object."""
     rest = drop_empty(_without(part, "type"))
@@ -156,14 +158,15 @@ def _text_of_json(kind: str, part: dict[str, Any]) -> tuple[str, dict[str, Any]]
     return f"[{kind or 'part'}: {to_json(rest)}]", {}
 
 
-def _object_with_data(part: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+def _object_with_data(part: JsonObject) -> tuple[str | None, JsonObject]:
     """The object in a part that has or refers to its data, and the name of that member: Anthropic's
     `source`, or a member with the name of the part's type. (None, part) where there is none."""
     for name in (as_text(part.get("type")), "source", "image_url"):
-        if name and isinstance(part.get(name), dict):
-            return name, part[name]
+        value = part.get(name) if name else None
+        if isinstance(value, dict):
+            return name, value
     return None, part
 
 
-def _without(members: dict[str, Any], *names: str | None) -> dict[str, Any]:
+def _without(members: JsonObject, *names: str | None) -> JsonObject:
     return {name: value for name, value in members.items() if name not in names}

@@ -1,8 +1,7 @@
 """The cost that a provider states in a reply."""
 
-from typing import Any
-
 from core.json_values import as_object, as_text, object_items
+from core.strict_json import JsonObject, JsonValue
 from dialects.usage import find_usage
 
 # xAI's unit of cost, in US dollars. https://docs.x.ai/developers/cost-tracking
@@ -12,7 +11,7 @@ _TICKS_PER_DOLLAR = 10_000_000_000
 _MAX_COST = 1e9
 
 
-def stated_chat_cost(reply: dict[str, Any]) -> dict[str, float]:
+def stated_chat_cost(reply: JsonObject) -> dict[str, float]:
     """The cost that the provider states in a chat, as `stated_cost` returns it: in the usage, else
     as a text in `cost` beside the usage (OpenCode Zen, in a chunk after `[DONE]`), or in the
     `provider_metadata.gateway` of a message (Vercel).
@@ -25,10 +24,10 @@ def stated_chat_cost(reply: dict[str, Any]) -> dict[str, float]:
         as_text(p.get("cost")) for p in (reply, *(as_object(m.get("gateway")) for m in metadata))
     )
     costs = (stated_cost({"cost": _number(text)}) for text in texts if text)
-    return stated_cost(find_usage(reply)) or next(filter(None, costs), {})
+    return stated_cost(find_usage(reply)) or next(filter(None, costs), None) or {}
 
 
-def stated_cost(usage: Any) -> dict[str, float]:
+def stated_cost(usage: JsonValue) -> dict[str, float]:
     """The cost that the provider states in the `usage` of a reply: `{"total": US dollars}`. Empty
     where it states none.
 
@@ -58,10 +57,11 @@ def stated_cost(usage: Any) -> dict[str, float]:
     return {"total": float(total)} if total else {}
 
 
-def _amount(value: Any, maximum: float = _MAX_COST) -> int | float | None:
+def _amount(value: JsonValue, maximum: float = _MAX_COST) -> int | float | None:
     """The value if it is a number from 0 to below `maximum`, else None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and 0 <= value < maximum else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if 0 <= value < maximum else None
 
 
 def _number(text: str) -> float | None:

@@ -1,10 +1,11 @@
 """Accumulates the deltas of a stream to the whole object that they are parts of."""
 
 import re
-from typing import Any
+from typing import cast, overload
 
 from core.json_values import as_object
 from core.limits import MAX_NAME_CHARS, MAX_OPEN_ITEMS
+from core.strict_json import JsonObject, JsonValue
 
 # Members whose string is always sent whole, by some providers in every delta. Any other string of a
 # delta continues the string before it.
@@ -49,12 +50,19 @@ def merge_text_deltas(stream: str) -> str:
     return _EVENT_RUN.sub(lambda run: run[0].replace(f"{run[3]}\n{run[1]}", ""), stream)
 
 
-class TextPieces(list[str]):
-    """A string under construction, as the list of its pieces. Adding each piece to a `str` would
-    copy the whole string every time."""
+class TextPieces(list[JsonValue]):
+    """A string under construction, as the list of its pieces, all of them `str`. Adding each piece
+    to a `str` would copy the whole string every time.
+
+    To the type checker it is a JSON list, so that it can stand in a JSON object until `finalize`.
+    """
+
+    def join(self, start: int = 0) -> str:
+        """The string, or its end from the piece at index `start`."""
+        return "".join(cast("list[str]", self[start:] if start else self))
 
 
-def accumulate(whole: dict[str, Any], delta: dict[str, Any]) -> None:
+def accumulate(whole: JsonObject, delta: JsonObject) -> None:
     """Add the members of `delta` to `whole`, in place.
 
     - A string is appended to the present string; `role`, `id`, `type` and the like replace it. A
@@ -92,7 +100,7 @@ def accumulate(whole: dict[str, Any], delta: dict[str, Any]) -> None:
         elif isinstance(value, list):
             if type(current) is not list:
                 # A text that came before the parts becomes the first part.
-                text = "".join(current) if type(current) is TextPieces else current
+                text = current.join() if type(current) is TextPieces else current
                 current = whole[name] = [{"type": "text", "text": text}] if text else []
             present = len(current)
             for item in value:
@@ -101,22 +109,24 @@ def accumulate(whole: dict[str, Any], delta: dict[str, Any]) -> None:
             whole[name] = value
 
 
-def _accumulate_text(parts: list[Any], piece: str) -> None:
+def _accumulate_text(parts: list[JsonValue], piece: str) -> None:
     """Add a piece of text to a list of content parts, in place: to the last part if that is a text,
     else as a new text part. Mistral's thinking models send text after parts."""
-    if not (parts and isinstance(parts[-1], dict) and parts[-1].get("type") == "text"):
-        parts.append({"type": "text"})
-    accumulate(parts[-1], {"text": piece})
+    last: JsonObject = as_object(parts[-1]) if parts else {}
+    if last.get("type") != "text":
+        last = {"type": "text"}
+        parts.append(last)
+    accumulate(last, {"text": piece})
 
 
-def _continue_name(name: Any, piece: str) -> str:
+def _continue_name(name: JsonValue, piece: str) -> str:
     """A name with the next one that a delta contains: a piece of it, or all of it again."""
     if not isinstance(name, str) or piece.startswith(name):
         return piece
     return name + piece if len(name) < MAX_NAME_CHARS else name
 
 
-def _accumulate_item(items: list[Any], delta: Any, present: int) -> None:
+def _accumulate_item(items: list[JsonValue], delta: JsonValue, present: int) -> None:
     """Add an item of a delta's list to a streamed list, in place: to the item with the same
     `index`, or the tool call that it continues; else, and where it is not an object, as a new item.
 
@@ -132,8 +142,8 @@ def _accumulate_item(items: list[Any], delta: Any, present: int) -> None:
 
 
 def _item_continued_by(
-    items: list[Any], delta: dict[str, Any], present: int
-) -> dict[str, Any] | None:
+    items: list[JsonValue], delta: JsonObject, present: int
+) -> JsonObject | None:
     """The item that a delta continues: the last one with the same `index` and type, or for a tool
     call without an index, the last item without one. None where the delta begins a new item."""
     index, delta_type = delta.get("index"), delta.get("type")
@@ -153,7 +163,7 @@ def _item_continued_by(
     return None
 
 
-def _begins_call(item: dict[str, Any], delta: dict[str, Any]) -> bool:
+def _begins_call(item: JsonObject, delta: JsonObject) -> bool:
     """Whether a delta with the index of an item begins another tool call: calls that are sent whole
     may all have the index 0, or none (Gemini).
 
@@ -177,23 +187,29 @@ def _begins_call(item: dict[str, Any], delta: dict[str, Any]) -> bool:
     return isinstance(arguments, dict) or name != present.get("name")
 
 
-def _function(call: dict[str, Any]) -> dict[str, Any]:
+def _function(call: JsonObject) -> JsonObject:
     return as_object(call.get("function") or call.get("custom")) or call
 
 
-def _are_complete(arguments: Any) -> bool:
+def _are_complete(arguments: JsonValue) -> bool:
     """Whether arguments end like a JSON object: after that, only another call's may begin."""
     if type(arguments) is TextPieces:
-        arguments = "".join(arguments[-2:])
+        arguments = arguments.join(-2)
     return isinstance(arguments, dict) or (
         isinstance(arguments, str) and arguments.rstrip().endswith("}")
     )
 
 
-def finalize(value: Any) -> Any:
+@overload
+def finalize(value: JsonObject) -> JsonObject: ...
+@overload
+def finalize(value: list[JsonValue]) -> list[JsonValue]: ...
+@overload
+def finalize(value: JsonValue) -> JsonValue: ...
+def finalize(value: JsonValue) -> JsonValue:
     """A copy of a value that `accumulate` has built, in which each `TextPieces` is a `str`."""
     if type(value) is TextPieces:
-        return "".join(value)
+        return value.join()
     if isinstance(value, dict):
         return {name: finalize(member) for name, member in value.items()}
     if isinstance(value, list):

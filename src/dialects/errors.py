@@ -5,12 +5,12 @@ proxies use no other one.
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from core import strict_json
 from core.json_values import as_object, as_text, drop_empty, object_items
 from core.limits import MAX_ERROR_CHARS, MAX_UNREADABLE_CHARS
-from core.strict_json import to_json
+from core.strict_json import JsonObject, JsonValue, to_json
 
 
 class ReplyError(NamedTuple):
@@ -79,7 +79,7 @@ _TITLE = re.compile(r"(?i)<title[^<>]{0,200}>([^<]{1,1000})")
 _TAG = re.compile(r"<[^<>]*+>")
 
 
-def find_error(reply: dict[str, Any], is_known_format: bool = True) -> ReplyError | None:
+def find_error(reply: JsonObject, is_known_format: bool = True) -> ReplyError | None:
     """The error in a whole reply or in an event of a stream, None where there is none.
 
     It is the member `error`, MiniMax's `base_resp`, Groq's `x_groq.error`, an error or the finish
@@ -107,13 +107,13 @@ def find_error(reply: dict[str, Any], is_known_format: bool = True) -> ReplyErro
     return describe_error(reply) if _is_bare_error(reply, is_known_format) else None
 
 
-def has_content(event: Any) -> bool:
+def has_content(event: JsonValue) -> bool:
     """Whether an event of a stream has a member for content of the model, or for a part of it."""
     event = as_object(event)
     return any(map(event.get, _EVENT_MEMBERS)) or isinstance(event.get("message"), dict)
 
 
-def first_error(events: list[Any], is_known_format: bool) -> ReplyError | None:
+def first_error(events: list[JsonValue], is_known_format: bool) -> ReplyError | None:
     """The first error in the events of a stream that have no content. An error beside content
     becomes part of the folded reply.
 
@@ -138,7 +138,7 @@ def first_error(events: list[Any], is_known_format: bool) -> ReplyError | None:
     return None
 
 
-def describe_error(error: Any, default_type: str | None = None) -> ReplyError:
+def describe_error(error: JsonValue, default_type: str | None = None) -> ReplyError:
     """The error that a JSON value describes: an object with a text, a list of such objects, or a
     text. Any other value is represented by its JSON text.
 
@@ -178,7 +178,7 @@ def error_in_text(text: str, is_known_format: bool = True) -> ReplyError | None:
     return (find_error(value) if isinstance(value, dict) else None) or describe_error(value)
 
 
-def _is_stated(error: Any) -> bool:
+def _is_stated(error: JsonValue) -> bool:
     """Whether the value of a member `error` is an error. Fine-tuning jobs, for example, always have
     this member, with a null for each of its members."""
     if not isinstance(error, dict):
@@ -187,7 +187,7 @@ def _is_stated(error: Any) -> bool:
     return any(error.values()) and not (text and _SUCCESS.fullmatch(text))
 
 
-def _describe_stated(error: Any, reply: dict[str, Any]) -> ReplyError:
+def _describe_stated(error: JsonValue, reply: JsonObject) -> ReplyError:
     """The error in a reply's member `error`. Where that is no object, text and type may be beside
     it: `{"error": "Bad Request", "message": …, "statusCode": 400}`."""
     if isinstance(error, dict):
@@ -198,7 +198,7 @@ def _describe_stated(error: Any, reply: dict[str, Any]) -> ReplyError:
     return describe_error(error, _first_text(beside, _TYPES))
 
 
-def _is_bare_error(reply: dict[str, Any], is_known_format: bool) -> bool:
+def _is_bare_error(reply: JsonObject, is_known_format: bool) -> bool:
     """Whether an object without a member `error` is itself an error, as vLLM, DashScope, FastAPI,
     Cloudflare, Baidu and many gateways send them."""
     members = drop_empty(reply)
@@ -233,7 +233,7 @@ def _is_bare_error(reply: dict[str, Any], is_known_format: bool) -> bool:
     return False
 
 
-def _finish_error(reason: Any, members: dict[str, Any]) -> ReplyError | None:
+def _finish_error(reason: JsonValue, members: JsonObject) -> ReplyError | None:
     """The error of a finish reason, None where it is not the reason of a failure. The provider's
     own reason, which OpenRouter sends beside it, is added."""
     if not isinstance(reason, str) or not _FAILURE.search(reason):
@@ -243,7 +243,7 @@ def _finish_error(reason: Any, members: dict[str, Any]) -> ReplyError | None:
     return ReplyError(f"The finish reason is {reasons}."[:MAX_ERROR_CHARS], reason)
 
 
-def _is_failure(code: Any) -> bool:
+def _is_failure(code: JsonValue) -> bool:
     """Whether a code is that of a failure: any number but 0 and 200 to 299, and any text but words
     such as "success". A text of digits is a number."""
     if isinstance(code, str) and not _is_number(code):
@@ -251,11 +251,11 @@ def _is_failure(code: Any) -> bool:
     return _is_number(code) and int(code) != 0 and not 200 <= int(code) < 300
 
 
-def _is_number(code: Any) -> bool:
+def _is_number(code: JsonValue) -> TypeGuard[int | str]:
     return type(code) is int or (isinstance(code, str) and bool(_DIGITS.fullmatch(code)))
 
 
-def _first_text(members: dict[str, Any], names: tuple[str, ...]) -> str | None:
+def _first_text(members: JsonObject, names: tuple[str, ...]) -> str | None:
     """The first of the named members that has a value, as text. The type "error", which is that of
     all errors, is passed over, and LiteLLM's "None"."""
     empty = (None, "", 0, "error", "None")
@@ -263,7 +263,7 @@ def _first_text(members: dict[str, Any], names: tuple[str, ...]) -> str | None:
     return next(map(_to_text, values), None)
 
 
-def _details(members: dict[str, Any]) -> str:
+def _details(members: JsonObject) -> str:
     """The members of an error besides text, type and ids, as "name: text; name: text". Those of an
     object in it are named by their path."""
     details: list[str] = []
@@ -276,5 +276,5 @@ def _details(members: dict[str, Any]) -> str:
     return "; ".join(sorted(details))
 
 
-def _to_text(value: Any) -> str:
+def _to_text(value: JsonValue) -> str:
     return value if isinstance(value, str) else to_json(value)

@@ -7,16 +7,14 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 from core import strict_json
 from core.json_values import as_object, as_text
 from core.limits import MAX_SETTING_CHARS
-from core.strict_json import to_json
+from core.strict_json import JsonObject, JsonValue, to_json
 from dialects.errors import ReplyError, find_error
 from dialects.tools import without_credentials
-
-Parameter = str | int | float | bool | list[str]
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,17 @@ class Prompt:
 
     `model`, `user` and `session` are None where the body does not name them. `input` is a JSON
     value, None where there is none. `parameters` are the model's parameters by name, such as
-    `temperature`. `metadata` has the members of the body's own `metadata`, and members that
-    describe the call. `notes` name what could not be read.
+    `temperature`, with values as `to_model_parameter` returns them. `metadata` has the members of
+    the body's own `metadata`, and members that describe the call. `notes` name what could not be
+    read.
     """
 
     model: str | None = None
-    input: Any = None
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    input: JsonValue = None
+    parameters: JsonObject = field(default_factory=dict[str, JsonValue])
     user: str | None = None
     session: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict[str, JsonValue])
     notes: tuple[str, ...] = ()
 
 
@@ -52,21 +51,23 @@ class Completion:
     """
 
     model: str | None = None
-    output: Any = None
-    usage: dict[str, int] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=dict)
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    output: JsonValue = None
+    usage: dict[str, int] = field(default_factory=dict[str, int])
+    cost: dict[str, float] = field(default_factory=dict[str, float])
+    parameters: JsonObject = field(default_factory=dict[str, JsonValue])
     error: str | None = None
     error_type: str | None = None
     is_streamed: bool = False
     is_finished: bool = True
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict[str, JsonValue])
     notes: tuple[str, ...] = ()
 
 
+_Value = TypeVar("_Value")
+
 # Reads one field of a request or a reply, which is passed to it as a JSON object. It may raise any
 # exception for an object of unexpected shape.
-FieldReader = Callable[[dict[str, Any]], Any]
+FieldReader: TypeAlias = Callable[[JsonObject], _Value]
 
 # Members of a request that describe the call. They are recorded as metadata.
 _METADATA_FIELDS = (
@@ -92,11 +93,11 @@ _NOT_PARAMETERS = {
 
 
 def read_prompt(
-    body: Any,
+    body: JsonValue,
     *,
     input_field: str,
     extra_input_fields: tuple[str, ...] = (),
-    normalize: FieldReader = dict,
+    normalize: FieldReader[JsonObject] = dict,
 ) -> Prompt:
     """Read the parsed JSON body of a request.
 
@@ -120,7 +121,7 @@ def read_prompt(
     }
     if not content:
         fields.notes.append(f"{input_field}: missing")
-    parameters: dict[str, Parameter] = {}
+    parameters: JsonObject = {}
     for name, value in members.items():
         if (
             value is None
@@ -152,16 +153,14 @@ def read_prompt(
     )
 
 
-def _user_and_session(
-    body: dict[str, Any], metadata: dict[str, Any]
-) -> tuple[str | None, str | None]:
+def _user_and_session(body: JsonObject, metadata: JsonObject) -> tuple[str | None, str | None]:
     """The ids of user and session in a request's body, None where they are missing. `metadata` is
     the body's member of that name.
 
     Anthropic accepts only `user_id` in it, so Claude Code puts a JSON object into that text, with
     account, device and session. Codex sends its session in `client_metadata`.
     """
-    user, client_ids = as_text(metadata.get("user_id")), dict[str, Any]()
+    user, client_ids = as_text(metadata.get("user_id")), JsonObject()
     if user and user.startswith("{"):
         with suppress(ValueError):  # not JSON: an ordinary id
             client_ids = as_object(strict_json.parse(user))
@@ -174,14 +173,14 @@ def _user_and_session(
 
 
 def read_completion(
-    reply: Any,
+    reply: JsonValue,
     *,
-    output: FieldReader,
-    metadata: FieldReader,
-    error: Callable[[dict[str, Any]], ReplyError | None] = find_error,
-    usage: FieldReader = lambda reply: {},
-    cost: FieldReader = lambda reply: {},
-    parameters: FieldReader = lambda reply: {},
+    output: FieldReader[JsonValue],
+    metadata: FieldReader[JsonObject],
+    error: FieldReader[ReplyError | None] = find_error,
+    usage: FieldReader[dict[str, int]] = lambda reply: {},
+    cost: FieldReader[dict[str, float]] = lambda reply: {},
+    parameters: FieldReader[JsonObject] = lambda reply: {},
 ) -> Completion:
     """Read the parsed JSON of a whole reply.
 
@@ -211,11 +210,11 @@ def read_completion(
 class _FieldwiseReader:
     """Reads fields of one JSON object. `notes` name those that could not be read."""
 
-    def __init__(self, body: dict[str, Any]) -> None:
+    def __init__(self, body: JsonObject) -> None:
         self.body = body
         self.notes: list[str] = []
 
-    def read(self, name: str, reader: FieldReader, *, default: Any) -> Any:
+    def read(self, name: str, reader: FieldReader[_Value], *, default: _Value) -> _Value:
         """Return the result of `reader` for the object. Where it raises, return `default` and add a
         note that begins with `name`."""
         try:
@@ -233,7 +232,7 @@ class _FieldwiseReader:
         return as_text(value)
 
 
-def to_model_parameter(value: Any) -> Parameter:
+def to_model_parameter(value: JsonValue) -> JsonValue:
     """Convert a JSON value to a model parameter that Langfuse accepts. Strings, finite numbers,
     booleans and lists of strings are unchanged. Any other value becomes its JSON text.
 
@@ -248,7 +247,7 @@ def to_model_parameter(value: Any) -> Parameter:
     return value if is_supported else to_json(value)
 
 
-def select_parameters(members: dict[str, Any], *names: str) -> dict[str, Parameter]:
+def select_parameters(members: JsonObject, *names: str) -> JsonObject:
     """Select the members with these names, as model parameters: {name: value}.
 
     A member that is missing or None is left out. A value of a type that Langfuse does not accept
@@ -259,7 +258,7 @@ def select_parameters(members: dict[str, Any], *names: str) -> dict[str, Paramet
     }
 
 
-def flatten_setting(name: str, value: Any) -> dict[str, Any]:
+def flatten_setting(name: str, value: JsonValue) -> JsonObject:
     """Flatten a setting of a request that is an object: the name "thinking" and the value
     `{"budget_tokens": 1}` become `{"thinking": None, "thinking_budget_tokens": 1}`.
 

@@ -6,25 +6,10 @@ events that only announce the reply.
 """
 
 import re
-from collections.abc import Callable
-from typing import Any
 
-from core.json_values import as_object, object_items
 from core.limits import MAX_FIRST_TOKEN_READS
-from dialects import chat, completions, messages, responses
 from dialects.registry import dialect_for_path
 from dialects.sse import is_event_stream, is_json_lines, parse_events
-
-# Members whose text labels the output, or contains its sources, but is no part of it. Azure sends
-# the documents that it found (`context`) before the answer:
-# https://learn.microsoft.com/azure/ai-foundry/openai/references/on-your-data
-_LABELS = frozenset(
-    (
-        *("type", "role", "id", "call_id", "index", "format", "object", "status", "phase"),
-        *("channel", "signature", "provider_metadata", "provider_specific_fields"),
-        *("extra_content", "context", "annotations", "citations", "search_results"),
-    )
-)
 
 # Events that announce a reply. They may repeat the whole request, so they are not parsed.
 _ANNOUNCEMENT = re.compile(
@@ -47,7 +32,7 @@ class FirstTokenSearch:
     """
 
     def __init__(self, path: str, content_type: str) -> None:
-        self.has_output = _HAS_OUTPUT.get(dialect_for_path(path).NAME, _is_output)
+        self.has_output = dialect_for_path(path).has_output
         self.content_type = content_type
         self.found = False
         self.notes: tuple[str, ...] = ()
@@ -98,62 +83,3 @@ class FirstTokenSearch:
             piece = piece.removeprefix(b"\n")
         self._ends_with_cr = piece.endswith(b"\r")
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in piece else piece
-
-
-def _has_text(value: Any) -> bool:
-    """Whether a JSON value contains a text that is not empty, not counting the values of
-    `_LABELS`."""
-    if isinstance(value, dict):
-        return any(_has_text(member) for name, member in value.items() if name not in _LABELS)
-    if isinstance(value, list):
-        return any(map(_has_text, value))
-    return isinstance(value, str) and value != ""
-
-
-def _is_output(event: dict[str, Any]) -> bool:
-    return not event.get("error")
-
-
-def _has_output_chat(event: dict[str, Any]) -> bool:
-    pieces = object_items(event.get("choices"))
-    # Ollama's own chunks have a `message`, Workers AI's a `response`, in place of the choices.
-    pieces = pieces or [{"message": event.get("message"), "text": event.get("response")}]
-    # The name of a message is the author's (MiniMax), unlike that of a tool call in it.
-    messages = [as_object(piece.get(name)) for piece in pieces for name in ("delta", "message")]
-    texts = [*(piece.get("text") for piece in pieces), *({**m, "name": ""} for m in messages)]
-    return any(map(_has_text, texts))
-
-
-def _has_output_messages(event: dict[str, Any]) -> bool:
-    block = as_object(event.get("content_block"))
-    # A `fallback` block only names the models.
-    is_delta = event.get("type") == "content_block_delta"
-    return (
-        (block.get("type") != "fallback" and _has_text(block))
-        or (is_delta and _has_text(event.get("delta")))
-        or _has_text(event.get("content"))  # the whole message as one event
-    )
-
-
-def _has_output_responses(event: dict[str, Any]) -> bool:
-    item = as_object(event.get("item"))
-    item_type = item.get("type")
-    if isinstance(item_type, str) and item_type.endswith("_call"):
-        return True
-    if event.get("type") == "response.output_item.added":
-        # OpenAI announces a sealed thought with a text that is not the thought.
-        item = {name: item[name] for name in item if name != "encrypted_content"}
-    if item_type == "mcp_list_tools":
-        return False
-    members = ("delta", "part", "text", "refusal", "arguments", "partial_image_b64", "output")
-    output = as_object(event.get("response")).get("output")
-    return _has_text(item) or _has_text(output) or any(_has_text(event.get(n)) for n in members)
-
-
-# By the name of the dialect. Any event without an error is output at other endpoints.
-_HAS_OUTPUT: dict[str, Callable[[dict[str, Any]], bool]] = {
-    chat.NAME: _has_output_chat,
-    completions.NAME: _has_output_chat,
-    messages.NAME: _has_output_messages,
-    responses.NAME: _has_output_responses,
-}

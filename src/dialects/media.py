@@ -3,9 +3,10 @@ JSON writer or reader could not handle."""
 
 import math
 import re
-from typing import Any
+from typing import overload
 
 from core.limits import MAX_JSON_INTEGER
+from core.strict_json import JsonObject, JsonValue
 
 # https://developer.mozilla.org/en-US/docs/Web/URI/Reference/Schemes/data
 # Lengths are bounded, so that a text full of "data:" takes time in proportion to its length.
@@ -46,7 +47,11 @@ _FORMATS = {
 _TYPES_WITHOUT_TEXT = {int, bool, type(None)}
 
 
-def make_presentable(value: Any) -> Any:
+@overload
+def make_presentable(value: JsonObject) -> JsonObject: ...
+@overload
+def make_presentable(value: JsonValue) -> JsonValue: ...
+def make_presentable(value: JsonValue) -> JsonValue:
     """A copy of a JSON value in which a text such as "[image/png, 1234 bytes]" replaces each inline
     image, audio and file.
 
@@ -64,9 +69,9 @@ def make_presentable(value: Any) -> Any:
             for name, member in value.items()
         }
         for name in value.keys() & _MEDIA_MEMBERS:
-            kind = _media_type(value, name)
-            if kind and isinstance(value[name], str) and _BASE64.fullmatch(value[name]):
-                members[name] = media_placeholder(kind, value[name])
+            kind, data = _media_type(value, name), value[name]
+            if kind and isinstance(data, str) and _BASE64.fullmatch(data):
+                members[name] = media_placeholder(kind, data)
         return members
     if isinstance(value, list):
         if set(map(type, value)) <= _TYPES_WITHOUT_TEXT:  # fast, since it may be 100,000 tokens
@@ -91,12 +96,11 @@ _LONG_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{400,}+=*+")
 _MEDIA_MEMBERS = {"data", "blob", "result", *_ALWAYS_MEDIA}
 
 
-def _media_type(members: dict[str, Any], name: str) -> str | None:
+def _media_type(members: JsonObject, name: str) -> str | None:
     """The media type of the base64 in an object's member `name`, which is one of `_MEDIA_MEMBERS`:
     "image/png", or where it is not fully known, "image". None where the member is no media."""
-    media_type = next(
-        (members[key] for key in _MEDIA_TYPE_MEMBERS if isinstance(members.get(key), str)), None
-    )
+    types = (members.get(key) for key in _MEDIA_TYPE_MEMBERS)
+    media_type = next((value for value in types if isinstance(value, str)), None)
     if media_type is None or "/" not in media_type:
         media_type = _type_of_format(media_type or members.get("format"))
     if name in ("data", "blob"):  # `blob` is of MCP's resources
@@ -114,7 +118,7 @@ def _media_type(members: dict[str, Any], name: str) -> str | None:
     return kind if kind == "encrypted" else media_type or kind
 
 
-def _type_of_format(name: Any) -> str | None:
+def _type_of_format(name: JsonValue) -> str | None:
     """The media type of a format, such as "audio/wav" of "wav"; None where it is none of media."""
     kind = _FORMATS.get(name) if isinstance(name, str) else None
     return f"{kind}/{name}" if kind else None

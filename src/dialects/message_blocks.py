@@ -6,11 +6,10 @@ https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool
 """
 
 from contextlib import suppress
-from typing import Any
 
 from core import strict_json
 from core.json_values import as_object, as_text, drop_empty, object_items
-from core.strict_json import to_json
+from core.strict_json import JsonObject, JsonValue, to_json
 from dialects.content_parts import joined_content, renderable_part, renderable_parts
 from dialects.deltas import accumulate, finalize
 from dialects.rendering import renderable_message, thinking_part
@@ -40,31 +39,31 @@ class ContentBlocks:
     """
 
     def __init__(self) -> None:
-        self._blocks: list[tuple[int, dict[str, Any]]] = []
+        self._blocks: list[tuple[int, JsonObject]] = []
         # The last block of each index, until it is stopped.
-        self._open: dict[int, dict[str, Any]] = {}
+        self._open: dict[int, JsonObject] = {}
         self._last_index = 0
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: JsonObject) -> None:
         """Add an event of a block: its start, a delta, or its stop. Others change nothing."""
         index = event.get("index")
         index = index if isinstance(index, int) else self._last_index
         self._last_index = index
-        match event.get("type"):
-            case "content_block_start":
-                self._start(index, as_object(event.get("content_block")))
-            case "content_block_delta":
-                self._continue(index, as_object(event.get("delta")))
-            case "content_block_stop":
-                self._open.pop(index, None)
+        event_type = event.get("type")
+        if event_type == "content_block_start":
+            self._start(index, as_object(event.get("content_block")))
+        elif event_type == "content_block_delta":
+            self._continue(index, as_object(event.get("delta")))
+        elif event_type == "content_block_stop":
+            self._open.pop(index, None)
 
-    def finish(self) -> list[dict[str, Any]]:
+    def finish(self) -> list[JsonValue]:
         """The blocks in the form of a whole reply, in the order of their index, and where they have
         the same, in the order in which they appeared."""
         ordered = sorted(self._blocks, key=lambda entry: entry[0])
         return [_finished_block(block) for _, block in ordered]
 
-    def _start(self, index: int, start: dict[str, Any]) -> None:
+    def _start(self, index: int, start: JsonObject) -> None:
         """Start a block, or continue the open one where `start` is a repeated start of it."""
         block = self._open.get(index)
         same_type = block is not None and block.get("type") == start.get("type")
@@ -75,7 +74,7 @@ class ContentBlocks:
                 block, {name: start[name] for name in start if name not in ("input", "type")}
             )
 
-    def _continue(self, index: int, delta: dict[str, Any]) -> None:
+    def _continue(self, index: int, delta: JsonObject) -> None:
         """Add a delta to the open block of its index, or to a new one where that block is of
         another type."""
         expected = next((_BLOCK_TYPES[name] for name in _BLOCK_TYPES if name in delta), None)
@@ -88,13 +87,13 @@ class ContentBlocks:
         else:
             accumulate(block, {name: delta[name] for name in delta if name != "type"})
 
-    def _append(self, index: int, block: dict[str, Any]) -> dict[str, Any]:
+    def _append(self, index: int, block: JsonObject) -> JsonObject:
         self._blocks.append((index, block))
         self._open[index] = block
         return block
 
 
-def _is_restart(block: dict[str, Any], start: dict[str, Any]) -> bool:
+def _is_restart(block: JsonObject, start: JsonObject) -> bool:
     """Whether a start event repeats the start of an open block of the same type. A block with an
     id is repeated with that id."""
     if "id" in start or "id" in block:
@@ -102,7 +101,7 @@ def _is_restart(block: dict[str, Any], start: dict[str, Any]) -> bool:
     return block.get("type") in _RESTARTED_TYPES
 
 
-def _is_of_type(block: dict[str, Any], expected: str) -> bool:
+def _is_of_type(block: JsonObject, expected: str) -> bool:
     """Whether deltas of a type of block can belong to this one. `server_tool_use` and others are
     kinds of "tool_use"; a block of an unknown type may have any deltas."""
     block_type = str(block.get("type"))
@@ -111,7 +110,7 @@ def _is_of_type(block: dict[str, Any], expected: str) -> bool:
     return block_type == expected or block_type not in ("text", "thinking")
 
 
-def _finished_block(block: dict[str, Any]) -> dict[str, Any]:
+def _finished_block(block: JsonObject) -> JsonObject:
     """An accumulated block in the form of a whole reply: its strings are `str`, and the `input` of
     a tool call is the value of its `partial_json`. Where that JSON is cut, it is the text."""
     block = finalize(block)
@@ -124,7 +123,7 @@ def _finished_block(block: dict[str, Any]) -> dict[str, Any]:
     return block
 
 
-def to_chat_messages(message: Any) -> list[Any]:
+def to_chat_messages(message: JsonValue) -> list[JsonValue]:
     """Convert an Anthropic message to one or more in the form of OpenAI's chat, in the order of its
     blocks.
 
@@ -132,74 +131,79 @@ def to_chat_messages(message: Any) -> list[Any]:
     the tool. The other blocks stay in messages of the original role. A message whose content is not
     a list of blocks keeps it as it is.
     """
-    content = as_object(message).get("content")
+    members = as_object(message)
+    content = members.get("content")
     if not isinstance(content, list):
         return [renderable_message(message)]
-    messages: list[Any] = []
-    blocks: list[Any] = []
+    messages: list[JsonValue] = []
+    blocks: list[JsonValue] = []
     for block in content:
         if _block_type(block).endswith("tool_result"):
             if blocks:
-                messages.append(_to_chat_message({**message, "content": blocks}))
+                messages.append(_to_chat_message(members, blocks))
                 blocks = []
-            messages.append(_tool_message(block))
+            messages.append(_tool_message(as_object(block)))
         else:
             blocks.append(block)
     is_empty = all(drop_empty(as_object(block)) == {"type": "text"} for block in blocks)
     if not is_empty or not messages:
-        messages.append(_to_chat_message({**message, "content": blocks}) if blocks else message)
+        messages.append(_to_chat_message(members, blocks) if blocks else message)
     return [renderable_message(chat_message) for chat_message in messages]
 
 
-def _block_type(block: Any) -> str:
+def _block_type(block: JsonValue) -> str:
     return as_text(as_object(block).get("type")) or ""
 
 
-def _tool_message(block: dict[str, Any]) -> dict[str, Any]:
+def _tool_message(block: JsonObject) -> JsonObject:
     """The result of a tool as a message of role "tool". Members such as `is_error` are kept."""
-    content = block.get("content")
+    content: JsonValue = block.get("content")
     if isinstance(content, list | dict):
-        content = renderable_parts(content)
+        content = [*renderable_parts(content)]
     rest = {n: v for n, v in block.items() if n not in ("type", "tool_use_id", "content")}
-    answer = {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": content}
+    answer: JsonObject = {
+        "role": "tool",
+        "tool_call_id": block.get("tool_use_id"),
+        "content": content,
+    }
     return {**answer, **rest, **answer}
 
 
-def _to_chat_message(message: dict[str, Any]) -> dict[str, Any]:
-    """Convert a message whose content is a list of blocks, none of them a tool's result.
+def _to_chat_message(message: JsonObject, blocks: list[JsonValue]) -> JsonObject:
+    """Convert a message whose content is these blocks, none of them a tool's result.
 
     Thinking and tool calls become members beside the content, the provider's own tools included.
     Where such a tool has called a tool of the client, and waits for its result, the call of the
     provider's tool is a member `server_tool_use`: the tool calls of a message without results are
     those that the client answers.
     """
-    separate: dict[str, list[Any]] = {
+    separate: dict[str, list[JsonValue]] = {
         name: [] for name in ("thinking", "redacted_thinking", "tool_calls", "server_tool_use")
     }
     callers = {
         as_text(as_object(block.get("caller")).get("tool_id"))
-        for block in object_items(message["content"])
+        for block in object_items(blocks)
         if block.get("type") == "tool_use"  # a call of the provider's own tool is answered here
     }
-    content: list[Any] = []
-    for block in message["content"]:
-        block_type = _block_type(block)
+    content: list[JsonValue] = []
+    for block in blocks:
+        members, block_type = as_object(block), _block_type(block)
         if block_type == "thinking":
-            separate["thinking"].append(thinking_part(block.get("thinking"), block))
+            separate["thinking"].append(thinking_part(members.get("thinking"), members))
         elif block_type == "redacted_thinking":
             separate["redacted_thinking"].append(block)
-        elif block_type == "server_tool_use" and as_text(block.get("id")) in callers - {None}:
+        elif block_type == "server_tool_use" and as_text(members.get("id")) in callers - {None}:
             separate["server_tool_use"].append(block)
         elif block_type.endswith("tool_use"):
-            separate["tool_calls"].append(_tool_call(block))
+            separate["tool_calls"].append(_tool_call(members))
         elif block_type == "text":
-            content.append(renderable_part(drop_empty(block)))
+            content.append(renderable_part(drop_empty(members)))
         else:
             content.append(renderable_part(block))
     return {**message, "content": joined_content(content), **drop_empty(separate)}
 
 
-def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
+def _tool_call(block: JsonObject) -> JsonObject:
     """The call of a tool, with its further members, such as `caller` or `server_name`."""
     tool_input = block.get("input")
     arguments = tool_input if isinstance(tool_input, str) else to_json(tool_input or {})

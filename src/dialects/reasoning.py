@@ -3,9 +3,8 @@
 https://github.com/langfuse/langfuse/blob/main/packages/shared/src/utils/IORepresentation/chatML/types.ts
 """
 
-from typing import Any
-
 from core.json_values import as_object, as_text, drop_empty, object_items
+from core.strict_json import JsonObject, JsonValue
 from dialects.media import media_placeholder
 
 # Members of a message with its reasoning: in parts (LiteLLM, OpenRouter), as a text or an object
@@ -34,7 +33,7 @@ _SEALED = ("data", "redacted_content", "redactedContent")
 _DETAIL_TYPES = ("reasoning.text", "reasoning.summary", "reasoning.encrypted")
 
 
-def take_reasoning(message: dict[str, Any], parts: list[Any]) -> dict[str, list[dict[str, str]]]:
+def take_reasoning(message: JsonObject, parts: list[JsonValue]) -> JsonObject:
     """Remove the reasoning from a message, in place, and return it in two lists: `thinking`, texts
     with their signatures, and `redacted_thinking`, placeholders for what the provider encrypted.
     A list without items is left out. `parts` are the content parts that are reasoning.
@@ -44,14 +43,15 @@ def take_reasoning(message: dict[str, Any], parts: list[Any]) -> dict[str, list[
     values = (parts, *(message.get(name) for name in _MEMBERS))
     sources = [_blocks(value if isinstance(value, list) else [value]) for value in values]
     thinking = max((thinking for thinking, _ in sources), key=_text_length)
-    redacted = next((redacted for _, redacted in sources if redacted), [])
+    redacted = next((redacted for _, redacted in sources if redacted), None)
     if not thinking and not redacted:
         return {}
     details = object_items(message.get("reasoning_details"))
     others = [part for part in details if part.get("type") not in (None, *_DETAIL_TYPES)]
     for name in _MEMBERS:
         message.pop(name, None)
-    message |= {"reasoning_details": others} if others else {}
+    if others:
+        message["reasoning_details"] = [*others]
     if repeated := as_object(message.pop("provider_specific_fields", None)):  # LiteLLM
         rest = {name: value for name, value in repeated.items() if name not in _MEMBERS}
         message |= drop_empty({"provider_specific_fields": drop_empty(rest)})
@@ -59,14 +59,14 @@ def take_reasoning(message: dict[str, Any], parts: list[Any]) -> dict[str, list[
     return {name: blocks for name, blocks in lists.items() if blocks}
 
 
-def _blocks(parts: list[Any]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+def _blocks(parts: list[JsonValue]) -> tuple[list[JsonValue], list[JsonValue]]:
     """The thinking blocks and the redacted ones of a list of parts.
 
     A part continues the block before it where it has the same `index`, or none: a stream sends
     blocks in pieces. A signature ends a block.
     """
-    blocks: list[tuple[Any, list[str], list[str]]] = []
-    redacted: list[dict[str, str]] = []
+    blocks: list[tuple[JsonValue, list[str], list[str]]] = []
+    redacted: list[JsonValue] = []
     for part in parts:
         text, signature, sealed = _read_part(part)
         if sealed:
@@ -80,19 +80,23 @@ def _blocks(parts: list[Any]) -> tuple[list[dict[str, str]], list[dict[str, str]
         blocks[-1][1].append(text)
         if signature:
             blocks[-1][2].append(signature)
-    thinking = [
-        {"type": "thinking", "content": "".join(texts)}
-        | ({"signature": "".join(signatures)} if signatures else {})
+    thinking: list[JsonValue] = [
+        {
+            "type": "thinking",
+            "content": "".join(texts),
+            **({"signature": "".join(signatures)} if signatures else {}),
+        }
         for _, texts, signatures in blocks
     ]
     return thinking, redacted
 
 
-def _text_length(thinking: list[dict[str, str]]) -> tuple[int, bool]:
-    return sum(len(block["content"]) for block in thinking), bool(thinking)
+def _text_length(thinking: list[JsonValue]) -> tuple[int, bool]:
+    texts = (as_object(block)["content"] for block in thinking)
+    return sum(len(text) for text in texts if isinstance(text, str)), bool(thinking)
 
 
-def _read_part(part: Any) -> tuple[str, str, str]:
+def _read_part(part: JsonValue) -> tuple[str, str, str]:
     """The text, the signature and the encrypted data of a part, each "" where it has none."""
     if isinstance(part, str):
         return part, "", ""

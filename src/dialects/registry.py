@@ -1,57 +1,43 @@
-"""Which dialect reads which path; the bodies of requests and replies, read by their dialect.
-
-A dialect is a module for one wire format, with `NAME`, `OBSERVATION_TYPE` and four functions:
-
-- `read_request`: a request's JSON to a `Prompt`.
-- `fold`: the events of a stream to the whole reply that the same endpoint would have returned.
-- `is_finished`: whether a folded reply is complete.
-- `read_reply`: a whole reply's JSON to a `Completion`.
-
-A stream is folded first; after that, streamed and whole replies are read by the same code.
-"""
+"""Which dialect reads which path; the bodies of requests and replies, read by their dialect."""
 
 import re
 from dataclasses import replace
 from json import JSONDecodeError
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from core import strict_json
 from core.limits import MAX_ERROR_CHARS, MAX_UNREADABLE_CHARS
-from core.strict_json import decode_utf8
+from core.strict_json import JsonValue, decode_utf8
 from dialects import chat, completions, embeddings, generic, messages, responses
 from dialects.deltas import merge_text_deltas
+from dialects.dialect import Dialect
 from dialects.encodings import decode_body
 from dialects.errors import ReplyError, error_in_text, first_error, has_content
 from dialects.fields import Completion, Prompt
 from dialects.media import make_presentable, without_base64
 from dialects.sse import EventStream, is_event_stream, parse_events
 
-_DIALECTS_BY_PATH: dict[str, ModuleType] = {
-    "/v1/chat/completions": chat,
-    "/v1/completions": completions,
-    "/v1/messages": messages,
-    "/v1/embeddings": embeddings,
-    "/v1/responses": responses,
+_DIALECTS_BY_PATH: dict[str, Dialect] = {
+    "/v1/chat/completions": chat.DIALECT,
+    "/v1/completions": completions.DIALECT,
+    "/v1/messages": messages.DIALECT,
+    "/v1/embeddings": embeddings.DIALECT,
+    "/v1/responses": responses.DIALECT,
 }
 
-# Dialects with a `delta` object in their events. Only their streams are shortened by
-# `merge_text_deltas` before they are parsed.
-_DELTA_DIALECTS = (chat, messages)
 
-
-def dialect_for_path(path: str) -> ModuleType:
-    """The module that reads requests and replies of a path such as "/v1/messages"; `generic` for a
-    path without a dialect of its own."""
-    return _DIALECTS_BY_PATH.get(path, generic)
+def dialect_for_path(path: str) -> Dialect:
+    """The dialect of a path such as "/v1/messages"; that of `generic` for a path without one of its
+    own."""
+    return _DIALECTS_BY_PATH.get(path, generic.DIALECT)
 
 
 def is_known_format(path: str) -> bool:
     """Whether a path has a dialect of its own, so that the format of its replies is known."""
-    return dialect_for_path(path) is not generic
+    return dialect_for_path(path).is_known_format
 
 
-def read_request(path: str, body: bytes, encoding: str = "", value: Any = None) -> Prompt:
+def read_request(path: str, body: bytes, encoding: str = "", value: JsonValue = None) -> Prompt:
     """Read the body of a request, by the dialect of its path. Never raises.
 
     `value` is the body's JSON value where that is known already; it is not changed.
@@ -68,7 +54,7 @@ def read_request(path: str, body: bytes, encoding: str = "", value: Any = None) 
     try:
         if value is None:
             value = strict_json.parse(decode_utf8(body))
-        dialect = dialect_for_path(path) if isinstance(value, dict) else generic
+        dialect = dialect_for_path(path) if isinstance(value, dict) else generic.DIALECT
         return _make_presentable(dialect.read_request(value))
     except Exception as error:  # a call is traced even if its request cannot be read
         return Prompt(input=_beginning_of(body), notes=(_note("request", error),))
@@ -97,7 +83,7 @@ def read_reply(
     if decoded.unreadable:
         notes = (_encoding_note("reply", decoded.unreadable),)
         return replace(fallback, is_finished=complete, notes=notes)
-    is_required = complete and dialect is not generic
+    is_required = complete and dialect.is_known_format
     if not body.strip():
         error = _EMPTY if is_required else None
         return _with_error(replace(fallback, notes=("reply: empty",)), error)
@@ -118,16 +104,14 @@ class _NoEvent(ValueError):
     """A stream has no event that can be read."""
 
 
-def _read_stream(dialect: ModuleType, body: bytes, is_required: bool) -> Completion:
+def _read_stream(dialect: Dialect, body: bytes, is_required: bool) -> Completion:
     """Read the body of an event stream. Where the dialect finds no output and no error in it, and
     no model in events of its format, the output is the list of its events. Raises `_NoEvent` where
     it has none.
 
     `is_required` is True where a stream without content is an error.
     """
-    events = (
-        parse_events(body, merge_text_deltas) if dialect in _DELTA_DIALECTS else parse_events(body)
-    )
+    events = parse_events(body, merge_text_deltas if dialect.has_text_deltas else str)
     if not events.payloads and not events.done and not events.error:
         raise _NoEvent("a stream without an event")
     notes = events.notes
@@ -140,7 +124,7 @@ def _read_stream(dialect: ModuleType, body: bytes, is_required: bool) -> Complet
         is_folded = dialect.is_finished(reply)
     except Exception as error:
         completion, notes = Completion(), (*notes, _note("fold", error))
-    found = _error_in_stream(events, dialect is not generic, is_folded, bool(completion.error))
+    found = _error_in_stream(events, dialect.is_known_format, is_folded, bool(completion.error))
     if not found and not completion.error:
         if events.text:
             notes += ("stream: text outside of its events",)
@@ -155,8 +139,8 @@ def _read_stream(dialect: ModuleType, body: bytes, is_required: bool) -> Complet
         and (completion.model is None or not any(map(has_content, events.payloads)))
     ):
         completion = replace(completion, output=parse_events(body).payloads)
-        notes += (f"stream: no answer of the form {dialect.NAME}, its events are kept",)
-    if dialect is embeddings:
+        notes += (f"stream: no answer of the form {dialect.name}, its events are kept",)
+    if dialect.has_vectors:
         completion = replace(completion, output=embeddings.without_vectors(completion.output))
     return replace(
         completion,
@@ -181,7 +165,7 @@ def _error_in_stream(
     return error_in_text(events.text, is_known_format)
 
 
-def _read_whole(dialect: ModuleType, body: bytes, is_required: bool) -> Completion:
+def _read_whole(dialect: Dialect, body: bytes, is_required: bool) -> Completion:
     """Read the body of a reply that is not a stream: an object by the dialect, any other JSON value
     as it is, and embeddings without their vectors. Raises ValueError where it is not JSON.
 
@@ -192,26 +176,26 @@ def _read_whole(dialect: ModuleType, body: bytes, is_required: bool) -> Completi
         reply = reply[0]  # Gemini sends an error in a list
     if is_required and reply in (None, "", [], {}):
         return _with_error(Completion(notes=("reply: empty",)), _EMPTY)
-    completion = (dialect if isinstance(reply, dict) else generic).read_reply(reply)
+    completion = (dialect if isinstance(reply, dict) else generic.DIALECT).read_reply(reply)
     if is_required and isinstance(reply, str):
         completion = _with_error(completion, error_in_text(reply))
-    if dialect is embeddings and completion.output is reply:
+    if dialect.has_vectors and completion.output is reply:
         return replace(completion, output=embeddings.without_vectors(reply))
     return completion
 
 
-def _has_no_content(event: Any) -> bool:
+def _has_no_content(event: JsonValue) -> bool:
     """Whether an event of a stream is empty, or only keeps the connection open."""
     return not event or (isinstance(event, dict) and event.get("type") in ("ping", "keepalive"))
 
 
 def _unread_error(
-    dialect: ModuleType, body: bytes, text: str | None, error: Exception
+    dialect: Dialect, body: bytes, text: str | None, error: Exception
 ) -> ReplyError | None:
     """The error that a complete reply is which could not be read, because of `error`. `text` is the
     beginning of `body`, None where it must not be recorded. None where the body may be JSON that
     only the gateway refuses, such as a deeply nested one."""
-    if dialect is generic:
+    if not dialect.is_known_format:
         return error_in_text(text or "", is_known_format=False)
     if body.lstrip()[:1] in (b"{", b"["):
         message = f"The reply is not JSON: {text or 'its text may contain vectors'}"
@@ -239,10 +223,10 @@ def _make_presentable(result: _Read) -> _Read:
     return replace(result, **{name: make_presentable(value) for name, value in present.items()})
 
 
-def _may_hold_vectors(dialect: ModuleType, body: bytes) -> bool:
+def _may_hold_vectors(dialect: Dialect, body: bytes) -> bool:
     """Whether a reply that cannot be read may contain embeddings: its path is an endpoint for them,
     and its body begins like a JSON object, a list or an event."""
-    return dialect is embeddings and body.lstrip().startswith((b"{", b"[", b"data:"))
+    return dialect.has_vectors and body.lstrip().startswith((b"{", b"[", b"data:"))
 
 
 def _beginning_of(body: bytes) -> str | None:

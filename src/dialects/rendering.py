@@ -6,10 +6,10 @@ https://github.com/langfuse/langfuse/blob/v4.16.0/packages/shared/src/utils/IORe
 """
 
 import re
-from typing import Any
+from typing import overload
 
 from core.json_values import as_object, as_text, drop_empty, object_items
-from core.strict_json import to_json
+from core.strict_json import JsonObject, JsonValue, to_json
 from dialects.content_parts import renderable_part
 from dialects.tools import flat_tools, renderable_tool_calls, renderable_tools
 
@@ -25,7 +25,7 @@ _RESERVED_MEMBERS = frozenset(
 _PLAIN_MEMBERS = frozenset({"role", "content", "name", "tool_call_id"})
 
 
-def thinking_part(text: Any, members: dict[str, Any]) -> dict[str, Any]:
+def thinking_part(text: JsonValue, members: JsonObject) -> JsonObject:
     """An item of a message's `thinking`: its text, and the `members` that are not empty, such as a
     signature."""
     content = text if isinstance(text, str) else "" if text is None else to_json(text)
@@ -38,17 +38,22 @@ def thinking_part(text: Any, members: dict[str, Any]) -> dict[str, Any]:
     return {"type": "thinking", "content": content, **rest}
 
 
-def renderable_request(body: dict[str, Any]) -> dict[str, Any]:
+def renderable_request(body: JsonObject) -> JsonObject:
     """A copy of a chat request in which messages and tools have the form that Langfuse renders."""
     members = dict(body)
-    if isinstance(body.get("messages"), list):
-        members["messages"] = [renderable_message(message) for message in body["messages"]]
-    if isinstance(body.get("tools"), list):
-        members["tools"] = renderable_tools(body["tools"])
+    messages, tools = body.get("messages"), body.get("tools")
+    if isinstance(messages, list):
+        members["messages"] = [renderable_message(message) for message in messages]
+    if isinstance(tools, list):
+        members["tools"] = [*renderable_tools(tools)]
     return members
 
 
-def renderable_message(message: Any) -> Any:
+@overload
+def renderable_message(message: JsonObject) -> JsonObject: ...
+@overload
+def renderable_message(message: JsonValue) -> JsonValue: ...
+def renderable_message(message: JsonValue) -> JsonValue:
     """Convert a message in the form of chat to the form that Langfuse renders. Never raises.
 
     - Parts of the content become texts, or images by URL. A content of any type but a text, a list
@@ -63,7 +68,7 @@ def renderable_message(message: Any) -> Any:
         return message
     if message.keys() <= _PLAIN_MEMBERS and set(map(type, message.values())) <= {str}:
         return message
-    result: dict[str, Any] = {}
+    result: JsonObject = {}
     for name, value in message.items():
         if name in _RESERVED_MEMBERS and name != "content" and value is None:
             continue  # Langfuse accepts null only in lists of messages
@@ -79,7 +84,7 @@ _THOUGHTS = {"thinking", "redacted_thinking"}
 _BESIDE_THINKING = {"role", "content", "name", "type", "tools", "tool_call_id", *_THOUGHTS}
 
 
-def show_thinking(message: dict[str, Any]) -> dict[str, Any]:
+def show_thinking(message: JsonObject) -> JsonObject:
     """The message, with an empty text as content where Langfuse would hide its thinking: it shows a
     message without content and tool calls as a table, if the message has members of other names.
 
@@ -94,7 +99,7 @@ def show_thinking(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "content": ""} if is_hidden else message
 
 
-def _renderable_member(name: str, value: Any) -> tuple[str, Any]:
+def _renderable_member(name: str, value: JsonValue) -> tuple[str, JsonValue]:
     """The name and the value that represent one of the reserved members of a message."""
     match name, value:
         case (("role" | "name" | "tool_call_id"), _):
@@ -112,15 +117,16 @@ def _renderable_member(name: str, value: Any) -> tuple[str, Any]:
             sealed = object_items(value)
             return name, [{**i, "type": name, "data": as_text(i.get("data")) or ""} for i in sealed]
         case "tool_calls", list() | dict():
-            return name, renderable_tool_calls(value)
+            return name, [*renderable_tool_calls(value)]
         case "tools", list():
-            return name, flat_tools(value)
+            return name, [*flat_tools(value)]
         case "additional_kwargs", dict():
             return name, value
-    return f"other_{name}", value
+        case _:
+            return f"other_{name}", value
 
 
-def _thought(value: Any) -> dict[str, Any]:
+def _thought(value: JsonValue) -> JsonObject:
     """A thought in a message of a request. Ollama sends it as a text."""
     members = as_object(value)
     text = members.get("content", members.get("thinking")) if members else value
@@ -135,7 +141,7 @@ _COUNTED_MODEL = re.compile(
 )
 
 
-def countable_output(output: Any, model: str | None) -> Any:
+def countable_output(output: JsonValue, model: str | None) -> JsonValue:
     """The output of a reply without usage, from which Langfuse counts the model's tokens: the text
     alone where it is one assistant message with nothing but a text.
 

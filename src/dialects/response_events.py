@@ -3,10 +3,9 @@
 https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
-from typing import Any
-
 from core.json_values import as_object, as_text, drop_empty, object_items
 from core.limits import MAX_OPEN_ITEMS
+from core.strict_json import JsonObject, JsonValue
 from dialects.deltas import accumulate, finalize
 
 # For each group of event types, such as `response.output_text.delta` and `.done`: the type of the
@@ -44,11 +43,11 @@ class ResponseItems:
     """
 
     def __init__(self) -> None:
-        self._items: list[tuple[int, dict[str, Any]]] = []
-        self._by_index: dict[int, dict[str, Any]] = {}
-        self._by_id: dict[str, dict[str, Any]] = {}
+        self._items: list[tuple[int, JsonObject]] = []
+        self._by_index: dict[int, JsonObject] = {}
+        self._by_id: dict[str, JsonObject] = {}
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: JsonObject) -> None:
         """Add an event of an item. Events of other types change nothing."""
         _, _, kind = (as_text(event.get("type")) or "").partition("response.")
         group, _, state = kind.rpartition(".")
@@ -86,13 +85,13 @@ class ResponseItems:
         elif kind == "shell_call_output_content.done":
             self._item_of(event, "shell_call_output")["output"] = event.get("output")
 
-    def finish(self) -> list[dict[str, Any]]:
+    def finish(self) -> list[JsonValue]:
         """The items in the form of a whole response, in the order of their index. An item without
         an index follows the one that was before it."""
         ordered = sorted(self._items, key=lambda entry: entry[0])
         return [_finished_item(item) for _, item in ordered if item]
 
-    def _item_of(self, event: dict[str, Any], item_type: str) -> dict[str, Any]:
+    def _item_of(self, event: JsonObject, item_type: str) -> JsonObject:
         """The item of this type that an event belongs to. A new one where there is none."""
         known = self._known_item(event, item_type)
         if known is not None:
@@ -101,7 +100,7 @@ class ResponseItems:
         role = {"role": "assistant"} if item_type == "message" else {}
         return self._append(event, drop_empty(new) | role)
 
-    def _set_item(self, event: dict[str, Any], item: dict[str, Any], is_new: bool) -> None:
+    def _set_item(self, event: JsonObject, item: JsonObject, is_new: bool) -> None:
         """Set the members of an item, which is sent when it is added and again when it is done.
 
         What deltas have accumulated is kept where the item's own member is empty. An item that is
@@ -112,20 +111,21 @@ class ResponseItems:
         known = self._known_item(event, item.get("type"))
         if known is not None and is_new:
             ids = {item_id, as_text(known.get("id"))} - {None}
-            is_other = len(ids) > 1 or not (item_id or _has_index(event))
+            is_other = len(ids) > 1 or (not item_id and _index_of(event) is None)
             known = None if is_other else known
         if known is None:
             known = self._append(event, {})
         known.update(without_blank_parts(item) if known else drop_empty(item))
 
-    def _known_item(self, event: dict[str, Any], item_type: Any) -> dict[str, Any] | None:
+    def _known_item(self, event: JsonObject, item_type: JsonValue) -> JsonObject | None:
         """The item of an event, by its id, else by its index, or where it has no index, the last
         item if one of the two has no id. None where that is of another type than `item_type`. All
         calls of tools count as one type."""
         item_id = as_text(event.get("item_id"))
         candidates = [self._by_id.get(item_id or "")]
-        if _has_index(event):
-            candidates.append(self._by_index.get(event["output_index"]))
+        index = _index_of(event)
+        if index is not None:
+            candidates.append(self._by_index.get(index))
         elif self._items and not (item_id and self._items[-1][1].get("id")):
             candidates += [item for _, item in self._items[-1:] if item]
         for item in candidates:
@@ -136,11 +136,12 @@ class ResponseItems:
                 return item
         return None
 
-    def _append(self, event: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
+    def _append(self, event: JsonObject, item: JsonObject) -> JsonObject:
         """Append a new item, which is to be found by the event's index and id."""
-        if _has_index(event):
-            self._by_index[event["output_index"]] = item
-            position = event["output_index"]
+        index = _index_of(event)
+        if index is not None:
+            self._by_index[index] = item
+            position = index
         else:
             position = self._items[-1][0] if self._items else 0
         if item_id := as_text(event.get("item_id")):
@@ -149,7 +150,7 @@ class ResponseItems:
         return item
 
 
-def without_blank_parts(item: dict[str, Any]) -> dict[str, Any]:
+def without_blank_parts(item: JsonObject) -> JsonObject:
     """The members of an item that are not empty, without lists whose parts have no text. Some
     servers repeat the parts of a streamed item without it."""
     parts = {name: object_items(item.get(name)) for name in ("content", "summary")}
@@ -160,22 +161,24 @@ def without_blank_parts(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _object_in(item: dict[str, Any], name: str) -> dict[str, Any]:
+def _object_in(item: JsonObject, name: str) -> JsonObject:
     """The object in an item's member, a new one where there is none."""
-    if not isinstance(item.get(name), dict):
-        item[name] = {}
-    return item[name]
+    value = item.get(name)
+    if not isinstance(value, dict):
+        value = item[name] = {}
+    return value
 
 
-def _has_index(event: dict[str, Any]) -> bool:
-    return isinstance(event.get("output_index"), int)
+def _index_of(event: JsonObject) -> int | None:
+    index = event.get("output_index")
+    return index if isinstance(index, int) else None
 
 
-def _general_type(item_type: Any) -> Any:
+def _general_type(item_type: JsonValue) -> JsonValue:
     return "call" if isinstance(item_type, str) and item_type.endswith("_call") else item_type
 
 
-def _add_text(members: dict[str, Any], name: str, event: dict[str, Any], state: str) -> None:
+def _add_text(members: JsonObject, name: str, event: JsonObject, state: str) -> None:
     """Add the delta of an event to a member, or set it to the whole text of a `done` event."""
     if state == "delta":
         accumulate(members, {name: event.get("delta")})
@@ -184,8 +187,8 @@ def _add_text(members: dict[str, Any], name: str, event: dict[str, Any], state: 
 
 
 def _part_at(
-    item: dict[str, Any], list_name: str, part_type: Any, event: dict[str, Any]
-) -> dict[str, Any]:
+    item: JsonObject, list_name: str, part_type: JsonValue, event: JsonObject
+) -> JsonObject:
     """The part of an item's list that an event belongs to: by its index in the list, or where the
     event has none, the last part if it is of this type. A new part where there is none."""
     parts = item.get(list_name)
@@ -206,17 +209,20 @@ def _part_at(
     return new
 
 
-def _finished_item(item: dict[str, Any]) -> dict[str, Any]:
+def _finished_item(item: JsonObject) -> JsonObject:
     """An accumulated item in the form of a whole response: its strings are `str`, its parts have no
     index, and the commands of a shell are part of its action."""
     item = finalize(item)
-    if isinstance(item.get("commands"), dict):
-        commands, action = [*item.pop("commands").values()], as_object(item.get("action"))
-        item["action"] = {**action, "commands": action.get("commands") or commands}
+    commands = item.get("commands")
+    if isinstance(commands, dict):
+        del item["commands"]
+        action = as_object(item.get("action"))
+        item["action"] = {**action, "commands": action.get("commands") or [*commands.values()]}
     for name in ("content", "summary"):
-        if isinstance(item.get(name), list):
+        parts = item.get(name)
+        if isinstance(parts, list):
             item[name] = [
                 {n: v for n, v in part.items() if n != "index"} if isinstance(part, dict) else part
-                for part in item[name]
+                for part in parts
             ]
     return item

@@ -3,9 +3,8 @@
 https://platform.openai.com/docs/api-reference/responses/object
 """
 
-from typing import Any
-
-from core.json_values import as_object, as_text, drop_empty, object_items
+from core.json_values import as_list, as_object, as_text, drop_empty, object_items
+from core.strict_json import JsonObject, JsonValue
 from dialects.content_parts import joined_content, renderable_part, renderable_parts
 from dialects.media import make_presentable
 from dialects.rendering import renderable_message, show_thinking, thinking_part
@@ -37,7 +36,7 @@ _OUTPUT_MEMBERS = ("type", "id", "call_id", "role", "output", "tools", "max_outp
 _MEMBERS_BESIDE_ARGUMENTS = ("server_label", "namespace", "caller", "approval_request_id")
 
 
-def items_to_messages(items: list[Any]) -> list[Any]:
+def items_to_messages(items: list[JsonValue]) -> list[JsonValue]:
     """Convert items of an input or output to messages in the form of chat.
 
     Consecutive items of the assistant become one message, as long as their order is thinking,
@@ -45,8 +44,8 @@ def items_to_messages(items: list[Any]) -> list[Any]:
     tool has it in the item of its call. An item of an unknown type becomes a message with its
     members. Values that are not objects are unchanged, and empty messages after others left out.
     """
-    messages: list[Any] = []
-    current: dict[str, Any] | None = None
+    messages: list[JsonValue] = []
+    current: JsonObject | None = None
     for item in items:
         if not isinstance(item, dict):
             messages.append(item)
@@ -63,22 +62,22 @@ def items_to_messages(items: list[Any]) -> list[Any]:
     return [show_thinking(m) if isinstance(m, dict) else m for m in messages]
 
 
-def additional_tools(items: Any) -> list[dict[str, Any]]:
+def additional_tools(items: JsonValue) -> list[JsonObject]:
     """The tools that items of an input add to those of the request, as Codex sends them."""
     return [
         tool
         for item in object_items(items)
-        if item.get("type") == "additional_tools" and isinstance(item.get("tools"), list)
-        for tool in renderable_tools(item["tools"])
+        if item.get("type") == "additional_tools"
+        for tool in renderable_tools(as_list(item.get("tools")))
     ]
 
 
-def _is_mergeable(message: dict[str, Any]) -> bool:
+def _is_mergeable(message: JsonObject) -> bool:
     """Whether a message is one of the assistant that consists of thinking, content, tool calls."""
     return message["role"] == "assistant" and "content" in message and "type" not in message
 
 
-def _continues_message(current: dict[str, Any], message: dict[str, Any]) -> bool:
+def _continues_message(current: JsonObject, message: JsonObject) -> bool:
     """Whether `message` can be merged into the assistant message `current`, which comes before it,
     because the merged message keeps the order thinking, content, tool calls."""
     if not _is_mergeable(message):
@@ -91,17 +90,17 @@ def _continues_message(current: dict[str, Any], message: dict[str, Any]) -> bool
     return not is_thought or current.keys() <= {"role", "content", *_THOUGHT_MEMBERS}
 
 
-def _merge(current: dict[str, Any], message: dict[str, Any]) -> None:
+def _merge(current: JsonObject, message: JsonObject) -> None:
     """Merge an assistant message into the one before it, in place."""
-    lists: dict[str, list[Any]] = {}
+    lists: dict[str, list[JsonValue]] = {}
     for name in (*_THOUGHT_MEMBERS, "tool_calls"):
-        lists[name] = current.get(name) or []
-        lists[name] += message.get(name) or []  # in place: there may be thousands of items
+        lists[name] = as_list(current.get(name))
+        lists[name] += as_list(message.get(name))  # in place: there may be thousands of items
     content = current["content"] or message["content"]
     current |= {**message, "content": content, **drop_empty(lists)}
 
 
-def _item_to_messages(item: dict[str, Any]) -> list[dict[str, Any]]:
+def _item_to_messages(item: JsonObject) -> list[JsonObject]:
     """Convert one item: to no message where it is an empty reasoning item, to two where it is the
     call of a built-in tool and its result."""
     item_type = as_text(item.get("type")) or "message"
@@ -129,19 +128,19 @@ def _item_to_messages(item: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**item, "role": role}]
 
 
-def _reasoning_messages(item: dict[str, Any]) -> list[dict[str, Any]]:
+def _reasoning_messages(item: JsonObject) -> list[JsonObject]:
     """The message of a reasoning item. Reasoning that is encrypted and has no summary becomes
     `redacted_thinking`, with a placeholder for its data. No message where there is neither."""
     thoughts = _thoughts(item.get("summary")) or _thoughts(item.get("content"))
-    message = {"role": "assistant", "content": None}
+    message: JsonObject = {"role": "assistant", "content": None}
     if thoughts:
         return [{**message, "thinking": thoughts}]
     data = as_text(make_presentable(item).get("encrypted_content"))
-    redacted = [{"type": "redacted_thinking", "data": data}]
+    redacted: list[JsonValue] = [{"type": "redacted_thinking", "data": data}]
     return [{**message, "redacted_thinking": redacted}] if data else []
 
 
-def _thoughts(parts: Any) -> list[dict[str, Any]]:
+def _thoughts(parts: JsonValue) -> list[JsonValue]:
     """The texts of a reasoning item's summary or content, as items of `thinking`. Some servers send
     texts in place of the parts."""
     texts = [
@@ -151,20 +150,20 @@ def _thoughts(parts: Any) -> list[dict[str, Any]]:
     return [thinking_part(text, {}) for text in texts if text]
 
 
-def _listed_tools(item: dict[str, Any]) -> dict[str, Any]:
+def _listed_tools(item: JsonObject) -> JsonObject:
     """The message of an `mcp_list_tools` item. Its tools are available to the model, so they have
     the form in which Langfuse counts their calls."""
     tools = flat_tools(item.get("tools"), "input_schema")
     rest = {n: v for n, v in item.items() if n not in ("id", "tools")}
     text = f"[mcp_list_tools, {item.get('server_label')}: {_names(tools)}]"
-    return {"role": "assistant", "content": text, **drop_empty({"tools": tools, **rest})}
+    return {"role": "assistant", "content": text, **drop_empty({"tools": [*tools], **rest})}
 
 
-def _names(tools: list[dict[str, Any]]) -> str:
-    return ", ".join(tool["name"] for tool in tools)
+def _names(tools: list[JsonObject]) -> str:
+    return ", ".join(str(tool["name"]) for tool in tools)
 
 
-def _call_messages(item: dict[str, Any], item_type: str) -> list[dict[str, Any]]:
+def _call_messages(item: JsonObject, item_type: str) -> list[JsonObject]:
     """The message of a tool call, followed by the one of its result if the item has it.
 
     The name of a built-in tool is the type of its tool in the request, such as "web_search", and
@@ -191,20 +190,20 @@ def _call_messages(item: dict[str, Any], item_type: str) -> list[dict[str, Any]]
     call_id = as_text(item.get("call_id")) or item.get("id")
     name = as_text(item.get("name")) or item_type.removesuffix("_call")
     call = tool_call(call_id, name, arguments, **beside)
-    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    message: JsonObject = {"role": "assistant", "content": None, "tool_calls": [call]}
     content = _result_content(results)
     if content is None:
         return [message]
     return [message, {"role": "tool", "tool_call_id": call["id"], "content": content}]
 
 
-def _result_content(values: list[Any]) -> Any:
+def _result_content(values: list[JsonValue]) -> JsonValue:
     """The content of a message of role "tool", given the parts of the result; None where all are
     empty."""
     return joined_content([part for value in values if value for part in renderable_parts(value)])
 
 
-def _message_content(parts: Any) -> dict[str, Any]:
+def _message_content(parts: JsonValue) -> JsonObject:
     """Convert the content of a Responses message to the members of a chat message.
 
     - `content`: the list of parts, in which texts are `{"type": "text", "text": …}`; a string where
@@ -214,17 +213,17 @@ def _message_content(parts: Any) -> dict[str, Any]:
     """
     if not isinstance(parts, list):
         return {"content": parts}
-    content: list[Any] = []
+    content: list[JsonValue] = []
     refusals: list[str] = []
-    annotations: list[Any] = []
+    annotations: list[JsonValue] = []
     for part in parts:
-        part_type = as_object(part).get("type")
+        members = as_object(part)
+        part_type = members.get("type")
         if part_type in ("input_text", "output_text"):
-            content.append({"type": "text", "text": as_text(part.get("text")) or ""})
-            added = part.get("annotations")
-            annotations += added if isinstance(added, list) else []
+            content.append({"type": "text", "text": as_text(members.get("text")) or ""})
+            annotations += as_list(members.get("annotations"))
         elif part_type == "refusal":
-            refusals.append(str(part.get("refusal")))
+            refusals.append(str(members.get("refusal")))
         else:
             content.append(renderable_part(part))
     return {

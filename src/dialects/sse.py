@@ -11,11 +11,10 @@ event is in its JSON too.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from core import strict_json
 from core.limits import MAX_UNREADABLE_CHARS
-from core.strict_json import decode_utf8
+from core.strict_json import JsonValue, decode_utf8
 
 # Content types of lines of JSON.
 _JSON_LINES_TYPE = re.compile(r"(?i)application/(?:x-)?(?:ndjson|jsonl|jsonlines|json-lines)\b")
@@ -99,7 +98,7 @@ class EventStream:
     last event. Both are "" where there is none.
     """
 
-    payloads: list[Any]
+    payloads: list[JsonValue]
     done: bool
     notes: tuple[str, ...]
     error: str = ""
@@ -136,7 +135,9 @@ def _parse_text(text: str) -> tuple[EventStream, bool]:
     if is_json_lines:
         found = _JSON_LINE.findall(text)
 
-    payloads, unreadable, done, last = [], [], False, ""
+    payloads: list[JsonValue] = []
+    unreadable: list[int] = []
+    done, last = False, ""
     for position, payload in enumerate(found):
         try:
             payloads.append(strict_json.parse(payload))
@@ -149,7 +150,8 @@ def _parse_text(text: str) -> tuple[EventStream, bool]:
                 unreadable.append(position)
                 last = payload
 
-    notes, all_read = [], not unreadable
+    notes: list[str] = []
+    all_read = not unreadable
     if unreadable and unreadable[-1] == len(found) - 1 and not text.endswith("\n\n"):
         unreadable.pop()
         notes.append("stream: cut inside its last event")

@@ -5,10 +5,11 @@ example. Thoughts are part of `output`, since every provider bills them as outpu
 https://langfuse.com/docs/observability/features/token-and-cost-tracking
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, overload
 
 from core.json_values import as_object, as_text, drop_empty, object_items
 from core.limits import MAX_ITERATIONS, MAX_JSON_INTEGER
+from core.strict_json import JsonObject, JsonValue
 from dialects.price_keys import to_price_keys
 
 # Names of the counts: of OpenAI, Anthropic, Gemini, Bedrock's Converse and Ollama, each in its own
@@ -89,7 +90,7 @@ class _Tokens(NamedTuple):
     output_details: dict[str, int | None]
 
 
-def find_usage(reply: dict[str, Any]) -> dict[str, Any]:
+def find_usage(reply: JsonObject) -> JsonObject:
     """The usage in a whole reply: the first that has a count. Empty where there is none.
 
     Usually that is the member `usage`. Other places: `x_groq` in Groq's streams, a choice in
@@ -104,7 +105,7 @@ def find_usage(reply: dict[str, Any]) -> dict[str, Any]:
     if _count(names, usage):
         return usage
     cached = _count(("cache_n",), timings)
-    places = [
+    places: list[JsonValue] = [
         as_object(reply.get("x_groq")).get("usage"),
         *(choice.get("usage") for choice in object_items(reply.get("choices"))),
         reply.get("usageMetadata"),
@@ -120,7 +121,11 @@ def find_usage(reply: dict[str, Any]) -> dict[str, Any]:
     return next((place for place in map(as_object, places) if _count(names, place)), usage)
 
 
-def merge_usage(whole: Any, piece: Any) -> Any:
+@overload
+def merge_usage(whole: JsonValue, piece: JsonObject) -> JsonObject: ...
+@overload
+def merge_usage(whole: JsonValue, piece: JsonValue) -> JsonValue: ...
+def merge_usage(whole: JsonValue, piece: JsonValue) -> JsonValue:
     """Merge a usage with a later one of the same stream, whose counts are cumulative.
 
     A count, text or list of `piece` replaces that of `whole` unless it is empty or 0: providers
@@ -140,7 +145,7 @@ def merge_usage(whole: Any, piece: Any) -> Any:
     return merged
 
 
-def usage_counts(usage: Any, model: Any = None) -> dict[str, int]:
+def usage_counts(usage: JsonValue, model: JsonValue = None) -> dict[str, int]:
     """Convert the `usage` of a reply to Langfuse's: {name: tokens}. Empty where it has no count.
 
     Reads OpenAI's usage (chat, completions, Responses, embeddings), Anthropic's, and the additions
@@ -166,7 +171,7 @@ def usage_counts(usage: Any, model: Any = None) -> dict[str, int]:
     return to_price_keys(parts, as_text(model)) | {"total": total}
 
 
-def usage_metadata(usage: Any) -> dict[str, Any]:
+def usage_metadata(usage: JsonValue) -> JsonObject:
     """Facts in the `usage` of a reply that are not counts of Langfuse's, each left out where it is
     empty or 0:
 
@@ -202,7 +207,7 @@ def usage_metadata(usage: Any) -> dict[str, Any]:
     )
 
 
-def _read_tokens(usage: dict[str, Any]) -> _Tokens:
+def _read_tokens(usage: JsonObject) -> _Tokens:
     """Read the counts of a usage. What the provider counts beside the input or the output, and not
     as a part of it, is added to it.
 
@@ -262,7 +267,7 @@ def _read_tokens(usage: dict[str, Any]) -> _Tokens:
     )
 
 
-def _cache_counts(usage: dict[str, Any], input_details: dict[str, Any]) -> dict[str, int]:
+def _cache_counts(usage: JsonObject, input_details: JsonObject) -> dict[str, int]:
     """The tokens that were read from the cache, and those that were written to it, by lifetime
     where the provider sends it."""
     places = (input_details, usage)
@@ -279,7 +284,7 @@ def _cache_counts(usage: dict[str, Any], input_details: dict[str, Any]) -> dict[
 
 
 def _is_cache_beside(
-    usage: dict[str, Any],
+    usage: JsonObject,
     cache_tokens: int,
     input_tokens: int,
     output_tokens: int,
@@ -297,7 +302,7 @@ def _is_cache_beside(
     return is_more_than_input or (has_anthropic_names and "prompt_tokens" not in usage)
 
 
-def _iterations(usage: dict[str, Any]) -> list[dict[str, Any]]:
+def _iterations(usage: JsonObject) -> list[JsonObject]:
     return object_items(usage.get("iterations"))[:MAX_ITERATIONS]
 
 
@@ -326,10 +331,10 @@ def _split_count(name: str, count: int | None, details: dict[str, int | None]) -
     return {name: count} | parts
 
 
-def _details(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _details(usage: JsonObject, names: tuple[str, ...]) -> JsonObject:
     """The details of a count, from all members that have some. Gemini's list of `{"modality":
     "AUDIO", "tokenCount": 5}` becomes `{"audio_tokens": 5}`."""
-    details: Any = None
+    details: JsonValue = None
     for name in names:
         value = usage.get(name)
         if isinstance(value, list):
@@ -341,7 +346,7 @@ def _details(usage: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return as_object(details)
 
 
-def _count(names: tuple[str, ...], *places: Any) -> int | None:
+def _count(names: tuple[str, ...], *places: JsonValue) -> int | None:
     """The first positive count under one of the names, in the first of the objects that has one;
     else 0 if one is 0, None if there is no count.
 
@@ -349,7 +354,9 @@ def _count(names: tuple[str, ...], *places: Any) -> int | None:
     """
     found = None
     for place in places:
-        for name in names if isinstance(place, dict) else ():
+        if not isinstance(place, dict):
+            continue
+        for name in names:
             count = place.get(name)
             if count is None:
                 continue

@@ -8,7 +8,7 @@ import pytest
 
 from core.limits import MAX_DECODED_BYTES
 from dialects.encodings import DecodedBody, decode_body
-from dialects.registry import read_reply, read_request
+from tests.unit.dialects.untyped import read_reply, read_request
 
 CHAT = "/v1/chat/completions"
 REPLY = b'{"choices":[{"message":{"content":"Hi"}}]}'

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from dialects.errors import describe_error, find_error
-from dialects.registry import read_reply
+from dialects.errors import describe_error
+from tests.unit.dialects.untyped import find_error, read_reply
 
 CHAT, COMPLETIONS, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/messages"
 EMBEDDINGS, RESPONSES, OTHER = "/v1/embeddings", "/v1/responses", "/v1/other"

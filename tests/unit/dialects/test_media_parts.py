@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dialects.content_parts import renderable_part
+from tests.unit.dialects.untyped import renderable_part
 
 PNG = "iVBORw0KGgoAAAANSUhEUg=="  # 16 bytes
 INLINE = f"data:image/png;base64,{PNG}"

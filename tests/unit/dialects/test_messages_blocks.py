@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from dialects.message_blocks import ContentBlocks, to_chat_messages
-from dialects.registry import read_reply
+from tests.unit.dialects.untyped import ContentBlocks, read_reply, to_chat_messages
 
 TEXT: dict[str, Any] = {"type": "text", "text": ""}
 THINKING: dict[str, Any] = {"type": "thinking", "thinking": "", "signature": ""}

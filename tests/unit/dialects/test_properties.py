@@ -443,7 +443,8 @@ def test_any_bytes_are_read(path: str, body: bytes, streamed: bool, complete: bo
 @given(events=st.lists(WIRE_OBJECT | WIRE_VALUE, max_size=6))
 def test_each_dialect_folds_and_reads_any_events(events: list[Any]) -> None:
     """The dialects themselves, without the registry, which catches their exceptions."""
-    for dialect in (chat, completions, messages, embeddings, responses, generic):
+    for module in (chat, completions, messages, embeddings, responses, generic):
+        dialect = module.DIALECT
         dialect.read_reply(dialect.fold(events))
         for event in events:
             dialect.read_reply(event)

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from dialects.reasoning import take_reasoning
-from dialects.registry import read_reply, read_request
+from tests.unit.dialects.untyped import read_reply, read_request, take_reasoning
 
 CHAT = "/v1/chat/completions"
 SEALED = "QUJD" * 20

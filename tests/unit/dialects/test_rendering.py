@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialects.registry import read_reply, read_request
-from dialects.rendering import countable_output, renderable_message
+from dialects.rendering import renderable_message
 from tests.chatml import available_tools, called_tools, render_problems
 from tests.unit.dialects import test_recorded as recorded
 from tests.unit.dialects import test_requests as requests
+from tests.unit.dialects.untyped import countable_output, read_reply, read_request
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 PNG = "iVBORw0KGgoAAAANSUhEUg=="  # 16 bytes

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from dialects.fields import Completion
-from dialects.registry import dialect_for_path, read_reply, read_request
+from dialects.registry import dialect_for_path
+from tests.unit.dialects.untyped import read_reply, read_request
 
 CHAT, COMPLETIONS, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/messages"
 EMBEDDINGS, RESPONSES = "/v1/embeddings", "/v1/responses"
@@ -130,7 +131,7 @@ def test_the_events_of_a_stream_of_another_format_are_recorded(path: str, model:
     completion = read_reply(path, events(*payloads), STREAM, True)
     assert completion.output == payloads
     assert completion.notes == (
-        f"stream: no answer of the form {dialect_for_path(path).NAME}, its events are kept",
+        f"stream: no answer of the form {dialect_for_path(path).name}, its events are kept",
     )
 
 

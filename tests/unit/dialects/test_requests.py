@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dialects.registry import dialect_for_path, read_request
+from dialects.registry import dialect_for_path
+from tests.unit.dialects.untyped import read_request
 
 CHAT, COMPLETIONS, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/messages"
 EMBEDDINGS, RESPONSES = "/v1/embeddings", "/v1/responses"
@@ -589,8 +590,8 @@ def test_a_long_request_that_is_not_json_is_truncated() -> None:
 )
 def test_the_path_selects_the_dialect(path: str, name: str, kind: str) -> None:
     dialect = dialect_for_path(path)
-    assert name == dialect.NAME
-    assert kind == dialect.OBSERVATION_TYPE
+    assert name == dialect.name
+    assert kind == dialect.observation_type
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from dialects import responses
-from dialects.response_events import ResponseItems
-from dialects.response_items import items_to_messages
 from dialects.responses import read_reply
+from tests.unit.dialects.untyped import ResponseItems, items_to_messages
 
 
 def event(kind: str, **members: Any) -> dict[str, Any]:
@@ -481,4 +480,4 @@ def test_an_empty_item_in_the_last_event_does_not_replace_what_came_before() -> 
     for last_output, content in (([], "ab"), ([empty], "ab"), ([message("whole")], "whole")):
         last = event("completed", response={"status": "completed", "output": last_output})
         output = read_reply(responses.fold([*deltas, last])).output
-        assert output["content"] == content
+        assert output == {"role": "assistant", "content": content}

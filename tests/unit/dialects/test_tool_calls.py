@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dialects.registry import read_reply
+from tests.unit.dialects.untyped import read_reply
 
 CHAT = "/v1/chat/completions"
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from dialects.tools import (
+from dialects.tools import tool_call
+from tests.unit.dialects.untyped import (
     flat_tools,
     renderable_tool_calls,
     renderable_tools,
-    tool_call,
     without_credentials,
 )
 
