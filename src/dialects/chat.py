@@ -262,7 +262,8 @@ def _message(message: JsonObject) -> JsonObject:
     empty members are left out.
     """
     rest = drop_empty(message)
-    content, thoughts = rest.pop("content", None), list[JsonValue]()
+    content = rest.pop("content", None)
+    thoughts: list[JsonValue] = []
     if isinstance(content, list):
         content, thoughts = _content(content)
     rest |= take_reasoning(rest, thoughts)

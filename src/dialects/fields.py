@@ -160,7 +160,8 @@ def _user_and_session(body: JsonObject, metadata: JsonObject) -> tuple[str | Non
     Anthropic accepts only `user_id` in it, so Claude Code puts a JSON object into that text, with
     account, device and session. Codex sends its session in `client_metadata`.
     """
-    user, client_ids = as_text(metadata.get("user_id")), JsonObject()
+    user = as_text(metadata.get("user_id"))
+    client_ids: JsonObject = {}
     if user and user.startswith("{"):
         with suppress(ValueError):  # not JSON: an ordinary id
             client_ids = as_object(strict_json.parse(user))

@@ -92,8 +92,7 @@ def _blocks(parts: list[JsonValue]) -> tuple[list[JsonValue], list[JsonValue]]:
 
 
 def _text_length(thinking: list[JsonValue]) -> tuple[int, bool]:
-    texts = (as_object(block)["content"] for block in thinking)
-    return sum(len(text) for text in texts if isinstance(text, str)), bool(thinking)
+    return sum(len(str(as_object(block)["content"])) for block in thinking), bool(thinking)
 
 
 def _read_part(part: JsonValue) -> tuple[str, str, str]:

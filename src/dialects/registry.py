@@ -78,21 +78,24 @@ def read_reply(
     dialect, decoded = dialect_for_path(path), decode_body(body, encoding)
     body, complete = decoded.body, complete and decoded.is_complete
     streamed = is_event_stream(body, content_type)
-    # A stream has an end marker of its own: without one it is not finished, whatever `complete` is.
-    fallback = Completion(is_streamed=streamed, is_finished=complete and not streamed)
     if decoded.unreadable:
         notes = (_encoding_note("reply", decoded.unreadable),)
-        return replace(fallback, is_finished=complete, notes=notes)
+        return Completion(is_streamed=streamed, is_finished=complete, notes=notes)
+    # A stream has an end marker of its own: without one it is not finished, whatever `complete` is.
+    is_finished = complete and not streamed
     is_required = complete and dialect.is_known_format
     if not body.strip():
-        error = _EMPTY if is_required else None
-        return _with_error(replace(fallback, notes=("reply: empty",)), error)
+        empty = Completion(is_streamed=streamed, is_finished=is_finished, notes=("reply: empty",))
+        return _with_error(empty, _EMPTY if is_required else None)
     try:
         read = _read_stream if streamed else _read_whole
         return _make_presentable(read(dialect, body, is_required))
     except Exception as error:  # the body's text is recorded instead
         text = None if _may_hold_vectors(dialect, body) else _beginning_of(body)
-        completion = replace(fallback, output=text, notes=(_note("reply", error),))
+        notes = (_note("reply", error),)
+        completion = Completion(
+            output=text, is_streamed=streamed, is_finished=is_finished, notes=notes
+        )
         found = _unread_error(dialect, body, text, error) if complete else None
         return _make_presentable(_with_error(completion, found))
 

@@ -24,7 +24,7 @@ from workers import Response, WorkerEntrypoint
 from cloudflare.platform import CloudflareRequest
 from core.memory_budget import Reservation, capture_budget
 from dialects.first_token import FirstTokenSearch
-from redaction.logs import log
+from redaction.logs import LEVELS, log
 
 
 class Default(WorkerEntrypoint):
@@ -57,6 +57,9 @@ class Default(WorkerEntrypoint):
                 platform.run_after_response("capture", log_capture(key, capture))
                 return response
         return Response("ready")
+
+
+LEVELS["captured"] = "info"
 
 
 async def log_capture(key, capture):
